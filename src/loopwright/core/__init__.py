@@ -1,0 +1,1 @@
+"""What everything may rely on: errors, names, time, digests and safe writes; standard library only."""
