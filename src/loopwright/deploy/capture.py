@@ -1,0 +1,237 @@
+"""What the endpoint was asked and what it answered, kept for the monitor."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.deploy.segment import SEGMENT_BYTES, Cursor, SegmentLog, read_page
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    from loopwright.core.lazy import LazyModule
+
+    pl = LazyModule("polars")
+
+_log = logging.getLogger(__name__)
+
+
+class CapturedPrediction(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One answered row.
+
+    Parameters
+    ----------
+    inference_id
+        Joins the prediction with the ground truth that comes later.
+    at
+        When it was answered: ISO 8601, UTC.
+    version
+        The model version that made the answer.
+    inputs
+        The row as the input signature accepted it, before any feature was made.
+    prediction
+        A number for regression, a class otherwise.
+    probability
+        P(positive), binary tasks only; `probabilities` gives one for each class of a multiclass task.
+    """
+
+    inference_id: str
+    at: str
+    version: int | str
+    inputs: dict[str, Any]
+    prediction: Any
+    probability: float | None = None
+    probabilities: dict[str, float] | None = None
+
+
+def plain_value(value: Any) -> Any:
+    """Return a NumPy scalar as the Python number it holds (an `enc_hook` for msgspec)."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise NotImplementedError(f"{type(value).__name__} cannot be written as JSON.")
+
+
+class CaptureLog:
+    """Write answered predictions to a `SegmentLog` before the answer is sent.
+
+    A prediction is never failed or delayed by a full or broken disk: what could not be written is
+    counted in `n_dropped`, and `problem` says why.
+
+    Parameters
+    ----------
+    folder
+        Where the segments lie.
+    share
+        Share of predictions to keep, 0 to 1. Which ones depends on the inference id alone, so a
+        repeated request is kept both times or neither.
+    segment_bytes
+        Size past which a new segment is begun.
+    """
+
+    def __init__(
+        self, folder: Path, *, share: float = 1.0, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        self.share = checked_share(share)
+        self.n_written = 0
+        self.n_dropped = 0
+        self.problem: str | None = None
+        self._log = SegmentLog(folder, segment_bytes=segment_bytes)
+        self._encoder = msgspec.json.Encoder(enc_hook=plain_value)
+
+    def write(self, predictions: Sequence[CapturedPrediction]) -> None:
+        """Write the predictions of one request that fall into the share, in one piece."""
+        kept = (
+            predictions
+            if self.share >= 1
+            else [each for each in predictions if is_sampled(each.inference_id, share=self.share)]
+        )
+        if not kept:
+            return
+        try:
+            self._log.append(self._encoder.encode_lines(kept))
+        except OSError as error:
+            self.n_dropped += len(kept)
+            if self.problem is None:
+                _log.warning("Predictions are answered but not captured: %s", error)
+            self.problem = str(error)
+        else:
+            self.n_written += len(kept)
+            self.problem = None
+
+    def close(self) -> None:
+        """Hand everything to the disk."""
+        try:
+            self._log.close()
+        except OSError as error:
+            self.problem = str(error)
+            _log.warning("The capture log could not be flushed: %s", error)
+
+
+def checked_share(share: float) -> float:
+    """Return `share` if it lies between 0 and 1, else raise `InvalidInputError`."""
+    if not 0 <= share <= 1:
+        raise InvalidInputError(
+            f"The capture share is {share}, which is not a share of the requests.",
+            hint="Give a number from 0 (keep none) to 1 (keep all).",
+            field="capture_share",
+            value=share,
+        )
+    return share
+
+
+def is_sampled(inference_id: str, *, share: float) -> bool:
+    """Return whether a share of all predictions includes this one; the same answer every time."""
+    hashed = hashlib.blake2b(inference_id.encode(), digest_size=8).digest()
+    return int.from_bytes(hashed, "big") < share * 2**64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturePage:
+    """Captured predictions as a table, and where to go on reading.
+
+    Parameters
+    ----------
+    frame
+        Columns `inference_id`, `at` (UTC), `version` (text), `inputs` (a struct of the raw columns;
+        `frame.unnest("inputs")` spreads them), `prediction`, `probability` and `probabilities`.
+    cursor
+        Pass it as `after` to read what comes next.
+    n_repeated
+        Lines left out because their inference id came earlier in this page.
+    n_unreadable
+        Lines left out because a failed write tore them.
+    """
+
+    frame: pl.DataFrame
+    cursor: Cursor
+    n_repeated: int = 0
+    n_unreadable: int = 0
+
+
+def read_capture(
+    folder: Path, *, after: Cursor | None = None, max_bytes: int = SEGMENT_BYTES
+) -> CapturePage:
+    """Return what was captured since a cursor, one page at a time, oldest first.
+
+    Memory stays bounded by `max_bytes`; call again with the page's cursor until its frame is empty.
+    Of several predictions with one inference id the first in the page is kept; a reader that stores
+    by inference id does the same across pages.
+    """
+    page = read_page(folder, after=after, max_bytes=max_bytes)
+    decoder = msgspec.json.Decoder(CapturedPrediction)
+    first: dict[str, CapturedPrediction] = {}
+    n_read = 0
+    for line in page.lines:
+        try:
+            prediction = decoder.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        n_read += 1
+        first.setdefault(prediction.inference_id, prediction)
+    return CapturePage(
+        frame=capture_frame(list(first.values())),
+        cursor=page.cursor,
+        n_repeated=n_read - len(first),
+        n_unreadable=len(page.lines) - n_read,
+    )
+
+
+def capture_frame(predictions: Sequence[CapturedPrediction]) -> pl.DataFrame:
+    """Return captured predictions as the table that `CapturePage` describes."""
+    names = dict.fromkeys(name for each in predictions for name in each.inputs)
+    inputs = [column(name, [each.inputs.get(name) for each in predictions]) for name in names]
+    return pl.DataFrame(
+        [
+            pl.Series("inference_id", [each.inference_id for each in predictions], dtype=pl.String),
+            times("at", [each.at for each in predictions]),
+            pl.Series("version", [str(each.version) for each in predictions], dtype=pl.String),
+            pl.DataFrame(inputs).to_struct("inputs"),
+            column("prediction", [each.prediction for each in predictions]),
+            pl.Series("probability", [each.probability for each in predictions], dtype=pl.Float64),
+            _probabilities([each.probabilities for each in predictions]),
+        ]
+    )
+
+
+def column(name: str, values: Sequence[Any]) -> pl.Series:
+    """Return JSON values as one column: numbers, booleans, or text when kinds are mixed."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and kinds:
+        if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
+            return pl.Series(name, values, dtype=pl.Int64)
+        floats = [None if value is None else float(value) for value in values]
+        return pl.Series(name, floats, dtype=pl.Float64)
+    if kinds == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    return pl.Series(name, [_as_text(value) for value in values], dtype=pl.String)
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def times(name: str, values: Sequence[str]) -> pl.Series:
+    """Return ISO 8601 times in UTC, such as `2026-01-31T12:00:00.5Z`, as one column."""
+    texts = pl.Series(name, values, dtype=pl.String)
+    return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).dt.replace_time_zone("UTC")
+
+
+def _probabilities(values: Sequence[Mapping[str, float] | None]) -> pl.Series:
+    classes = dict.fromkeys(name for each in values if each for name in each)
+    if not classes:
+        return pl.Series("probabilities", [None] * len(values), dtype=pl.Null)
+    columns = [
+        pl.Series(name, [each.get(name) if each else None for each in values], dtype=pl.Float64)
+        for name in classes
+    ]
+    return pl.DataFrame(columns).to_struct("probabilities")

@@ -1,0 +1,179 @@
+"""Ground truth as it arrives, by inference id, kept until the monitor has joined it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.deploy.capture import column, times
+from loopwright.deploy.segment import SEGMENT_BYTES, Cursor, SegmentLog, read_page
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    from loopwright.core.lazy import LazyModule
+
+    pl = LazyModule("polars")
+
+MAX_ID_CHARACTERS = 256
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """What turned out to be true for one prediction.
+
+    Parameters
+    ----------
+    inference_id
+        The id that the prediction was answered with.
+    label
+        A number for regression, a class otherwise.
+    at
+        When the label was received: ISO 8601, UTC.
+    source
+        Who sent it: `endpoint`, `cli`, the name of a table.
+    """
+
+    inference_id: str
+    label: bool | int | float | str
+    at: str
+    source: str
+
+
+class LabelLog:
+    """Write labels so that they are on the disk before they are acknowledged."""
+
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self._log = SegmentLog(folder, segment_bytes=segment_bytes, durable=True)
+
+    def append(self, labels: Sequence[Label]) -> None:
+        """Write labels; when this returns they survive a power cut.
+
+        Raises
+        ------
+        BackendError
+            If the disk is full or failing. Send the same labels again later: a label that was
+            written twice says the same thing twice.
+        """
+        if not labels:
+            return
+        try:
+            self._log.append(msgspec.json.Encoder().encode_lines(labels))
+        except OSError as error:
+            raise BackendError(
+                f"{len(labels)} labels could not be written to {self._log.folder}: {error}.",
+                hint="Make room or repair the disk, then send them again.",
+                retryable=True,
+            ) from error
+
+    def close(self) -> None:
+        """Let the segment go."""
+        self._log.close()
+
+
+def checked_label(value: Any, *, index: int, task: str, at: str, source: str) -> Label:
+    """Return a label made of what a caller sent: `{"inference_id": ..., "label": ...}`.
+
+    Raises
+    ------
+    InvalidInputError
+        If a key is missing or unknown, the id is not an inference id, or the label is not a finite
+        number (regression) or a class (other tasks). The facts say which row.
+    """
+    if not isinstance(value, Mapping) or set(value) != {"inference_id", "label"}:
+        raise _wrong_label(
+            index, field=None, value=value, expected="an object with inference_id and label"
+        )
+    label = value["label"]
+    if task == "regression":
+        is_fit = isinstance(label, int | float) and not isinstance(label, bool)
+        if not is_fit or not math.isfinite(label):
+            raise _wrong_label(index, field="label", value=label, expected="a finite number")
+    elif not isinstance(label, bool | int | str) or label == "":
+        raise _wrong_label(index, field="label", value=label, expected="a class")
+    return Label(
+        inference_id=checked_inference_id(value["inference_id"], index=index),
+        label=label,
+        at=at,
+        source=source,
+    )
+
+
+def checked_inference_id(value: Any, *, index: int | None = None) -> str:
+    """Return an inference id: 1 to 256 printable ASCII characters, else raise `InvalidInputError`."""
+    if (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_ID_CHARACTERS
+        and value.isascii()
+        and value.isprintable()
+    ):
+        return value
+    raise InvalidInputError(
+        f"{str(value)[:80]!r} is not an inference id.",
+        hint=f"Use 1 to {MAX_ID_CHARACTERS} printable ASCII characters, or leave it out.",
+        row=index,
+        field="inference_id",
+        value=value,
+        expected=f"1 to {MAX_ID_CHARACTERS} printable ASCII characters",
+    )
+
+
+def _wrong_label(index: int, *, field: str | None, value: Any, expected: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"Label {index} is {str(value)[:80]!r}; expected {expected}.",
+        hint='Send {"inference_id": "...", "label": ...}, or a list of such objects.',
+        row=index,
+        field=field,
+        value=value,
+        expected=expected,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelPage:
+    """Labels as a table, and where to go on reading.
+
+    Parameters
+    ----------
+    frame
+        Columns `inference_id`, `label` (numbers, or text when any label is text), `at` (UTC) and
+        `source`, in the order they came; a corrected label follows the one it corrects.
+    cursor
+        Pass it as `after` to read what comes next.
+    n_unreadable
+        Lines left out because a failed write tore them.
+    """
+
+    frame: pl.DataFrame
+    cursor: Cursor
+    n_unreadable: int = 0
+
+
+def read_labels(
+    folder: Path, *, after: Cursor | None = None, max_bytes: int = SEGMENT_BYTES
+) -> LabelPage:
+    """Return the labels received since a cursor, one page at a time, oldest first."""
+    page = read_page(folder, after=after, max_bytes=max_bytes)
+    decoder = msgspec.json.Decoder(Label)
+    labels: list[Label] = []
+    for line in page.lines:
+        try:
+            labels.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    frame = pl.DataFrame(
+        [
+            pl.Series("inference_id", [each.inference_id for each in labels], dtype=pl.String),
+            column("label", [each.label for each in labels]),
+            times("at", [each.at for each in labels]),
+            pl.Series("source", [each.source for each in labels], dtype=pl.String),
+        ]
+    )
+    return LabelPage(
+        frame=frame, cursor=page.cursor, n_unreadable=len(page.lines) - len(labels)
+    )

@@ -1,0 +1,266 @@
+"""Should this be machine learning? Constants, a rule and a linear model, before any training job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from loopwright.core.lazy import LazyModule
+from loopwright.evaluate.comparison import Comparison, compare
+from loopwright.evaluate.figure import Verdict, figure, verdicts
+from loopwright.evaluate.rule import ReadableTable, Rule, fitted_rule, readable_tables, rule_answers
+from loopwright.problem import (
+    Answers,
+    Criterion,
+    Metric,
+    class_answers,
+    metric_named,
+    value_answers,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+    Array = npt.NDArray[np.float64]
+else:
+    np = LazyModule("numpy")
+
+Decision = Literal["ml_worth_it", "rule_enough", "no_signal"]
+# three entrants are held against the constant, so each must be sure at a higher level
+_SIGNAL_CONFIDENCE = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrant:
+    """One simple way to answer, judged on validation rows."""
+
+    name: str
+    how: str
+    figures: dict[str, dict[str, Any]]
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def meets_criteria(self) -> bool:
+        """Whether there are criteria and all of them hold."""
+        return bool(self.verdicts) and all(verdict.holds for verdict in self.verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """The answer to "should this be machine learning?" with its evidence."""
+
+    decision: Decision
+    reason: str
+    entrants: tuple[Entrant, ...]
+    rule: Rule
+    signal: Comparison
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the framing as JSON types."""
+        return {
+            "decision": self.decision,
+            "reason": self.reason,
+            "entrants": [
+                {
+                    "name": entrant.name,
+                    "how": entrant.how,
+                    "figures": entrant.figures,
+                    "meets_criteria": entrant.meets_criteria,
+                }
+                for entrant in self.entrants
+            ],
+            "rule": {
+                "python": self.rule.to_python(),
+                "sql": self.rule.to_sql(),
+                "n_conditions": self.rule.n_conditions,
+            },
+            "signal": self.signal.to_json(),
+        }
+
+
+def framing(
+    train: pl.DataFrame,
+    validation: pl.DataFrame,
+    *,
+    y_train: Array,
+    y_validation: Array,
+    classes: tuple[str, ...],
+    criteria: Sequence[Criterion],
+    metrics: Sequence[Metric],
+    confidence: float,
+    today: tuple[str, Answers] | None = None,
+    seed: int = 0,
+) -> Framing:
+    """Return whether machine learning is worth it here.
+
+    Every entrant learns from `train` and is judged on `validation`.
+
+    Parameters
+    ----------
+    train, validation
+        The input columns, without the target.
+    y_train, y_validation
+        The target: values, or class indices.
+    classes
+        Class names, the positive one last when there are two; empty for regression.
+    criteria, metrics
+        What must hold, in the same order.
+    confidence
+        Level at which the criteria must hold.
+    today
+        Today's way in words and its answers for the validation rows, if there is such a column.
+    seed
+        Of everything random.
+    """
+    ours, theirs = readable_tables(train, validation)
+    rule = fitted_rule(ours, y_train, classes=classes, seed=seed)
+    measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")
+    answered = {
+        "constant": (_constant(y_train, len(y_validation), classes, measure), "one answer for all"),
+        "rule": (
+            _answers(rule_answers(rule, theirs), classes),
+            f"at most {rule.n_conditions} conditions",
+        ),
+        "linear": (_linear(ours, y_train, theirs, classes), "a weighted sum of the columns"),
+        "boosted": (_boosted(ours, y_train, theirs, classes, seed), "a quick boosted model"),
+    }
+    if today:
+        answered["today"] = (today[1], today[0] or "today's way")
+    shown = {metric.name: metric for metric in (*metrics, measure)}
+    entrants = tuple(
+        Entrant(
+            name=name,
+            how=how,
+            figures={
+                key: figure(metric, y_validation, said, confidence=confidence, seed=seed).to_json()
+                for key, metric in shown.items()
+            },
+            verdicts=tuple(
+                verdicts(criteria, metrics, y_validation, said, confidence=confidence, seed=seed)
+            ),
+        )
+        for name, (said, how) in answered.items()
+    )
+    signal = _signal(answered, y_validation, classes, measure, seed)
+    decision, reason = _decision(entrants, signal)
+    return Framing(decision=decision, reason=reason, entrants=entrants, rule=rule, signal=signal)
+
+
+def _decision(entrants: Sequence[Entrant], signal: Comparison) -> tuple[Decision, str]:
+    simple = [e for e in entrants if e.name in ("constant", "today", "rule") and e.meets_criteria]
+    if simple:
+        return "rule_enough", (
+            f"No model needed: the {simple[0].name} ({simple[0].how}) meets every criterion."
+        )
+    if not signal.is_better:
+        return "no_signal", (
+            f"Nothing tried beats a constant answer on {signal.n_rows:,} validation rows "
+            f"({signal.metric}: constant {signal.champion:.4g}, best {signal.challenger:.4g}): "
+            "these columns do not tell the target."
+        )
+    return "ml_worth_it", (
+        f"The columns tell the target ({signal.metric} {signal.champion:.4g} for a constant, "
+        f"{signal.challenger:.4g} for a quick model), and no simple rule meets the criteria."
+    )
+
+
+def _signal(
+    answered: dict[str, tuple[Answers, str]],
+    y: Array,
+    classes: tuple[str, ...],
+    measure: Metric,
+    seed: int,
+) -> Comparison:
+    # thresholded metrics can be flat where there is signal, so the usual loss is asked as well
+    asked = [measure, metric_named("log_loss" if classes else "rmse")]
+    found = [
+        compare(
+            metric,
+            y,
+            champion=answered["constant"][0],
+            challenger=answered[name][0],
+            confidence=_SIGNAL_CONFIDENCE,
+            seed=seed,
+        )
+        for metric in asked
+        for name in ("rule", "linear", "boosted")
+    ]
+    sure = [comparison for comparison in found if comparison.is_better]
+    return max(
+        sure or found[:3],
+        key=lambda c: (c.metric == measure.name, c.probability_better, c.gain),
+    )
+
+
+def _answers(said: Array, classes: tuple[str, ...]) -> Answers:
+    return class_answers(said) if classes else value_answers(said)
+
+
+def _constant(y: Array, n_rows: int, classes: tuple[str, ...], measure: Metric) -> Answers:
+    """Return the constant that does best on the training rows."""
+    if classes:
+        shares = np.bincount(y.astype(np.int64), minlength=len(classes)) / len(y)
+        return class_answers(np.tile(shares, (n_rows, 1)))
+    order = np.sort(y)
+    weights = np.cumsum(1 / np.maximum(np.abs(order), 1e-9))
+    tried = [
+        float(y.mean()),
+        float(np.median(y)),
+        # the weighted median by 1/|y| is the constant of least relative error
+        float(order[np.searchsorted(weights, weights[-1] / 2)]),
+    ]
+    ones, sign = np.ones((1, len(y))), 1.0 if measure.higher_is_better else -1.0
+    best = max(
+        tried,
+        key=lambda value: (
+            sign * float(measure.resampled(y, value_answers(np.full(len(y), value)), ones)[0])
+        ),
+    )
+    return value_answers(np.full(n_rows, best))
+
+
+def _linear(
+    ours: ReadableTable, y: Array, theirs: ReadableTable, classes: tuple[str, ...]
+) -> Answers:
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if classes:
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000))
+        model.fit(ours.matrix, y.astype(np.int64))
+        return class_answers(_spread(model.predict_proba(theirs.matrix), model.classes_, classes))
+    logarithmic = bool(np.all(y > 0))
+    model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
+    model.fit(ours.matrix, np.log(y) if logarithmic else y)
+    said = model.predict(theirs.matrix)
+    if logarithmic:
+        said = np.exp(np.clip(said, np.log(y.min()) - 5, np.log(y.max()) + 5))
+    return value_answers(said)
+
+
+def _boosted(
+    ours: ReadableTable, y: Array, theirs: ReadableTable, classes: tuple[str, ...], seed: int
+) -> Answers:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    shape = {"max_iter": 60, "early_stopping": False, "random_state": seed}
+    if classes:
+        model = HistGradientBoostingClassifier(**shape).fit(ours.matrix, y.astype(np.int64))
+        return class_answers(_spread(model.predict_proba(theirs.matrix), model.classes_, classes))
+    logarithmic = bool(np.all(y > 0))
+    regressor = HistGradientBoostingRegressor(**shape).fit(
+        ours.matrix, np.log(y) if logarithmic else y
+    )
+    said = regressor.predict(theirs.matrix)
+    return value_answers(np.exp(said) if logarithmic else said)
+
+
+def _spread(probabilities: Array, known: Array, classes: tuple[str, ...]) -> Array:
+    """Return probabilities with a column for every class, also those not seen in training."""
+    wide = np.zeros((len(probabilities), len(classes)))
+    wide[:, np.asarray(known, dtype=np.int64)] = probabilities
+    return wide

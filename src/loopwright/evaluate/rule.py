@@ -1,0 +1,270 @@
+"""A rule of a few conditions: an answer that needs no model, as words, Python and SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.lazy import LazyModule
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+else:
+    np = LazyModule("numpy")
+    pl = LazyModule("polars")
+
+_MAX_LEVELS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadableTable:
+    """Rows as columns a person can name in a condition.
+
+    Parameters
+    ----------
+    matrix
+        `(n_rows, n_columns)`, without missing values.
+    columns
+        The column each stands for.
+    levels
+        The category a column of zeros and ones asks for, or None for a number.
+    fills
+        What stands for a missing value: the training median, or 0 for a category.
+    """
+
+    matrix: npt.NDArray[np.float64]
+    columns: tuple[str, ...]
+    levels: tuple[str | None, ...]
+    fills: tuple[float, ...]
+
+
+def readable_tables(
+    train: pl.DataFrame, other: pl.DataFrame
+) -> tuple[ReadableTable, ReadableTable]:
+    """Return two tables of the same columns: numbers, days of dates, and categories of few levels.
+
+    What is filled in and which categories count is taken from `train` alone.
+    """
+    names: list[str] = []
+    levels: list[str | None] = []
+    fills: list[float] = []
+    parts: list[tuple[pl.Series, pl.Series]] = []
+    for name in train.columns:
+        ours, theirs = train[name], other[name]
+        if ours.dtype in (pl.String, pl.Categorical):
+            for level in _frequent_levels(ours):
+                names.append(name)
+                levels.append(level)
+                fills.append(0.0)
+                parts.append(((ours == level).cast(pl.Float64), (theirs == level).cast(pl.Float64)))
+            continue
+        if ours.dtype.is_temporal():
+            ours, theirs = ours.cast(pl.Date).to_physical(), theirs.cast(pl.Date).to_physical()
+        ours, theirs = ours.cast(pl.Float64), theirs.cast(pl.Float64)
+        if ours.null_count() == len(ours):
+            continue
+        names.append(name)
+        levels.append(None)
+        median = ours.median()
+        fills.append(float(median) if isinstance(median, int | float) else 0.0)
+        parts.append((ours, theirs))
+
+    def table(side: int) -> ReadableTable:
+        filled = [
+            pair[side].fill_null(fill).to_numpy() for pair, fill in zip(parts, fills, strict=True)
+        ]
+        height = len((train, other)[side])
+        matrix = np.stack(filled, axis=1) if filled else np.zeros((height, 0))
+        return ReadableTable(
+            matrix=matrix, columns=tuple(names), levels=tuple(levels), fills=tuple(fills)
+        )
+
+    return table(0), table(1)
+
+
+def _frequent_levels(series: pl.Series) -> list[str]:
+    counts = series.drop_nulls().cast(pl.String).value_counts(sort=True)
+    if counts.height > _MAX_LEVELS:
+        return []
+    return sorted(counts[series.name].to_list())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A binary tree of conditions over a readable table.
+
+    A node is `{"column", "level" | "at_most", "missing", "then", "else"}`, a leaf is `{"answer"}`:
+    a value for regression, probabilities per class otherwise.
+    """
+
+    root: dict[str, Any]
+    classes: tuple[str, ...]
+
+    @property
+    def n_conditions(self) -> int:
+        """How many conditions it asks."""
+
+        def count(node: dict[str, Any]) -> int:
+            return 0 if "answer" in node else 1 + count(node["then"]) + count(node["else"])
+
+        return count(self.root)
+
+    def to_python(self) -> str:
+        """Return the rule as a Python function over a row (a mapping of columns)."""
+        lines = ["def answer(row):"]
+
+        def write(node: dict[str, Any], depth: int) -> None:
+            pad = "    " * depth
+            if "answer" in node:
+                lines.append(f"{pad}return {self._said(node)!r}")
+                return
+            lines.append(f"{pad}if {_python_condition(node)}:")
+            write(node["then"], depth + 1)
+            lines.append(f"{pad}else:")
+            write(node["else"], depth + 1)
+
+        write(self.root, 1)
+        return "\n".join(lines)
+
+    def to_sql(self) -> str:
+        """Return the rule as a SQL expression."""
+
+        def write(node: dict[str, Any]) -> str:
+            if "answer" in node:
+                said = self._said(node)
+                return _sql_text(said) if isinstance(said, str) else repr(said)
+            return (
+                f"CASE WHEN {_sql_condition(node)} THEN {write(node['then'])} "
+                f"ELSE {write(node['else'])} END"
+            )
+
+        return write(self.root)
+
+    def _said(self, leaf: dict[str, Any]) -> float | str:
+        answer = leaf["answer"]
+        if not self.classes:
+            return float(f"{answer:.6g}")
+        return self.classes[max(range(len(answer)), key=lambda index: answer[index])]
+
+
+def _python_condition(node: dict[str, Any]) -> str:
+    value = f"row[{node['column']!r}]"
+    if node["level"] is not None:
+        return f"{value} == {node['level']!r}"
+    test = f"{value} <= {node['at_most']!r}"
+    return (
+        f"{value} is None or {test}"
+        if node["missing"] == "then"
+        else f"{value} is not None and {test}"
+    )
+
+
+def _sql_condition(node: dict[str, Any]) -> str:
+    column = '"' + node["column"].replace('"', '""') + '"'
+    if node["level"] is not None:
+        return f"{column} = {_sql_text(node['level'])}"
+    test = f"{column} <= {node['at_most']!r}"
+    return f"({column} IS NULL OR {test})" if node["missing"] == "then" else test
+
+
+def _sql_text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def fitted_rule(
+    table: ReadableTable,
+    y: npt.NDArray[np.float64],
+    *,
+    classes: tuple[str, ...],
+    n_conditions: int = 3,
+    seed: int = 0,
+) -> Rule:
+    """Return the best rule of at most `n_conditions` conditions, grown best-first.
+
+    Parameters
+    ----------
+    table
+        The training rows.
+    y
+        `(n_rows,)`: values, or class indices when `classes` is not empty.
+    classes
+        Class names; empty for regression.
+    n_conditions
+        At most so many conditions in all, at least 1.
+    seed
+        Decides between equally good conditions.
+    """
+    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+    shape = {
+        "max_leaf_nodes": n_conditions + 1,
+        "min_samples_leaf": max(5, len(y) // 200),
+        "random_state": seed,
+    }
+    grower = DecisionTreeClassifier(**shape) if classes else DecisionTreeRegressor(**shape)
+    logarithmic = not classes and bool(np.all(y > 0))
+    grower.fit(table.matrix, np.log(y) if logarithmic else y)
+    tree = grower.tree_
+
+    def node(index: int) -> dict[str, Any]:
+        if tree.children_left[index] == -1:
+            if classes:
+                shares = tree.value[index][0] / tree.value[index][0].sum()
+                answer = np.zeros(len(classes))
+                answer[grower.classes_.astype(np.int64)] = shares
+                return {"answer": [float(share) for share in answer]}
+            value = float(tree.value[index][0][0])
+            return {"answer": float(np.exp(value)) if logarithmic else value}
+        at = int(tree.feature[index])
+        low, high = node(int(tree.children_left[index])), node(int(tree.children_right[index]))
+        level = table.levels[at]
+        if level is not None:
+            # "at most one half" of an indicator means "is not this category"
+            return _condition(table.columns[at], level, None, "else", high, low)
+        limit = float(f"{tree.threshold[index]:.6g}")
+        side = "then" if table.fills[at] <= limit else "else"
+        return _condition(table.columns[at], None, limit, side, low, high)
+
+    return Rule(root=node(0), classes=classes)
+
+
+def _condition(
+    column: str,
+    level: str | None,
+    at_most: float | None,
+    missing: str,
+    then: dict[str, Any],
+    otherwise: dict[str, Any],
+) -> dict[str, Any]:
+    return {
+        "column": column,
+        "level": level,
+        "at_most": at_most,
+        "missing": missing,
+        "then": then,
+        "else": otherwise,
+    }
+
+
+def rule_answers(rule: Rule, table: ReadableTable) -> npt.NDArray[np.float64]:
+    """Return the rule's answers: `(n_rows,)` values, or `(n_rows, n_classes)` probabilities."""
+    n_rows = len(table.matrix)
+    said = np.zeros((n_rows, len(rule.classes)) if rule.classes else n_rows)
+    place = {
+        (name, level): index
+        for index, (name, level) in enumerate(zip(table.columns, table.levels, strict=True))
+    }
+
+    def walk(node: dict[str, Any], chosen: npt.NDArray[np.bool_]) -> None:
+        if "answer" in node:
+            said[chosen] = node["answer"]
+            return
+        values = table.matrix[:, place[node["column"], node["level"]]]
+        met = values > 0.5 if node["level"] is not None else values <= node["at_most"]
+        walk(node["then"], chosen & met)
+        walk(node["else"], chosen & ~met)
+
+    walk(rule.root, np.ones(n_rows, dtype=np.bool_))
+    return said

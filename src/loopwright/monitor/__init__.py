@@ -1,0 +1,1 @@
+"""What the endpoint sees now against what the model was trained on."""

@@ -1,0 +1,107 @@
+"""A weighted sum of features, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.train.link import Link, checked_link
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = LazyModule("numpy")
+
+_CHUNK_VALUES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinearPredictor:
+    """Score a row as intercept + coefficients times features.
+
+    Parameters
+    ----------
+    coefficients
+        `(n_outputs, n_features)`.
+    intercepts
+        `(n_outputs,)`.
+    link
+        What makes the answer of the score.
+
+    Raises
+    ------
+    InvalidInputError
+        If the shapes do not fit, or a number is not finite.
+    """
+
+    coefficients: npt.NDArray[np.float64]
+    intercepts: npt.NDArray[np.float64]
+    link: Link = "identity"
+
+    def __post_init__(self) -> None:
+        checked_link(self.link)
+        shapes_fit = (
+            self.coefficients.ndim == 2
+            and min(self.coefficients.shape) >= 1
+            and self.intercepts.shape == self.coefficients.shape[:1]
+        )
+        if not shapes_fit or not _is_float64(self.coefficients, self.intercepts):
+            raise InvalidInputError(
+                f"Coefficients of shape {self.coefficients.shape} do not go with intercepts of "
+                f"shape {self.intercepts.shape}.",
+                hint="Give (n_outputs, n_features) and (n_outputs,) in 64-bit floats.",
+                field="coefficients",
+            )
+        if not (np.isfinite(self.coefficients).all() and np.isfinite(self.intercepts).all()):
+            raise InvalidInputError(
+                "A coefficient or intercept of the linear model is not finite.",
+                hint="Train it again; more regularisation (a larger alpha) keeps weights finite.",
+                field="coefficients",
+            )
+
+    @property
+    def n_features(self) -> int:
+        """How many features a row has."""
+        return int(self.coefficients.shape[1])
+
+    @property
+    def n_outputs(self) -> int:
+        """How many scores a row gets: 1, or one a class."""
+        return int(self.coefficients.shape[0])
+
+    def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
+        scores = np.empty((len(X), self.n_outputs))
+        step = max(1, _CHUNK_VALUES // self.n_features)
+        for start in range(0, len(X), step):
+            chunk = np.ascontiguousarray(X[start : start + step])
+            for output in range(self.n_outputs):
+                # not a matrix product: BLAS adds in another order for one row than for many
+                total = (chunk * self.coefficients[output]).sum(axis=1)
+                scores[start : start + step, output] = total + self.intercepts[output]
+        return scores
+
+    def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Return what has to be stored."""
+        return {"coefficients": self.coefficients, "intercepts": self.intercepts}
+
+    def meta(self) -> dict[str, Any]:
+        """Return what has to be stored beside the arrays."""
+        return {}
+
+    @classmethod
+    def from_parts(
+        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], link: Link
+    ) -> LinearPredictor:
+        """Return the predictor that was stored."""
+        return cls(
+            coefficients=arrays["coefficients"], intercepts=arrays["intercepts"], link=link
+        )
+
+
+def _is_float64(*arrays: npt.NDArray[Any]) -> bool:
+    return all(array.dtype == np.float64 for array in arrays)
