@@ -57,7 +57,7 @@ def _check_text(data: bytes, path: Path, first_line: int) -> None:
         raise broken(
             path,
             line,
-            f"Byte {data[cause.start] :#04x} is not UTF-8 text.",
+            f"Byte {data[cause.start]:#04x} is not UTF-8 text.",
             "Save the file as UTF-8; `iconv -f latin1 -t utf-8` helps with older exports.",
         ) from cause
     if (at := data.find(b"\0")) >= 0:
@@ -89,7 +89,9 @@ def check_csv(path: Path, separator: str) -> None:
                     )
                 started = reader.line_num + 1
         except csv.Error as cause:
-            raise broken(path, started, f"{cause}.", "Close or double the quotation marks.") from cause
+            raise broken(
+                path, started, f"{cause}.", "Close or double the quotation marks."
+            ) from cause
 
 
 def _lines(file: IO[bytes]) -> Iterator[str]:
@@ -112,9 +114,13 @@ def check_json_lines(path: Path) -> None:
             try:
                 found = json.loads(line)
             except ValueError as cause:
-                raise broken(path, number, f"It is not JSON: {cause}.", "Write one object a line.") from cause
+                raise broken(
+                    path, number, f"It is not JSON: {cause}.", "Write one object a line."
+                ) from cause
             if not isinstance(found, dict):
-                raise broken(path, number, "It is JSON, but not an object.", "Write one object a line.")
+                raise broken(
+                    path, number, "It is JSON, but not an object.", "Write one object a line."
+                )
 
 
 def broken(path: Path, line: int | None, message: str, hint: str) -> InvalidInputError:

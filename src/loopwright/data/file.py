@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,15 @@ else:
 
 _SEPARATORS = ",;\t|"
 _HEADER_BYTES = 1 << 16
+_KINDS = {
+    ".csv": "CSV",
+    ".csv.gz": "CSV",
+    ".tsv": "CSV",
+    ".jsonl": "JSON lines",
+    ".ndjson": "JSON lines",
+    ".parquet": "Parquet",
+    ".pq": "Parquet",
+}
 
 
 class OpenedFiles:
@@ -32,7 +41,8 @@ class OpenedFiles:
     def __init__(self, path: str, base: Path) -> None:
         self._given = path
         self._path = base / Path(path).expanduser()
-        self._format = _format_of(path)
+        self._kind = _kind_of(path)
+        self._schemas: dict[tuple[Path, int], dict[str, pl.DataType]] = {}
 
     def describe(self) -> str:
         """Return the path as the loop file gives it."""
@@ -60,7 +70,7 @@ class OpenedFiles:
         files = self._files()
         columns = list(self._schema(files[0]))
         for path in files:
-            if self._format is not _PARQUET:
+            if self._kind != "Parquet":
                 check_bytes(path)
             self._check_columns(path, columns, files[0])
         if target is not None:
@@ -96,7 +106,8 @@ class OpenedFiles:
             said = f"No file matches {self._given!r}"
         elif self._path.is_dir():
             raise self._refused(
-                f"{self._given!r} is a folder.", f"Name its files, such as '{self._given}/*.parquet'."
+                f"{self._given!r} is a folder.",
+                f"Name its files, such as '{self._given}/*.parquet'.",
             )
         else:
             said = f"There is no file {self._given!r}"
@@ -111,10 +122,17 @@ class OpenedFiles:
         return InvalidInputError(message, hint=hint, field="data.source.path", value=self._given)
 
     def _schema(self, path: Path) -> dict[str, pl.DataType]:
+        # JSON lines are read to their end for this, so it is done once for every state of a file
+        key = (path, path.stat().st_mtime_ns)
+        if key not in self._schemas:
+            self._schemas[key] = self._found_schema(path)
+        return self._schemas[key]
+
+    def _found_schema(self, path: Path) -> dict[str, pl.DataType]:
         try:
-            if self._format is not _PARQUET and _is_empty(path):
+            if self._kind != "Parquet" and _is_empty(path):
                 check_bytes(path)
-            columns = dict(self._format(path).collect_schema())
+            columns = dict(_scan(path, self._kind).collect_schema())
         except (pl.exceptions.PolarsError, OSError) as cause:
             raise self._diagnosis(path, cause) from cause
         if not columns:
@@ -133,13 +151,15 @@ class OpenedFiles:
             )
 
     def _read(self, path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-        is_csv = self._format is _scan_csv
+        is_csv = self._kind == "CSV"
         if is_csv:
             check_bytes(path)
         suspicious = False
         try:
-            for batch in self._format(path).select(columns).collect_batches(
-                chunk_size=BATCH_ROWS, maintain_order=True
+            for batch in (
+                _scan(path, self._kind)
+                .select(columns)
+                .collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
             ):
                 if is_csv and len(columns) > 1 and batch[columns[-1]].null_count():
                     # a blank line reads as a row of nulls, a short row as nulls at its end
@@ -155,48 +175,33 @@ class OpenedFiles:
 
     def _diagnosis(self, path: Path, cause: Exception) -> InvalidInputError:
         """Return the error for a file that cannot be read: the line at fault if it can be found."""
-        if self._format is not _PARQUET:
+        if self._kind != "Parquet":
             check_bytes(path)
-        if self._format is _scan_csv:
+        if self._kind == "CSV":
             check_csv(path, _separator(path))
-        elif self._format is _scan_json_lines:
+        elif self._kind == "JSON lines":
             check_json_lines(path)
         reason = str(cause).partition("\n")[0].rstrip(".")
-        kind = {_PARQUET: "Parquet", _scan_csv: "CSV"}.get(self._format, "JSON lines")
-        return broken(path, None, f"It cannot be read as {kind}: {reason}.", "Export it again.")
+        return broken(
+            path, None, f"It cannot be read as {self._kind}: {reason}.", "Export it again."
+        )
 
 
-def _scan_csv(path: Path) -> pl.LazyFrame:
-    return pl.scan_csv(path, separator=_separator(path), infer_schema=False, glob=False)
-
-
-def _scan_json_lines(path: Path) -> pl.LazyFrame:
-    return pl.scan_ndjson(path, infer_schema_length=None)
-
-
-def _scan_parquet(path: Path) -> pl.LazyFrame:
+def _scan(path: Path, kind: str) -> pl.LazyFrame:
+    if kind == "CSV":
+        return pl.scan_csv(path, separator=_separator(path), infer_schema=False, glob=False)
+    if kind == "JSON lines":
+        return pl.scan_ndjson(path, infer_schema_length=None)
     return pl.scan_parquet(path, glob=False)
 
 
-_PARQUET = _scan_parquet
-_FORMATS: dict[str, Callable[[Path], pl.LazyFrame]] = {
-    ".csv": _scan_csv,
-    ".csv.gz": _scan_csv,
-    ".tsv": _scan_csv,
-    ".jsonl": _scan_json_lines,
-    ".ndjson": _scan_json_lines,
-    ".parquet": _scan_parquet,
-    ".pq": _scan_parquet,
-}
-
-
-def _format_of(path: str) -> Callable[[Path], pl.LazyFrame]:
-    for suffix, scan in _FORMATS.items():
+def _kind_of(path: str) -> str:
+    for suffix, kind in _KINDS.items():
         if path.lower().endswith(suffix):
-            return scan
+            return kind
     raise InvalidInputError(
         f"The kind of the file {path!r} cannot be told from its name.",
-        hint=f"Use a name that ends in {', '.join(_FORMATS)}.",
+        hint=f"Use a name that ends in {', '.join(_KINDS)}.",
         field="data.source.path",
         value=path,
     )
@@ -223,4 +228,6 @@ def _some_values(column: pl.Series) -> list[object]:
         column = column.filter(column != "")
     elif column.dtype.is_float():
         column = column.drop_nans()
-    return column.head(1).to_list() + column.filter(column != column[0]).head(1).to_list() if len(column) else []
+    if not len(column):
+        return []
+    return [column[0], *column.filter(column != column[0]).head(1)]

@@ -21,7 +21,12 @@ BATCH_ROWS = 50_000
 
 
 class FileSource(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="file"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="file",
 ):
     """Rows in files: CSV (also gzipped), JSON lines or Parquet, told apart by the suffix.
 
@@ -33,7 +38,12 @@ class FileSource(
 
 
 class SqlSource(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="sql"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+    tag="sql",
 ):
     """Rows of a table or a query in SQLite or PostgreSQL.
 

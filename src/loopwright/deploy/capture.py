@@ -86,24 +86,27 @@ class CaptureLog:
         self._log = SegmentLog(folder, segment_bytes=segment_bytes)
         self._encoder = msgspec.json.Encoder(enc_hook=plain_value)
 
-    def write(self, predictions: Sequence[CapturedPrediction]) -> None:
-        """Write the predictions of one request that fall into the share, in one piece."""
-        kept = (
-            predictions
-            if self.share >= 1
-            else [each for each in predictions if is_sampled(each.inference_id, share=self.share)]
-        )
-        if not kept:
+    def encoded(self, predictions: Sequence[CapturedPrediction]) -> bytes:
+        """Return the lines of those predictions that fall into the share."""
+        if self.share >= 1:
+            return self._encoder.encode_lines(predictions)
+        kept = [each for each in predictions if is_sampled(each.inference_id, share=self.share)]
+        return self._encoder.encode_lines(kept)
+
+    def write(self, lines: bytes) -> None:
+        """Write the encoded lines of one request in one piece."""
+        if not lines:
             return
+        n_lines = lines.count(b"\n")
         try:
-            self._log.append(self._encoder.encode_lines(kept))
+            self._log.append(lines)
         except OSError as error:
-            self.n_dropped += len(kept)
+            self.n_dropped += n_lines
             if self.problem is None:
                 _log.warning("Predictions are answered but not captured: %s", error)
             self.problem = str(error)
         else:
-            self.n_written += len(kept)
+            self.n_written += n_lines
             self.problem = None
 
     def close(self) -> None:

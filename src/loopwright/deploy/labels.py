@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +47,11 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LabelLog:
-    """Write labels so that they are on the disk before they are acknowledged."""
+    """Write labels so that they are on the disk before they are acknowledged; from any thread."""
 
     def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._log = SegmentLog(folder, segment_bytes=segment_bytes, durable=True)
+        self._lock = threading.Lock()
 
     def append(self, labels: Sequence[Label]) -> None:
         """Write labels; when this returns they survive a power cut.
@@ -63,7 +65,8 @@ class LabelLog:
         if not labels:
             return
         try:
-            self._log.append(msgspec.json.Encoder().encode_lines(labels))
+            with self._lock:
+                self._log.append(msgspec.json.Encoder().encode_lines(labels))
         except OSError as error:
             raise BackendError(
                 f"{len(labels)} labels could not be written to {self._log.folder}: {error}.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
@@ -303,4 +303,4 @@ def _kind(column: str, kinds: Mapping[str, str]) -> Kind:
             field=column,
             value=kind,
         )
-    return cast("Kind", kind)
+    return kind

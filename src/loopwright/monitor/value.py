@@ -48,7 +48,9 @@ def to_numbers(
 
     Text counts by its length in characters, dates by their days since 1970-01-01.
     """
-    if kind == "date":
+    if values.dtype.is_nested():
+        numbers = pl.Series([None] * len(values), dtype=pl.Float64)
+    elif kind == "date":
         numbers = _days(values, date_format)
     elif kind == "text":
         numbers = values.cast(pl.String, strict=False).str.len_chars().cast(pl.Float64)
@@ -69,7 +71,7 @@ def to_labels(values: pl.Series) -> pl.Series:
         is_whole = (whole.cast(pl.Float64) == finite).fill_null(False)
         text = finite.cast(pl.String)
         return whole.cast(pl.String).zip_with(is_whole, text).str.slice(0, _LABEL_CHARACTERS)
-    if values.dtype in (pl.List, pl.Struct, pl.Array, pl.Binary):
+    if values.dtype.is_nested() or values.dtype == pl.Binary:
         values = _as_text(values.to_list())
     return values.cast(pl.String, strict=False).str.slice(0, _LABEL_CHARACTERS)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from loopwright.core.lazy import LazyModule
 
@@ -25,8 +25,6 @@ else:
 Type = Literal["number", "text", "boolean", "date"]
 Accepts = Literal["number", "text", "boolean", "date", "same", "any"]
 """What an argument may be; all arguments marked `same` must be of one type."""
-
-_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +44,12 @@ class Function:
         Whether a missing argument makes the result missing before the function is asked.
     shape
         How it is written, for messages and documentation.
+    in_pairs
+        Whether many arguments are computed two at a time.
+    n_optional
+        How many arguments at the end may be left out.
+    whole
+        If given, the second argument is a whole number written out, in this closed range.
     """
 
     accepts: tuple[Accepts, ...]
@@ -54,6 +58,9 @@ class Function:
     as_python: Callable[..., Any]
     shape: str
     n_more: bool = False
+    in_pairs: bool = False
+    n_optional: int = 0
+    whole: tuple[int, int] | None = None
     strict: bool = True
 
 
@@ -128,12 +135,12 @@ def _both(a: pl.Expr, b: pl.Expr, result: pl.Expr) -> pl.Expr:
     return pl.when(a.is_not_null() & b.is_not_null()).then(result)
 
 
-def _least(*values: pl.Expr) -> pl.Expr:
-    return reduce(lambda a, b: _both(a, b, pl.when(a <= b).then(a).otherwise(b)), values)
+def _least(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    return _both(a, b, pl.when(a <= b).then(a).otherwise(b))
 
 
-def _greatest(*values: pl.Expr) -> pl.Expr:
-    return reduce(lambda a, b: _both(a, b, pl.when(a >= b).then(a).otherwise(b)), values)
+def _greatest(a: pl.Expr, b: pl.Expr) -> pl.Expr:
+    return _both(a, b, pl.when(a >= b).then(a).otherwise(b))
 
 
 def _if_polars(condition: pl.Expr, a: pl.Expr, b: pl.Expr) -> pl.Expr:
@@ -166,13 +173,17 @@ def _of_numbers(
     as_polars: Callable[..., pl.Expr],
     as_python: Callable[..., float | None],
     n: int = 2,
+    *,
+    n_more: bool = False,
 ) -> Function:
     return Function(
-        accepts=("number",) * n,
+        accepts=cast("tuple[Accepts, ...]", ("number",) * n),
         gives="number",
         as_polars=as_polars,
         as_python=as_python,
         shape=shape,
+        n_more=n_more,
+        in_pairs=n_more,
     )
 
 
@@ -209,7 +220,14 @@ OPERATORS: dict[str, Function] = {
     "*": _of_numbers("a * b", lambda a, b: finite(a * b), lambda a, b: _finite(a * b)),
     "/": _of_numbers("a / b", lambda a, b: _guarded(b != 0.0, divided(a, b)), _divide),
     "%": _of_numbers("a % b", _modulo_polars, _modulo),
-    "**": _of_numbers("a ** 2", _power_polars, _power),
+    "**": Function(
+        accepts=("number", "number"),
+        gives="number",
+        as_polars=_power_polars,
+        as_python=_power,
+        shape="a ** 2",
+        whole=(1, 8),
+    ),
     "negative": _of_numbers("-a", lambda a: a * -1.0, lambda a: a * -1.0, n=1),
     "==": _comparison("==", operator.eq),
     "!=": _comparison("!=", operator.ne),
@@ -247,7 +265,15 @@ FUNCTIONS: dict[str, Function] = {
     "floor": _of_numbers(
         "floor(a)", lambda a: _whole(a.floor()), lambda a: float(math.floor(a)), n=1
     ),
-    "round": _of_numbers("round(a) or round(a, 2)", _round_polars, _round),
+    "round": Function(
+        accepts=("number", "number"),
+        gives="number",
+        as_polars=_round_polars,
+        as_python=_round,
+        shape="round(a) or round(a, 2)",
+        n_optional=1,
+        whole=(0, 9),
+    ),
     "exp": _of_numbers("exp(a)", lambda a: finite(a.exp()), _exp, n=1),
     "log": _of_numbers(
         "log(a)",
@@ -267,22 +293,8 @@ FUNCTIONS: dict[str, Function] = {
         lambda a: math.sqrt(a) if a >= 0.0 else None,
         n=1,
     ),
-    "min": Function(
-        accepts=("number", "number"),
-        gives="number",
-        as_polars=_least,
-        as_python=lambda *values: reduce(lambda a, b: a if a <= b else b, values),
-        shape="min(a, b, ...)",
-        n_more=True,
-    ),
-    "max": Function(
-        accepts=("number", "number"),
-        gives="number",
-        as_polars=_greatest,
-        as_python=lambda *values: reduce(lambda a, b: a if a >= b else b, values),
-        shape="max(a, b, ...)",
-        n_more=True,
-    ),
+    "min": _of_numbers("min(a, b, ...)", _least, lambda a, b: a if a <= b else b, n_more=True),
+    "max": _of_numbers("max(a, b, ...)", _greatest, lambda a, b: a if a >= b else b, n_more=True),
     "year": _part("year", lambda x: x.dt.year(), lambda day: day.year),
     "month": _part("month", lambda x: x.dt.month(), lambda day: day.month),
     "day": _part("day", lambda x: x.dt.day(), lambda day: day.day),
@@ -365,8 +377,3 @@ FUNCTIONS: dict[str, Function] = {
     ),
 }
 """What is called by name; `today()`, `date("...")` and `column("...")` belong to the grammar."""
-
-
-def epoch_days(day: date) -> int:
-    """Return the days since 1970-01-01, as Polars stores a date."""
-    return day.toordinal() - _EPOCH_ORDINAL

@@ -12,21 +12,17 @@ from typing import Any
 
 from loopwright.core.clock import Clock
 from loopwright.core.digest import digest_bytes
-from loopwright.core.errors import (
-    AlreadyExistsError,
-    InvalidInputError,
-    NotFoundError,
-    WrongStateError,
-)
 from loopwright.core.files import write_atomically
-from loopwright.core.names import did_you_mean
-from loopwright.store.artifact import checked_digest, missing
+from loopwright.store.artifact import checked_digest, missing, unreadable
 from loopwright.store.metadata import (
     Event,
     Record,
+    already_exists,
     checked_key,
     checked_limit,
     json_copy,
+    not_found,
+    stale,
 )
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from loopwright.core.errors import InvalidInputError
+from loopwright.core.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    NotFoundError,
+    WrongStateError,
+)
+from loopwright.core.names import did_you_mean
 
 MOST_ROWS = 10_000
 _LONGEST_NAME = 500
@@ -190,3 +197,33 @@ def prefix_end(prefix: str) -> str | None:
     following = ord(stem[-1]) + 1
     # surrogates are no characters, so no stored text starts with one
     return stem[:-1] + chr(0xE000 if 0xD800 <= following <= 0xDFFF else following)
+
+
+def already_exists(kind: str, key: str) -> AlreadyExistsError:
+    """Return the error of creating what is there."""
+    return AlreadyExistsError(
+        f"There is already a {kind} {key!r}.",
+        hint="Choose another name, or replace or delete that one.",
+        kind=kind,
+        key=key,
+    )
+
+
+def not_found(kind: str, key: str, known: Iterable[str]) -> NotFoundError:
+    """Return the error of asking for what is not there."""
+    return NotFoundError(
+        f"There is no {kind} {key!r}.", hint=did_you_mean(key, known), kind=kind, key=key
+    )
+
+
+def stale(held: Record, present: Record) -> WrongStateError:
+    """Return the error of replacing what someone else has written since."""
+    return WrongStateError(
+        f"The {held.kind} {held.key!r} was written by someone else: "
+        f"it is at version {present.version}, you hold version {held.version}"
+        f"{'' if held.created_at == present.created_at else ' of one deleted since'}.",
+        hint="Read it again and decide anew.",
+        kind=held.kind,
+        key=held.key,
+        version=present.version,
+    )

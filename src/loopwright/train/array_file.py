@@ -18,8 +18,8 @@ else:
 
 _MAX_ARRAYS = 64
 _MAX_DIMENSIONS = 3
-# 32- and 64-bit numbers, bytes and truth values, little-endian: nothing that holds an object
-_KINDS = frozenset({"<f4", "<f8", "<i4", "<i8", "|u1", "|b1"})
+# 32- and 64-bit numbers and bytes, little-endian: nothing that holds an object
+_KINDS = frozenset({"<f4", "<f8", "<i4", "<i8", "|u1"})
 
 
 def pack_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> bytes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
+from loopwright.train.predictor import Predictor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,7 @@ _CHUNK_VALUES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LinearPredictor:
+class LinearPredictor(Predictor):
     """Score a row as intercept + coefficients times features.
 
     Parameters

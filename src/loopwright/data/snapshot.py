@@ -1,0 +1,231 @@
+"""A frozen copy of a source: one typed Parquet artifact and what is known about it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.data.conversion import (
+    Conversion,
+    check_convertible,
+    convert,
+    decide_conversions,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from loopwright.core.clock import Clock
+    from loopwright.data.source import Source
+    from loopwright.store.artifact import ArtifactStore
+else:
+    pl = LazyModule("polars")
+
+_VERSION = 1
+_ROW_GROUP_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a snapshot and its type, as Polars names it."""
+
+    name: str
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Rows as they were at one moment; `digest` names their Parquet artifact.
+
+    Parameters
+    ----------
+    digest
+        Digest of the Parquet bytes. The same rows give the same digest, whichever source they came
+        from and however they were cut into batches.
+    n_rows
+        Number of rows, at least 1.
+    columns
+        Columns in order.
+    source
+        One line about where the rows came from, without credentials.
+    fingerprint
+        The fingerprint of the source when it was read; None if it has none.
+    conversions
+        What was done to the representation of the cells.
+    taken_at
+        When, in UTC.
+    """
+
+    digest: str
+    n_rows: int
+    columns: tuple[Column, ...]
+    source: str
+    fingerprint: str | None
+    conversions: tuple[Conversion, ...]
+    taken_at: datetime
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the snapshot as JSON types."""
+        return {
+            "version": _VERSION,
+            "digest": self.digest,
+            "n_rows": self.n_rows,
+            "columns": [{"name": column.name, "dtype": column.dtype} for column in self.columns],
+            "source": self.source,
+            "fingerprint": self.fingerprint,
+            "conversions": [conversion.to_json() for conversion in self.conversions],
+            "taken_at": self.taken_at.isoformat(),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Snapshot:
+        """Return the snapshot that `to_json` wrote.
+
+        Raises
+        ------
+        InvalidInputError
+            If it was written by a later release.
+        """
+        if value["version"] != _VERSION:
+            raise InvalidInputError(
+                f"The snapshot record has version {value['version']}; this release reads {_VERSION}.",
+                hint="Use the release that wrote it, or a later one.",
+                field="version",
+                value=value["version"],
+            )
+        return cls(
+            digest=value["digest"],
+            n_rows=value["n_rows"],
+            columns=tuple(Column(**column) for column in value["columns"]),
+            source=value["source"],
+            fingerprint=value["fingerprint"],
+            conversions=tuple(Conversion.from_json(item) for item in value["conversions"]),
+            taken_at=datetime.fromisoformat(value["taken_at"]),
+        )
+
+
+def take_snapshot(
+    source: Source,
+    *,
+    artifacts: ArtifactStore,
+    clock: Clock,
+    folder: Path,
+    conversions: Sequence[Conversion] | None = None,
+) -> Snapshot:
+    """Copy all rows of a source into one typed Parquet artifact and return its description.
+
+    Rows pass through in batches: memory stays bounded however large the source is. `folder` takes
+    temporary files of about twice the size of the snapshot.
+
+    Parameters
+    ----------
+    source
+        Where the rows come from.
+    artifacts
+        Where the copy goes.
+    clock
+        Tells when it was taken.
+    folder
+        An existing folder for temporary files.
+    conversions
+        Those of an earlier snapshot, to read the cells in the same way; decided anew when absent.
+
+    Raises
+    ------
+    InvalidInputError
+        If the source has no rows, is broken, or has cells that `conversions` cannot read.
+    BackendError
+        If the database fails, or the source changed while it was read; `retryable` is then set.
+    """
+    fingerprint = source.fingerprint()
+    with tempfile.TemporaryDirectory(dir=folder, prefix="snapshot-") as temporary:
+        place = Path(temporary)
+        raw = _stage(source, place)
+        if conversions is None:
+            conversions = decide_conversions(raw)
+        else:
+            check_convertible(raw, conversions)
+        whole = place / "snapshot.parquet"
+        # fixed row groups in the given order make the bytes a function of the rows alone
+        convert(raw, conversions).sink_parquet(
+            whole,
+            compression="zstd",
+            compression_level=3,
+            row_group_size=_ROW_GROUP_ROWS,
+            maintain_order=True,
+        )
+        if source.fingerprint() != fingerprint:
+            raise BackendError(
+                f"The {source.describe()} changed while it was read.",
+                hint="Try again when nothing writes to it.",
+                retryable=True,
+            )
+        frozen = pl.scan_parquet(whole)
+        columns = [Column(name=n, dtype=str(t)) for n, t in frozen.collect_schema().items()]
+        n_rows = frozen.select(pl.len()).collect().item()
+        digest = artifacts.put_file(whole)
+    return Snapshot(
+        digest=digest,
+        n_rows=n_rows,
+        columns=tuple(columns),
+        source=source.describe(),
+        fingerprint=fingerprint,
+        conversions=tuple(conversions),
+        taken_at=clock.now(),
+    )
+
+
+def scan(snapshot: Snapshot, artifacts: ArtifactStore) -> pl.LazyFrame:
+    """Return the rows of a snapshot, to be read lazily.
+
+    Raises
+    ------
+    NotFoundError
+        If the artifact store no longer has them.
+    """
+    return pl.scan_parquet(artifacts.local_path(snapshot.digest), glob=False)
+
+
+def _stage(source: Source, place: Path) -> pl.LazyFrame:
+    """Write the batches of a source as they come and return them as one table of raw rows."""
+    parts: list[tuple[Path, dict[str, pl.DataType]]] = []
+    schema: dict[str, pl.DataType] = {}
+    for batch in source.batches():
+        path = place / f"part-{len(parts):06}.parquet"
+        batch.write_parquet(path, compression="lz4")
+        parts.append((path, dict(batch.schema)))
+        schema = {
+            name: _common(schema.get(name, dtype), dtype) for name, dtype in batch.schema.items()
+        }
+    if not parts:
+        raise InvalidInputError(
+            f"The {source.describe()} gives no rows.",
+            hint="Choose a source with at least a few dozen rows.",
+            field="data.source",
+        )
+    for path, found in parts:
+        if found != schema:
+            # a column's type can widen on the way: all missing at first, or whole numbers at first
+            pl.read_parquet(path).select(
+                pl.col(n).cast(t) for n, t in schema.items()
+            ).write_parquet(path, compression="lz4")
+    return pl.scan_parquet([path for path, _ in parts], glob=False)
+
+
+def _common(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+    """Return the type that holds the values of both."""
+    if one == other or other == pl.Null:
+        return one
+    if one == pl.Null:
+        return other
+    if one.is_numeric() and other.is_numeric():
+        return pl.Int64() if one.is_integer() and other.is_integer() else pl.Float64()
+    if {one, other} == {pl.Date(), pl.Datetime("us")}:
+        return pl.Datetime("us")
+    return pl.String()

@@ -1,0 +1,212 @@
+"""The first steps of a round: the problem, its rows, what they look like, and whether it is ML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.core.lazy import LazyModule
+from loopwright.data import Snapshot, assign_parts, split_leaks
+from loopwright.evaluate import framing
+from loopwright.explore import profile, profile_page, profile_summary
+from loopwright.loop.file import LoopFile
+from loopwright.loop.sourcing import Sourced, Target, class_indices
+from loopwright.loop.step import StepResult
+from loopwright.loop.workspace import Workspace
+from loopwright.problem import checked_problem, sealed, value_answers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+else:
+    np = LazyModule("numpy")
+    pl = LazyModule("polars")
+
+PARTS = ("train", "validation", "test")
+
+
+def stated_problem(workspace: Workspace, loop: LoopFile, target: Target) -> StepResult:
+    """Seal the criteria before anything is learnt; a later change shows as a moved goalpost."""
+    record = workspace.metadata.find("seal", loop.name)
+    history: list[dict[str, Any]] = record.body["seals"] if record else []
+    seal = sealed(loop.problem, name=workspace.user, at=workspace.clock.now())
+    moved = bool(history) and history[-1]["digest"] != seal.digest
+    if not history or moved:
+        history = [*history, msgspec.to_builtins(seal)]
+        workspace.metadata.put("seal", loop.name, {"seals": history})
+    wanted = "; ".join(str(criterion) for criterion in loop.problem.criteria) or "none stated"
+    summary = f"{target.task} of {target.column!r}; criteria: {wanted}"
+    if moved:
+        summary += f" (the goalposts were moved {len(history) - 1} time(s))"
+    return StepResult(
+        output={
+            "task": target.task,
+            "target": target.column,
+            "classes": list(target.classes),
+            "seal": history[-1],
+            "seals": history,
+            "today": msgspec.to_builtins(loop.problem.today),
+        },
+        summary=summary,
+        reason=f"task {target.task}: {target.reason}",
+    )
+
+
+def parted_rows(
+    workspace: Workspace, loop: LoopFile, sourced: Sourced, live: dict[str, Any] | None
+) -> StepResult:
+    """Split the rows into parts, each an artifact of its own.
+
+    With live rows (a round that learns from what the endpoint saw) the newest live rows become
+    validation and test, and two training windows are made: `all` rows, and the `recent` ones.
+    """
+    snapshot = Snapshot.from_json(sourced.snapshot)
+    rows = pl.read_parquet(workspace.artifacts.local_path(snapshot.digest))
+    n_unlabelled = rows[loop.problem.target].null_count()
+    rows = rows.drop_nulls(loop.problem.target)
+    parts = assign_parts(rows, loop.data.split, target=loop.problem.target)
+    leaks = split_leaks(rows, parts)
+    by_part = {name: rows.filter(parts == name) for name in PARTS}
+    windows = {"all": by_part["train"]}
+    if live is not None:
+        windows, by_part = _with_live_rows(workspace, live, rows.schema, by_part)
+    digests = {name: _stored(workspace, by_part[name]) for name in ("validation", "test")}
+    trained = {name: _stored(workspace, frame) for name, frame in windows.items()}
+    counts = {name: frame.height for name, frame in by_part.items()}
+    counts["train"] = windows["all"].height
+    summary = (
+        f"{snapshot.n_rows:,} rows x {len(rows.columns)} columns from {snapshot.source}; "
+        + " / ".join(f"{counts[name]:,} {name}" for name in PARTS)
+    )
+    if n_unlabelled:
+        summary += f"; {n_unlabelled:,} rows without a target left out"
+    return StepResult(
+        output={
+            "snapshot": sourced.snapshot,
+            "windows": trained,
+            **digests,
+            "n_rows": counts,
+            "n_unlabelled": n_unlabelled,
+            "leaks": [msgspec.to_builtins(leak) for leak in leaks],
+            "live": live,
+        },
+        summary=summary,
+        reason="the newest live rows judge, older ones teach"
+        if live
+        else f"split by {loop.data.split.by}, seed {loop.data.split.seed}",
+        artifacts=(snapshot.digest, *digests.values(), *trained.values()),
+    )
+
+
+def _with_live_rows(
+    workspace: Workspace,
+    live: dict[str, Any],
+    schema: pl.Schema,
+    by_part: dict[str, pl.DataFrame],
+) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
+    """Return training windows and parts: 60/20/20 of the fresh live rows in time order."""
+    rows = pl.read_parquet(workspace.artifacts.local_path(live["digest"]))
+    columns = list(schema.names())
+    known = rows.filter(~pl.col("__fresh")).select(columns)
+    fresh = rows.filter(pl.col("__fresh")).select(columns)
+    n_train, n_judge = int(fresh.height * 0.6), int(fresh.height * 0.8)
+    recent = fresh[:n_train]
+    windows = {"all": pl.concat([by_part["train"], known, recent]), "recent": recent}
+    return windows, {
+        "train": recent,
+        "validation": fresh[n_train:n_judge],
+        "test": fresh[n_judge:],
+    }
+
+
+def _stored(workspace: Workspace, frame: pl.DataFrame) -> str:
+    path = workspace.scratch_folder() / f"part-{id(frame)}.parquet"
+    try:
+        frame.write_parquet(path, compression="zstd")
+        return workspace.artifacts.put_file(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def read_part(workspace: Workspace, digest: str) -> pl.DataFrame:
+    """Return the rows of a stored part."""
+    return pl.read_parquet(workspace.artifacts.local_path(digest))
+
+
+def truth(frame: pl.DataFrame, target: Target) -> npt.NDArray[np.float64]:
+    """Return the target of some rows, `(n_rows,)`: values, or class indices."""
+    values = frame[target.column]
+    if target.classes:
+        values = class_indices(values, target.classes)
+    truth: npt.NDArray[np.float64] = values.cast(pl.Float64).to_numpy()
+    return truth
+
+
+def explored(workspace: Workspace, target: Target, parts: dict[str, Any]) -> StepResult:
+    """Profile the rows that may be looked at: all but the test part."""
+    seen = pl.concat(
+        [
+            read_part(workspace, parts["windows"]["all"]),
+            read_part(workspace, parts["validation"]),
+        ]
+    )
+    found = profile(seen, target=target.column, task=target.task)
+    page = workspace.artifacts.put_bytes(profile_page(found).encode())
+    data = workspace.artifacts.put_bytes(msgspec.json.encode(found.to_json()))
+    return StepResult(
+        output={
+            "profile": data,
+            "page": page,
+            "kinds": {column.name: column.kind for column in found.columns},
+            "summary": profile_summary(found),
+            "n_findings": len(found.findings),
+        },
+        summary=f"{len(found.columns)} columns, {len(found.findings)} findings",
+        reason="; ".join(finding.evidence for finding in found.findings[:2]),
+        artifacts=(data, page),
+    )
+
+
+def decided(
+    workspace: Workspace, loop: LoopFile, target: Target, parts: dict[str, Any], dropped: list[str]
+) -> StepResult:
+    """Answer whether this should be machine learning, before any training job."""
+    train = read_part(workspace, parts["windows"]["all"])
+    validation = read_part(workspace, parts["validation"])
+    problem = loop.problem
+    left_out = [target.column, *dropped]
+    today = None
+    if problem.today and problem.today.column:
+        left_out.append(problem.today.column)
+        if not target.classes:
+            values = validation[problem.today.column].cast(pl.Float64, strict=False)
+            today = (problem.today.does, value_answers(values.fill_null(strategy="mean")))
+    inputs = [name for name in train.columns if name not in left_out]
+    result = framing(
+        train.select(inputs),
+        validation.select(inputs),
+        y_train=truth(train, target),
+        y_validation=truth(validation, target),
+        classes=target.classes,
+        criteria=problem.criteria,
+        metrics=checked_problem(problem, task=target.task),
+        confidence=problem.confidence,
+        today=today,
+        seed=loop.train.seed,
+    )
+    summary = {
+        "ml_worth_it": "machine learning is worth it",
+        "rule_enough": "no model needed",
+        "no_signal": "no signal",
+    }[result.decision]
+    return StepResult(output=result.to_json(), summary=summary, reason=result.reason)
+
+
+def page_file(workspace: Workspace, digest: str, path: Path) -> Path:
+    """Write a page kept in the store to a file and return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(workspace.artifacts.get_bytes(digest))
+    return path

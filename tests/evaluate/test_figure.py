@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from loopwright.evaluate import compare, figure, verdicts
+from loopwright.problem import Criterion, class_answers, metric_named, value_answers
+
+
+def test_bounds_of_a_mean_agree_with_student_and_with_scipy() -> None:
+    rng = np.random.default_rng(1)
+    y = np.zeros(800)
+    said = value_answers(rng.normal(3.0, 1.0, size=800))
+    errors = np.abs(said.values)
+
+    found = figure(metric_named("mae"), y, said, confidence=0.95, seed=3)
+    reference = stats.bootstrap(
+        (errors,), np.mean, confidence_level=0.9, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+
+    assert found.value == pytest.approx(errors.mean())
+    assert found.lower == pytest.approx(reference.low, abs=0.01)
+    assert found.upper == pytest.approx(reference.high, abs=0.01)
+
+
+def test_a_criterion_holds_only_when_its_bound_does() -> None:
+    rng = np.random.default_rng(2)
+    y = np.full(400, 100.0)
+    said = value_answers(y * rng.normal(1.0, 0.1, size=400))
+    metric = metric_named("mape")
+    value = figure(metric, y, said).value
+
+    tight = Criterion(metric="mape", at_most=value * 1.001)
+    loose = Criterion(metric="mape", at_most=value * 1.3)
+    judged = verdicts([tight, loose], [metric, metric], y, said, confidence=0.95)
+
+    assert [verdict.holds for verdict in judged] == [False, True]
+    assert judged[0].bound > judged[0].figure.value
+
+
+def test_the_same_seed_gives_the_same_figure() -> None:
+    y = np.arange(50.0)
+    said = value_answers(y + 1 + y % 3)
+
+    assert figure(metric_named("rmse"), y, said) == figure(metric_named("rmse"), y, said)
+
+
+def test_resamples_without_a_positive_row_are_left_out() -> None:
+    y = np.r_[1.0, np.zeros(9)]
+    said = class_answers(np.linspace(0.9, 0.1, 10))
+
+    found = figure(metric_named("roc_auc"), y, said)
+
+    assert found.value == 1.0
+    assert np.isfinite([found.lower, found.upper]).all()
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    metric = metric_named("mae")
+    covered = 0
+    for number in range(200):
+        said = value_answers(rng.exponential(size=150))
+        found = figure(metric, np.zeros(150), said, confidence=0.95, seed=number)
+        covered += found.lower <= 1.0 <= found.upper
+
+    # two one-sided bounds of 95 percent: 90 percent of the intervals, give or take
+    assert 0.83 <= covered / 200 <= 0.96
+
+
+def test_an_equal_challenger_is_not_better_and_a_better_one_is() -> None:
+    rng = np.random.default_rng(3)
+    y = rng.normal(size=1_000)
+    champion = value_answers(y + rng.normal(0, 0.50, size=1_000))
+    equal = value_answers(y + rng.normal(0, 0.50, size=1_000))
+    better = value_answers(y + rng.normal(0, 0.40, size=1_000))
+    metric = metric_named("mae")
+
+    same = compare(metric, y, champion=champion, challenger=equal)
+    gain = compare(metric, y, champion=champion, challenger=better)
+    loss = compare(metric, y, champion=better, challenger=champion)
+
+    assert not same.is_better
+    assert not same.is_worse
+    assert gain.is_better
+    assert gain.gain > 0
+    assert loss.is_worse
+
+
+def test_an_equal_challenger_passes_for_better_in_about_one_case_of_twenty() -> None:
+    rng = np.random.default_rng(11)
+    metric = metric_named("mae")
+    passed = 0
+    for number in range(200):
+        y = np.zeros(200)
+        old, new = (value_answers(rng.normal(size=200)) for _ in range(2))
+        passed += compare(metric, y, champion=old, challenger=new, seed=number).is_better
+
+    assert passed / 200 <= 0.11
