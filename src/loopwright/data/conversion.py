@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -134,11 +134,10 @@ def decide_conversions(rows: pl.LazyFrame) -> tuple[Conversion, ...]:
     readings = _readings(plain, texts)
     found = []
     for name, dtype in schema.items():
-        was = str(dtype)
         if name in readings:
-            conversion = readings[name]
-            n_blank = untidy.get((name, "blank"), 0)
-            found.append(_with_blanks(conversion, was, n_blank))
+            fits, n_placeholders = readings[name]
+            n_placeholders += untidy.get((name, "blank"), 0)
+            found.append(_conversion(name, str(dtype), fits, n_placeholders))
         else:
             found += _plain_conversion(name, dtype, untidy)
     return tuple(found)
@@ -226,12 +225,8 @@ def _plain_conversion(
     return []
 
 
-def _with_blanks(conversion: Conversion, was: str, n_blank: int) -> Conversion:
-    return replace(conversion, was=was, n_nulled=conversion.n_nulled + n_blank)
-
-
-def _readings(plain: pl.LazyFrame, texts: Sequence[str]) -> dict[str, Conversion]:
-    """Return the conversion of every text column that wholly reads as something else."""
+def _readings(plain: pl.LazyFrame, texts: Sequence[str]) -> dict[str, tuple[list[Reading], int]]:
+    """Return the readings that fit every value of a text column, and its number of placeholders."""
     if not texts:
         return {}
     sample = plain.select(texts).head(_SAMPLE_ROWS).collect()
@@ -254,7 +249,7 @@ def _readings(plain: pl.LazyFrame, texts: Sequence[str]) -> dict[str, Conversion
         if found[f"{index}unread"] == 0 and found[f"{index}values"] > 0:
             fitting.setdefault(name, []).append(reading)
             placed[name] = found[f"{index}placed"]
-    return {name: _conversion(name, fits, placed[name]) for name, fits in fitting.items()}
+    return {name: (fits, placed[name]) for name, fits in fitting.items()}
 
 
 def _possible(cells: pl.Series) -> list[Reading]:
@@ -267,16 +262,16 @@ def _possible(cells: pl.Series) -> list[Reading]:
     ]
 
 
-def _conversion(name: str, fits: Sequence[Reading], n_placeholders: int) -> Conversion:
+def _conversion(name: str, was: str, fits: Sequence[Reading], n_placeholders: int) -> Conversion:
     best = fits[0]
     others = [reading for reading in fits[1:] if best.format and reading.pattern == best.pattern]
     if others:
         reason = f"Could be {best.name} or {others[0].name}: left as text."
-        return Conversion(column=name, was="String", now="String", reason=reason)
+        return Conversion(column=name, was=was, now="String", reason=reason)
     missing = f", {n_placeholders:,} placeholders aside" if n_placeholders else ""
     return Conversion(
         column=name,
-        was="String",
+        was=was,
         now=best.dtype,
         reading=best.name,
         n_nulled=n_placeholders,

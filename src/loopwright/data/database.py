@@ -26,6 +26,7 @@ else:
 
 CONNECT_TIMEOUT_S = 5
 _FETCH_ROWS = 20_000
+_SCHEMA_ROWS = 1_000
 _DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
@@ -63,27 +64,23 @@ class OpenedQuery:
     def schema(self) -> dict[str, pl.DataType]:
         """Return the columns, typed by the first thousand rows."""
         with self._connection() as connection:
-            query = f"SELECT * FROM ({self._select(connection)}) AS rows_ LIMIT 1000"  # noqa: S608
-            result = self._execute(connection, query)
+            result = _execute(connection, self._select(connection))
             names = _checked_names(list(result.keys()))
-            return dict(frame_of(names, result.fetchall()).schema)
+            return dict(frame_of(names, result.fetchmany(_SCHEMA_ROWS)).schema)
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows of one consistent reading."""
         with self._connection() as connection:
-            result = self._execute(connection, self._select(connection))
+            result = _execute(connection, self._select(connection))
             names = _checked_names(list(result.keys()))
-            try:
-                for rows in result.partitions(min(_FETCH_ROWS, BATCH_ROWS)):
-                    yield frame_of(names, rows)
-            except sa.exc.DBAPIError as cause:
-                raise self._failed(cause) from cause
+            for rows in result.partitions(min(_FETCH_ROWS, BATCH_ROWS)):
+                yield frame_of(names, rows)
 
     def check(self, target: str | None = None) -> None:
         """Raise for a database, table or query that cannot be read and for an unusable target."""
         with self._connection() as connection:
-            inner = f"({self._select(connection)}) AS rows_"
-            result = self._execute(connection, f"SELECT * FROM {inner} LIMIT 1")  # noqa: S608
+            select = self._select(connection)
+            result = _execute(connection, select)
             names = _checked_names(list(result.keys()))
             if result.first() is None:
                 raise InvalidInputError(
@@ -95,11 +92,12 @@ class OpenedQuery:
                 return
             check_target(target, columns=names, n_values=None, of=f"the {self.describe()}")
             column = connection.dialect.identifier_preparer.quote_identifier(target)
-            values = self._execute(
-                connection,
-                f"SELECT DISTINCT {column} FROM {inner} WHERE {column} IS NOT NULL LIMIT 2",  # noqa: S608
-            ).fetchall()
-            check_target(target, columns=names, n_values=len(values), of=f"the {self.describe()}")
+            varying = (
+                f"SELECT DISTINCT {column} FROM ({select}) AS rows_ "  # noqa: S608 the name is quoted
+                f"WHERE {column} IS NOT NULL LIMIT 2"
+            )
+            n_values = len(_execute(connection, varying).fetchall())
+            check_target(target, columns=names, n_values=n_values, of=f"the {self.describe()}")
 
     def _place(self) -> str:
         if self._url.get_backend_name() == "sqlite":
@@ -124,22 +122,16 @@ class OpenedQuery:
             with connection:
                 try:
                     _make_read_only(connection)
+                    yield connection
                 except sa.exc.DBAPIError as cause:
                     raise self._failed(cause) from cause
-                yield connection
         finally:
             engine.dispose()
 
-    def _execute(self, connection: sa.Connection, query: str) -> sa.CursorResult[Any]:
-        # a raw query may hold % and :name, which are not parameters here
-        options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _FETCH_ROWS}
-        try:
-            return connection.execution_options(**options).exec_driver_sql(query)
-        except sa.exc.DBAPIError as cause:
-            raise self._failed(cause) from cause
-
     def _select(self, connection: sa.Connection) -> str:
-        return self._query if self._table is None else self._table_query(connection, self._table)  # type: ignore[return-value]
+        if self._table is None:
+            return self._query or ""
+        return self._table_query(connection, self._table)
 
     def _table_query(self, connection: sa.Connection, table: str) -> str:
         schema, _, name = table.rpartition(".")
@@ -174,9 +166,14 @@ class OpenedQuery:
     def _failed(self, cause: sa.exc.DBAPIError) -> InvalidInputError | BackendError:
         """Return the error for a statement: the user's when the query is wrong, else the server's."""
         reason = self._reason(cause)
-        if isinstance(cause, sa.exc.ProgrammingError | sa.exc.DataError | sa.exc.InternalError) or (
-            isinstance(cause, sa.exc.OperationalError) and self._url.get_backend_name() == "sqlite"
-        ):
+        is_sqlite = self._url.get_backend_name() == "sqlite"
+        wrong = (
+            sa.exc.ProgrammingError,
+            sa.exc.NotSupportedError,
+            sa.exc.DataError,
+            sa.exc.InternalError,
+        )
+        if is_sqlite or isinstance(cause, wrong):
             return InvalidInputError(
                 f"The {self.describe()} cannot be read: {reason}",
                 hint="Correct the query; try it in a database client first.",
@@ -267,6 +264,12 @@ def _engine(url: sa.URL) -> sa.Engine:
             "Reading PostgreSQL needs the psycopg library, which is not installed.",
             hint="Install it: pip install 'loopwright[postgres]'",
         ) from cause
+
+
+def _execute(connection: sa.Connection, query: str) -> sa.CursorResult[Any]:
+    # a query may hold % and :name, which are not parameters here
+    options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _FETCH_ROWS}
+    return connection.execution_options(**options).exec_driver_sql(query)
 
 
 def _make_read_only(connection: sa.Connection) -> None:

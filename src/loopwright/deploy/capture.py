@@ -6,19 +6,19 @@ import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
 from loopwright.deploy.segment import SEGMENT_BYTES, Cursor, SegmentLog, read_page
 
 if TYPE_CHECKING:
     import polars as pl
 else:
-    from loopwright.core.lazy import LazyModule
-
     pl = LazyModule("polars")
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,7 @@ class CaptureLog:
     def __init__(
         self, folder: Path, *, share: float = 1.0, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
+        self.folder = folder
         self.share = checked_share(share)
         self.n_written = 0
         self.n_dropped = 0
@@ -116,6 +117,11 @@ class CaptureLog:
         except OSError as error:
             self.problem = str(error)
             _log.warning("The capture log could not be flushed: %s", error)
+
+
+def utc_text(at: datetime) -> str:
+    """Return an aware moment as ISO 8601 in UTC, with microseconds and a Z."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def checked_share(share: float) -> float:
@@ -226,7 +232,9 @@ def _as_text(value: Any) -> str | None:
 def times(name: str, values: Sequence[str]) -> pl.Series:
     """Return ISO 8601 times in UTC, such as `2026-01-31T12:00:00.5Z`, as one column."""
     texts = pl.Series(name, values, dtype=pl.String)
-    return texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    return texts.str.to_datetime(
+        "%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", strict=False
+    ).dt.replace_time_zone("UTC")
 
 
 def _probabilities(values: Sequence[Mapping[str, float] | None]) -> pl.Series:

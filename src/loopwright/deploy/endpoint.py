@@ -2,104 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import hmac
-import ipaddress
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from loopwright.core.digest import digest_bytes
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.core.files import write_json_atomically
 from loopwright.core.names import checked_name
-from loopwright.deploy.capture import checked_share
+from loopwright.deploy.address import LOOPBACK, is_loopback
 
-LOOPBACK = "127.0.0.1"
 _POLL_S = 0.02
-
-
-class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How traffic moves to a new model version.
-
-    Parameters
-    ----------
-    kind
-        `all_at_once`: every request after the switch is answered by the new version.
-    steps
-        Shares of the traffic, for kinds that move it in steps.
-    """
-
-    kind: str = "all_at_once"
-    steps: tuple[float, ...] = ()
-
-
-class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `deploy` block of a loop file.
-
-    Parameters
-    ----------
-    endpoint
-        Name of the endpoint.
-    host
-        Address to listen on.
-    port
-        Port to listen on, 1 to 65535; a free one is chosen when it is absent.
-    rollout
-        How traffic moves to a new version.
-    capture_share
-        Share of the predictions that is kept for the monitor, 0 to 1.
-    """
-
-    endpoint: str
-    host: str = LOOPBACK
-    port: int | None = None
-    rollout: Rollout = msgspec.field(default_factory=Rollout)
-    capture_share: float = 1.0
-
-
-def checked(plan: DeployPlan) -> DeployPlan:
-    """Return the plan if this release can carry it out.
-
-    Raises
-    ------
-    InvalidInputError
-        If the name, the port, the capture share or the kind of rollout is not one we can serve.
-    """
-    checked_name(plan.endpoint, what="endpoint")
-    checked_share(plan.capture_share)
-    if plan.port is not None and not 1 <= plan.port <= 65535:
-        raise InvalidInputError(
-            f"deploy.port is {plan.port}, which is not a port.",
-            hint="Give a number from 1 to 65535, or leave it out to have a free one chosen.",
-            field="deploy.port",
-            value=plan.port,
-        )
-    if not is_loopback(plan.host):
-        raise InvalidInputError(
-            f"deploy.host is {plan.host!r}, which other machines can reach, and no token protects it.",
-            hint=f"Use {LOOPBACK}, and a proxy that checks who is asking.",
-            field="deploy.host",
-            value=plan.host,
-        )
-    if plan.rollout.kind != "all_at_once" or plan.rollout.steps:
-        steps = f" with steps {list(plan.rollout.steps)}" if plan.rollout.steps else ""
-        raise InvalidInputError(
-            f"deploy.rollout is {plan.rollout.kind!r}{steps}, which this release cannot do.",
-            hint="Use {kind: all_at_once}: the new version takes over in one step, between requests.",
-            field="deploy.rollout.kind",
-            value=plan.rollout.kind,
-            expected=["all_at_once"],
-        )
-    return plan
 
 
 class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -118,16 +36,16 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Name of the endpoint.
     bundle
         Absolute path of the `model.tar.gz`.
+    bundle_digest
+        `sha256:<hex>` of that file; one with other bytes is not served. None takes it as it is.
     version
-        Version of the model in it; a bundle that says otherwise is not served.
+        Version that every answer of this model carries.
     generation
         Counts the changes; `ActualState.generation` follows when one has been carried out.
     host, port
         Address to listen on; port 0 has one chosen at every start.
     capture
         None captures nothing.
-    labels_folder
-        Where ground truth is kept; by default `labels` beside this file.
     max_body_bytes
         Largest request body.
     token_digest
@@ -141,10 +59,10 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: str
     version: int | str
     generation: int
+    bundle_digest: str | None = None
     host: str = LOOPBACK
     port: int = 0
     capture: CaptureSettings | None = None
-    labels_folder: str | None = None
     max_body_bytes: int = 16 << 20
     token_digest: str | None = None
     allowed_hosts: tuple[str, ...] = ()
@@ -201,7 +119,7 @@ class Endpoint:
 
     @property
     def labels_folder(self) -> Path:
-        """Where its ground truth is kept, unless `DesiredState.labels_folder` says otherwise."""
+        """Where its ground truth is kept."""
         return self.folder / "labels"
 
     @property
@@ -306,7 +224,9 @@ def wait_until_serving(
         was_alive = is_alive()
         actual = read_actual(folder)
         if actual is not None:
-            _raise_own_error(actual, generation)
+            # an error may have been left by a process of an earlier start
+            if not was_alive or _is_running(actual.pid):
+                _raise_own_error(actual, generation)
             if was_alive and actual.generation == generation and _accepts(actual):
                 return actual
         if not was_alive or time.monotonic() > end:
@@ -333,92 +253,17 @@ def _raise_own_error(actual: ActualState, generation: int) -> None:
 def _accepts(actual: ActualState) -> bool:
     """Return whether the process that wrote the state is there and listens; an old file may lie."""
     try:
-        os.kill(actual.pid, 0)
         with socket.create_connection((actual.host, actual.port or 0), timeout=1.0):
-            return True
+            return _is_running(actual.pid)
     except OSError:
         return False
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    if host == "localhost":
-        return True
+def _is_running(pid: int) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
-
-
-def free_port(host: str = LOOPBACK) -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def check_port(host: str, port: int) -> None:
-    """Return if an endpoint could listen there now.
-
-    Raises
-    ------
-    InvalidInputError
-        If the port is taken or reserved, or the address is not this machine's.
-    """
-    bound_socket(host, port).close()
-
-
-def bound_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that holds an address; it does not accept connections yet.
-
-    Raises
-    ------
-    InvalidInputError
-        If the port is taken or reserved, or the address is not this machine's.
-    """
-    listener = socket.socket(_family(host))
-    try:
-        # takes over from a process that has just ended, not from one that still listens
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        # of several sockets that are bound alike, only the first may listen
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        reason = _REASONS.get(error.errno or 0, str(error))
-        raise InvalidInputError(
-            f"Nothing can listen on {host} port {port}: {reason}.",
-            hint="Give another number as deploy.port, or leave it out to have a free one chosen.",
-            field="deploy.port",
-            value=port,
-        ) from error
-    return listener
-
-
-def token_digest(token: str) -> str:
-    """Return what `DesiredState.token_digest` holds for a bearer token."""
-    return digest_bytes(token.encode())
-
-
-def is_token(header: bytes | None, digest: str) -> bool:
-    """Return whether an `Authorization` header brings the token with this digest."""
-    scheme, _, token = (header or b"").partition(b" ")
-    given = "sha256:" + hashlib.sha256(token.strip()).hexdigest()
-    return hmac.compare_digest(given, digest) and scheme.lower() == b"bearer"
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-_REASONS: Mapping[int, str] = {
-    errno.EADDRINUSE: "another program listens there",
-    errno.EACCES: "the system keeps ports below 1024 for itself",
-    errno.EADDRNOTAVAIL: "the address is not one of this machine's",
-}
-
-
-def to_json(state: DesiredState | ActualState) -> dict[str, Any]:
-    """Return a state as JSON types."""
-    value: dict[str, Any] = msgspec.to_builtins(state)
-    return value
+    except PermissionError:
+        return True
+    return True

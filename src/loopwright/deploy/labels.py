@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from loopwright.core.errors import BackendError, InvalidInputError
-from loopwright.deploy.capture import column, times
+from loopwright.core.lazy import LazyModule
+from loopwright.deploy.capture import column, plain_value, times, utc_text
 from loopwright.deploy.segment import SEGMENT_BYTES, Cursor, SegmentLog, read_page
 
 if TYPE_CHECKING:
     import polars as pl
 else:
-    from loopwright.core.lazy import LazyModule
-
     pl = LazyModule("polars")
 
 MAX_ID_CHARACTERS = 256
@@ -66,7 +66,7 @@ class LabelLog:
             return
         try:
             with self._lock:
-                self._log.append(msgspec.json.Encoder().encode_lines(labels))
+                self._log.append(msgspec.json.Encoder(enc_hook=plain_value).encode_lines(labels))
         except OSError as error:
             raise BackendError(
                 f"{len(labels)} labels could not be written to {self._log.folder}: {error}.",
@@ -77,6 +77,56 @@ class LabelLog:
     def close(self) -> None:
         """Let the segment go."""
         self._log.close()
+
+
+def add_labels(
+    endpoint_folder: Path,
+    labels: Iterable[tuple[Any, Any]],
+    *,
+    task: str,
+    at: datetime,
+    source: str,
+) -> int:
+    """Take in ground truth for an endpoint, all of it or nothing; return how many labels it was.
+
+    The endpoint need not run, and may take in labels itself at the same time.
+
+    Parameters
+    ----------
+    endpoint_folder
+        The endpoint's folder; the labels go where it keeps its own.
+    labels
+        Pairs of an inference id and what turned out to be true.
+    task
+        One of regression, binary, multiclass.
+    at
+        When the labels came, an aware time.
+    source
+        Who sends them.
+
+    Raises
+    ------
+    InvalidInputError
+        If an id or a label cannot be one; the facts say which. Nothing was written.
+    BackendError
+        If the disk is full or failing.
+    """
+    checked = [
+        checked_label(
+            {"inference_id": inference_id, "label": label},
+            index=index,
+            task=task,
+            at=utc_text(at),
+            source=source,
+        )
+        for index, (inference_id, label) in enumerate(labels)
+    ]
+    log = LabelLog(endpoint_folder / "labels")
+    try:
+        log.append(checked)
+    finally:
+        log.close()
+    return len(checked)
 
 
 def checked_label(value: Any, *, index: int, task: str, at: str, source: str) -> Label:
@@ -93,6 +143,8 @@ def checked_label(value: Any, *, index: int, task: str, at: str, source: str) ->
             index, field=None, value=value, expected="an object with inference_id and label"
         )
     label = value["label"]
+    # a table gives NumPy's numbers
+    label = label.item() if hasattr(label, "item") else label
     if task == "regression":
         is_fit = isinstance(label, int | float) and not isinstance(label, bool)
         if not is_fit or not math.isfinite(label):
@@ -177,6 +229,4 @@ def read_labels(
             pl.Series("source", [each.source for each in labels], dtype=pl.String),
         ]
     )
-    return LabelPage(
-        frame=frame, cursor=page.cursor, n_unreadable=len(page.lines) - len(labels)
-    )
+    return LabelPage(frame=frame, cursor=page.cursor, n_unreadable=len(page.lines) - len(labels))

@@ -45,6 +45,14 @@ class Request:
         self.received_at = 0.0
         self.route = "other"
 
+    @property
+    def path(self) -> bytes:
+        """The path of the target, without its query; of `http://host/path`, too."""
+        target = self.target
+        if not target.startswith(b"/") and b"://" in target:
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
+        return target.partition(b"?")[0]
+
 
 class Response(msgspec.Struct, frozen=True):
     """One whole answer; `headers` are complete lines, each with its CRLF."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 
 class InputField(Protocol):
-    """One column that a row must bring."""
+    """One column of a row."""
 
     @property
     def name(self) -> str:
@@ -20,16 +21,6 @@ class InputField(Protocol):
         """One of number, category, text, boolean, date."""
         ...
 
-    @property
-    def nullable(self) -> bool:
-        """Whether the column may be left out or be null."""
-        ...
-
-    @property
-    def example(self) -> Any:
-        """A value from the training rows."""
-        ...
-
 
 class InputSignature(Protocol):
     """The columns of a row, and the check of one row against them."""
@@ -37,6 +28,10 @@ class InputSignature(Protocol):
     @property
     def fields(self) -> Sequence[InputField]:
         """The columns, in the order of the training table."""
+        ...
+
+    def json_schema(self) -> Mapping[str, Any]:
+        """Return the JSON Schema of one row, with an example."""
         ...
 
     def check_row(self, row: Mapping[str, Any], *, index: int) -> Mapping[str, Any]:
@@ -54,11 +49,6 @@ class ServedModel(Protocol):
     @property
     def name(self) -> str:
         """Name of the model."""
-        ...
-
-    @property
-    def version(self) -> int | str:
-        """Version that every answer carries."""
         ...
 
     @property
@@ -87,3 +77,11 @@ class ServedModel(Protocol):
 
 ModelOpener = Callable[[Path], ServedModel]
 """Opens a `model.tar.gz`; raises a `LoopwrightError` for one that is broken or not to be trusted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A model and the version that its answers carry; a request keeps to one of these to its end."""
+
+    model: ServedModel
+    version: int | str

@@ -19,9 +19,7 @@ MAX_ROWS = 100_000
 _MAX_BRACKETS = 4 * MAX_ROWS
 
 _decode = msgspec.json.Decoder().decode
-_SHAPES = (
-    'Send one object, a list of objects, {"instances": [...]} or {"columns": [...], "data": [[...]]}.'
-)
+_SHAPES = 'Send one object, a list of objects, {"instances": [...]} or {"columns": [...], "data": [[...]]}.'
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +119,7 @@ def csv_batch(body: bytes, fields: Sequence[InputField]) -> Batch:
     for index, values in enumerate(table):
         _check_width(values, header, index=index)
         rows.append(
-            {
-                name: read(value)
-                for name, read, value in zip(header, convert, values, strict=True)
-            }
+            {name: read(value) for name, read, value in zip(header, convert, values, strict=True)}
         )
     return _list_batch(rows)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.monitor.value import to_labels, to_numbers
+from loopwright.monitor.value import to_labels, to_numbers, to_series
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,6 +20,7 @@ Task = Literal["regression", "binary", "multiclass"]
 
 PREDICTION_COLUMNS = ("inference_id", "at", "version", "prediction")
 LABEL_COLUMNS = ("inference_id", "label", "at", "source")
+_ADDED_COLUMNS = ("label", "label_at", "first_label_at", "label_source")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +99,11 @@ def join_labels(
     Raises
     ------
     InvalidInputError
-        If a column is missing.
+        If a column is missing, or the predictions have a column that the labels bring.
     """
     _require(predictions, PREDICTION_COLUMNS, what="predictions")
     _require(labels, LABEL_COLUMNS, what="labels")
+    _refuse_clash(predictions)
     predictions = _normalised(predictions)
     order = ["inference_id", "at", "version", "prediction"]
     known = predictions.sort(order, maintain_order=True).unique(
@@ -168,7 +170,7 @@ def label_maturity(
 
 def _read_labels(labels: pl.DataFrame, *, task: Task, classes: Sequence[str]) -> pl.DataFrame:
     """Add `value` (the label as the task needs it) and `reason` (why it cannot be used)."""
-    label = labels["label"]
+    label = to_series(labels["label"])
     absent = to_labels(label).is_null()
     if task == "regression":
         numeric = label if label.dtype == pl.String or label.dtype.is_numeric() else None
@@ -209,6 +211,16 @@ def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
     zone = getattr(frame["at"].dtype, "time_zone", None)
     at = at.dt.convert_time_zone("UTC") if zone else at.dt.replace_time_zone("UTC")
     return frame.with_columns(pl.col("inference_id").cast(pl.String), at.dt.cast_time_unit("us"))
+
+
+def _refuse_clash(predictions: pl.DataFrame) -> None:
+    clash = [column for column in _ADDED_COLUMNS if column in predictions.columns]
+    if clash:
+        raise InvalidInputError(
+            f"The predictions already have a column {clash[0]!r}.",
+            hint="Leave the input columns out, or rename it; the ground truth goes there.",
+            field=clash[0],
+        )
 
 
 def _require(frame: pl.DataFrame, columns: Sequence[str], *, what: str) -> None:

@@ -29,7 +29,7 @@ _RESERVED = ("prediction", "error")
 N_QUANTILE_BINS = 32
 N_FREQUENT_VALUES = 30
 N_RARE_VALUES = 100
-_DIGITS = 8  # an edge needs no more; counts are made with the rounded edges
+_DIGITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,14 +264,18 @@ def _quantile_edges(numbers: NDArray[np.float64]) -> tuple[float, ...]:
     if not len(numbers):
         return ()
     distinct = np.unique(numbers)
+    low, high = float(distinct[0]), float(distinct[-1])
     if len(distinct) <= N_QUANTILE_BINS:
-        inner = distinct[:-1]
+        inner = [float(f"{value:.{_DIGITS}g}") for value in distinct[:-1]]
     else:
         at = np.arange(1, N_QUANTILE_BINS) / N_QUANTILE_BINS
-        inner = np.quantile(numbers, at, method="inverted_cdf")
-    low, high = float(distinct[0]), float(distinct[-1])
-    rounded = sorted({float(f"{edge:.{_DIGITS}g}") for edge in inner})
-    return (low, *(edge for edge in rounded if low <= edge < high), high)
+        quantiles = np.quantile(numbers, at, method="inverted_cdf")
+        # a thousandth of the usual spread is fine enough, and short in JSON; rows are counted
+        # with the rounded edges
+        spread = min(quantiles[-8] - quantiles[7] or high - low, 1e300)
+        decimals = int(np.clip(np.ceil(3 - np.log10(spread)), -300, 30))
+        inner = np.round(quantiles, decimals).tolist()
+    return (low, *(edge for edge in sorted(set(inner)) if low <= edge < high), high)
 
 
 def _bin_means(stream: StreamReference, numbers: NDArray[np.float64]) -> tuple[float, ...]:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from loopwright.prepare.function import Type
+from loopwright.prepare.function import ColumnType, Type
 from loopwright.prepare.grammar import read_expression
 from loopwright.prepare.node import TODAY, Column, Node, Today, list_nodes, to_python, with_node
-from loopwright.prepare.value import READERS, ValueType
+from loopwright.prepare.value import READERS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,12 +61,13 @@ class Expression:
 
     def evaluate(self, row: Mapping[str, Any], *, today: date | None = None) -> Any:
         """Return the value for one row of plain values; columns that are not there are missing."""
-        types = {node.name: node.type for node in list_nodes(self.root) if isinstance(node, Column)}
+        found = [node for node in list_nodes(self.root) if isinstance(node, Column)]
+        types = {node.name: node.type for node in found if node.type != "unknown"}
         read = {name: READERS[kind](row.get(name)) for name, kind in types.items()}
         return self.to_python(lambda name: name)({**read, TODAY: today})
 
 
-def parse_expression(text: str, columns: Mapping[str, ValueType]) -> Expression:
+def parse_expression(text: str, columns: Mapping[str, ColumnType]) -> Expression:
     """Return the checked form of `text` over the given columns.
 
     Parameters

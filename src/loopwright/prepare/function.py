@@ -16,14 +16,18 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.value import ValueType
 
 if TYPE_CHECKING:
     import polars as pl
 else:
     pl = LazyModule("polars")
 
-Type = Literal["number", "text", "boolean", "date"]
-Accepts = Literal["number", "text", "boolean", "date", "same", "any"]
+Type = Literal["number", "text", "boolean", "date", "unknown"]
+"""What a value is; `unknown` only where a text is checked before the columns' types are known."""
+
+ColumnType = ValueType | Type
+Accepts = Literal["number", "text", "boolean", "date", "unknown", "same", "any"]
 """What an argument may be; all arguments marked `same` must be of one type."""
 
 

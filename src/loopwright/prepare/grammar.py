@@ -18,9 +18,8 @@ from typing import Any, NoReturn, cast
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
-from loopwright.prepare.function import FUNCTIONS, OPERATORS, Accepts, Function, Type
+from loopwright.prepare.function import FUNCTIONS, OPERATORS, Accepts, ColumnType, Function, Type
 from loopwright.prepare.node import Apply, Column, Literal, Node, Today, to_python
-from loopwright.prepare.value import ValueType
 
 MAX_LENGTH = 1_000
 MAX_DEPTH = 64
@@ -44,7 +43,7 @@ _SIGNS: dict[type[ast.AST], str] = {
 }
 
 
-def read_expression(text: str, columns: Mapping[str, ValueType]) -> Node:
+def read_expression(text: str, columns: Mapping[str, ColumnType]) -> Node:
     """Return the checked tree of `text`; see `expression.parse_expression`."""
     return _Reader(text, columns).read()
 
@@ -52,7 +51,7 @@ def read_expression(text: str, columns: Mapping[str, ValueType]) -> Node:
 class _Reader:
     """Reads one text; every method takes a Python node and returns ours."""
 
-    def __init__(self, text: str, columns: Mapping[str, ValueType]) -> None:
+    def __init__(self, text: str, columns: Mapping[str, ColumnType]) -> None:
         self.text = text
         self.columns = columns
         self.depth = 0
@@ -256,11 +255,12 @@ class _Reader:
         if "same" in wanted:
             arguments = self.with_dates(arguments, wanted, node)
         same = {a.type for a, want in zip(arguments, wanted, strict=True) if want == "same"}
+        same -= {"unknown"} if len(same) > 1 else set()
         wrong = next(
             (
                 (a.type, want)
                 for a, want in zip(arguments, wanted, strict=True)
-                if want not in (a.type, "any", "same")
+                if want not in (a.type, "any", "same") and a.type != "unknown"
             ),
             None,
         )

@@ -44,7 +44,7 @@ _REMEDIES: tuple[tuple[str, bool, str], ...] = (
     ("does not exist", False, "Create the database or the role first, or correct the URL."),
     ("permission denied", False, "Let the database user create and write tables."),
 )
-_OTHER_REMEDY = (True, "Check that the database runs and can be reached, then try again.")
+_OTHER_REMEDY = ("", True, "Check that the database runs and can be reached, then try again.")
 
 
 class Database:
@@ -147,11 +147,8 @@ class Database:
         text = " ".join(str(getattr(cause, "orig", None) or cause).split())
         if self._url.password:
             text = text.replace(str(self._url.password), "***")
-        for fragment, retryable, hint in _REMEDIES:
-            if fragment in text.lower():
-                break
-        else:
-            retryable, hint = _OTHER_REMEDY
+        fitting = (remedy for remedy in _REMEDIES if remedy[0] in text.lower())
+        _, retryable, hint = next(fitting, _OTHER_REMEDY)
         message = f"The database {self.name} failed: {text.rstrip('.')}."
         if "not a database" in text:
             return InvalidInputError(message, hint=hint, field="home", value=self.name)
@@ -271,7 +268,7 @@ def parsed_url(url: str) -> sa.URL:
     except (sa.exc.ArgumentError, ValueError):
         # the cause repeats the URL, which may hold a password
         backend, parts = "", None
-    if parts is None or backend not in _DRIVERS or (backend == "sqlite" and not parts.database):
+    if parts is None or backend not in _DRIVERS or parts.database in _NO_FILE[backend]:
         raise InvalidInputError(
             f"The database URL of kind {backend or 'unknown'!r} cannot be used.",
             hint="Use 'sqlite:///path/to/file.db' or "
@@ -281,6 +278,11 @@ def parsed_url(url: str) -> sa.URL:
     return parts.set(drivername=_DRIVERS[backend])
 
 
+_NO_FILE: dict[str, tuple[str | None, ...]] = {
+    "sqlite": (None, "", ":memory:"),
+    "postgresql": (),
+    "postgres": (),
+}
 _DRIVERS = {
     "sqlite": "sqlite+pysqlite",
     "postgresql": "postgresql+psycopg",

@@ -88,7 +88,9 @@ class FittedModel:
         `(n_features,)`, adding to 1: how much each feature contributes. Nothing for an algorithm
         that cannot tell.
     native_difference
-        Greatest relative difference of a score from the library's.
+        Greatest relative difference of a score from the library's; 0 is the same bits.
+    fit_s
+        Seconds the algorithm itself took, without export and comparison.
     """
 
     predictor: Predictor
@@ -97,6 +99,7 @@ class FittedModel:
     best_iteration: int | None = None
     importance: npt.NDArray[np.float64] | None = None
     native_difference: float = 0.0
+    fit_s: float
 
 
 class Algorithm(Protocol):
@@ -107,10 +110,24 @@ class Algorithm(Protocol):
     bytes. It may run in any process; it prints nothing.
     """
 
-    name: str
-    features: Features
-    """The recipe it wants: `scaled` and without missing values, or `tree`."""
-    hyperparameters: Mapping[str, Hyperparameter]
+    @property
+    def name(self) -> str:
+        """Name in the loop file."""
+        ...
+
+    @property
+    def features(self) -> Features:
+        """The recipe it wants: `scaled` and without missing values, or `tree`."""
+        ...
+
+    @property
+    def hyperparameters(self) -> Mapping[str, Hyperparameter]:
+        """What can be set, by name."""
+        ...
+
+    def library(self, task: Task) -> str | None:
+        """Return the module that `fit` imports for a task, if it imports one."""
+        ...
 
     def fit(
         self,
@@ -239,12 +256,16 @@ def fit_algorithm(
         hyperparameters=settings,
         seed=seed,
         threads=threads,
-        on_metric=on_metric or (lambda step, name, value: None),
+        on_metric=on_metric or _forget,
     )
     if target_transform == "log":
         predictor: Any = fitted.predictor
         fitted = replace(fitted, predictor=replace(predictor, link="exp"))
     return fitted
+
+
+def _forget(step: int, name: str, value: float) -> None:
+    """Do nothing with a metric that nobody asked for."""
 
 
 def _with_logarithms(data: TrainingData, task: Task) -> TrainingData:

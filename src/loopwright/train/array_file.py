@@ -81,9 +81,7 @@ def _array_name(entry: zipfile.ZipInfo, what: str) -> str:
     return name
 
 
-def _opened(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, what: str
-) -> npt.NDArray[np.generic]:
+def _opened(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, what: str) -> npt.NDArray[np.generic]:
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise _refusal(what, f"its part {entry.filename[:80]!r} is compressed")
     content = io.BytesIO(archive.read(entry))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
-from loopwright.train.predictor import Predictor
+from loopwright.train.predictor import Predictor, completed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -91,7 +91,7 @@ class KnnPredictor(Predictor):
         squared = np.empty((len(X), k))
         step = max(1, _CHUNK_DISTANCES // len(self.points))
         for start in range(0, len(X), step):
-            chunk = np.ascontiguousarray(X[start : start + step])
+            chunk = completed(X[start : start + step])
             rows = slice(start, start + len(chunk))
             indices[rows], squared[rows] = self._nearest(chunk, k)
         return indices, squared

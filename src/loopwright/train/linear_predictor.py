@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
-from loopwright.train.predictor import Predictor
+from loopwright.train.predictor import Predictor, completed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +79,7 @@ class LinearPredictor(Predictor):
         scores = np.empty((len(X), self.n_outputs))
         step = max(1, _CHUNK_VALUES // self.n_features)
         for start in range(0, len(X), step):
-            chunk = np.ascontiguousarray(X[start : start + step])
+            chunk = completed(X[start : start + step])
             for output in range(self.n_outputs):
                 # not a matrix product: BLAS adds in another order for one row than for many
                 total = (chunk * self.coefficients[output]).sum(axis=1)
@@ -96,12 +96,13 @@ class LinearPredictor(Predictor):
 
     @classmethod
     def from_parts(
-        cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], link: Link
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        meta: Mapping[str, Any],  # noqa: ARG003 the arrays say it all
+        link: Link,
     ) -> LinearPredictor:
         """Return the predictor that was stored."""
-        return cls(
-            coefficients=arrays["coefficients"], intercepts=arrays["intercepts"], link=link
-        )
+        return cls(coefficients=arrays["coefficients"], intercepts=arrays["intercepts"], link=link)
 
 
 def _is_float64(*arrays: npt.NDArray[Any]) -> bool:

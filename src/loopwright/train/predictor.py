@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
+_LARGEST_FEATURE = 1e100
 # Relative difference up to which two ways to compute a score are the same.
 SAME_SCORE = 1e-9
 
@@ -78,12 +79,30 @@ class Predictor(Protocol):
         return answers[:, 0] if self.n_outputs == 1 else answers
 
 
+def completed(X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return scaled features with every number usable in sums and products.
+
+    A missing one becomes 0, the mean of a scaled feature; one beyond 1e100 becomes 1e100. The
+    recipe leaves neither in ordinary rows, so that ordinary rows come back as they are.
+    """
+    X = np.ascontiguousarray(X)
+    if (np.abs(X) <= _LARGEST_FEATURE).all():
+        return X
+    limited: npt.NDArray[np.float64] = np.clip(
+        np.nan_to_num(X, nan=0.0, posinf=_LARGEST_FEATURE, neginf=-_LARGEST_FEATURE),
+        -_LARGEST_FEATURE,
+        _LARGEST_FEATURE,
+    )
+    return limited
+
+
 def check_same_scores(
     predictor: Predictor,
     X: npt.NDArray[np.float64],
     native: npt.NDArray[np.floating[Any]],
     *,
     library: str,
+    outputs: npt.NDArray[np.intp] | None = None,
 ) -> float:
     """Compare a predictor with the library that trained it, row by row, before it is kept.
 
@@ -97,6 +116,8 @@ def check_same_scores(
         The library's own scores, `(n_rows,)` or `(n_rows, n_outputs)`, before any link.
     library
         Name of the library, for the message.
+    outputs
+        Which outputs the library knows; nothing means all.
 
     Returns
     -------
@@ -109,6 +130,7 @@ def check_same_scores(
         If a row differs by more than 1e-9.
     """
     ours = predictor.score(X)
+    ours = ours if outputs is None else ours[:, outputs]
     theirs = np.asarray(native, dtype=np.float64).reshape(ours.shape)
     difference = np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))
     greatest = float(difference.max(initial=0.0))

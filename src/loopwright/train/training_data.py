@@ -71,7 +71,10 @@ class TrainingData:
         """
         if self.n_classes <= 2:
             return part.y[:, None]
-        return (part.y[:, None] == np.arange(self.n_classes)).astype(np.float64)
+        columns: npt.NDArray[np.float64] = (part.y[:, None] == np.arange(self.n_classes)).astype(
+            np.float64
+        )
+        return columns
 
 
 def check_training_data(data: TrainingData, *, task: Task, missing_allowed: bool) -> None:

@@ -134,9 +134,7 @@ class TreesPredictor(Predictor):
     ) -> TreesPredictor:
         """Return the predictor that was stored."""
         parts = {name: arrays[name] for name in _ARRAYS}
-        return cls(
-            **parts, comparison=meta["comparison"], n_features=meta["n_features"], link=link
-        )
+        return cls(**parts, comparison=meta["comparison"], n_features=meta["n_features"], link=link)
 
 
 _ARRAYS = (

@@ -1,0 +1,5 @@
+"""The command line: the nouns and verbs of the Python API, for a terminal."""
+
+from loopwright.cli.main import main
+
+__all__ = ["main"]

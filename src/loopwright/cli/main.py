@@ -1,0 +1,409 @@
+"""The commands. Each is a thin layer over the Python API of `loopwright.notebook`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import loopwright
+
+if TYPE_CHECKING:
+    from loopwright.settings import Settings
+
+EPILOG = (
+    "Exit codes: 0 done, 1 something failed, 2 wrong use, 3 a criterion is not met, "
+    "4 not an ML problem."
+)
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EPILOG,
+)
+@click.version_option(loopwright.__version__, prog_name="loopwright")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    help="Folder of the store [default: LOOPWRIGHT_HOME, else .loopwright].",
+)
+@click.pass_context
+def cli(context: click.Context, home: Path | None) -> None:
+    """From a business problem to a model in production that keeps earning its place."""
+    context.obj = home
+
+
+def command(function: Callable[..., Any]) -> click.Command:
+    """Return a command of the group: `--home` and `--json` everywhere, errors as exit code 2."""
+
+    @wraps(function)
+    @click.pass_context
+    def shown(context: click.Context, as_json: bool, home: Path | None, **options: Any) -> None:
+        from loopwright.cli.show import echo_error
+        from loopwright.core.errors import BackendError, LoopwrightError
+
+        try:
+            sys.exit(function(home=home or context.obj, as_json=as_json, **options) or 0)
+        except LoopwrightError as error:
+            echo_error(error, as_json=as_json)
+            sys.exit(1 if isinstance(error, BackendError) else 2)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted. Run the same command to go on from here.", err=True)
+            sys.exit(130)
+
+    decorated = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(shown)
+    decorated = click.option("--home", type=click.Path(path_type=Path), hidden=True)(decorated)
+    return cli.command(name=function.__name__.rstrip("_").replace("_", "-"))(decorated)
+
+
+def file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument that names the loop file."""
+    return click.argument("file", default="loop.yaml", type=click.Path(path_type=Path))(function)
+
+
+@command
+@click.argument("source")
+@click.option("--target", required=True, help="Column to predict.")
+@click.option("--name", help="Name of the loop [default: from the source].")
+@click.option("--question", default="", help="The business question, in words.")
+@click.option("--output", "-o", default="loop.yaml", type=click.Path(path_type=Path))
+def init(
+    home: Path | None,
+    as_json: bool,
+    source: str,
+    target: str,
+    name: str | None,
+    question: str,
+    output: Path,
+) -> None:
+    """Write a loop file for a table: SOURCE is a file, or a database URL with #table."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import init as write_file
+
+    path = write_file(output, source=source, target=target, name=name, question=question)
+    if as_json:
+        echo_json({"file": str(path)})
+        return
+    click.echo(f"Wrote {path}. Edit the criteria in it, then: loopwright run {path}")
+
+
+@command
+@file_argument
+@click.option("--refresh", is_flag=True, help="Extract the source anew in any case.")
+@click.option("--overrule", default="", help="Your reason to train although no model is needed.")
+def run(home: Path | None, as_json: bool, file: Path, refresh: bool, overrule: str) -> int:
+    """Take a loop as far as it can go now; go on where it was interrupted."""
+    from loopwright.cli.show import Progress, echo_json
+    from loopwright.notebook import Loop
+
+    loop = Loop(file, home=home)
+    outcome = loop.run(refresh=refresh, overrule=overrule, on_news=Progress(quiet=as_json)).outcome
+    if as_json:
+        echo_json(outcome.to_json())
+        return outcome.exit_code
+    if not outcome.n_steps:
+        click.echo(f"Nothing to do: nothing has changed ({outcome.wall_s:.2f} s).")
+    click.secho(f"{outcome.loop}: {outcome.state}", bold=True)
+    click.echo(outcome.message)
+    endpoint = outcome.status.endpoint
+    if endpoint and endpoint["alive"]:
+        click.echo(f"Endpoint: {endpoint['url']}  (POST /invocations)")
+    return outcome.exit_code
+
+
+@command
+@click.argument("name", required=False)
+def status(home: Path | None, as_json: bool, name: str | None) -> None:
+    """Tell where each loop stands, what was decided and why."""
+    from loopwright.cli.show import echo_json, status_lines
+    from loopwright.notebook import status as find_status
+
+    found = [each.value for each in find_status(name, home=home)]
+    if as_json:
+        echo_json([each.to_json() for each in found])
+        return
+    for each in found:
+        click.echo("\n".join(status_lines(each)))
+    if not found:
+        click.echo("There are no loops here yet.")
+
+
+@command
+@file_argument
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the page here.")
+def explore(home: Path | None, as_json: bool, file: Path, output: Path | None) -> None:
+    """Show what the rows of a loop that has run look like."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    loop = Loop(file, home=home)
+    if output is not None:
+        path = loop.profile().save(output)
+    steps = {step["stage"]: step for step in loop.status().value.steps}
+    found = steps.get("explore", {}).get("output", {})
+    if as_json:
+        echo_json(found)
+        return
+    click.echo("\n".join(found.get("summary", ["Run the loop first."])))
+    if output is not None:
+        click.echo(f"Wrote {path}.")
+
+
+@command
+@file_argument
+@click.option("--rows", "-r", type=click.File("rb"), help="JSON or JSON lines [default: stdin].")
+def predict(home: Path | None, as_json: bool, file: Path, rows: Any) -> None:
+    """Send rows to the live endpoint and print its answers as JSON lines."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    answers = Loop(file, home=home).predict(_rows(rows or sys.stdin.buffer))
+    if as_json:
+        echo_json(answers)
+        return
+    for answer in answers:
+        click.echo(json.dumps(answer, ensure_ascii=False))
+
+
+@command
+@file_argument
+@click.argument("labels_file", type=click.Path(path_type=Path))
+def labels(home: Path | None, as_json: bool, file: Path, labels_file: Path) -> None:
+    """Take in ground truth: LABELS_FILE is CSV, Parquet or JSON lines of inference_id, label."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop, read_table
+
+    count = Loop(file, home=home).add_labels(read_table(labels_file), source=labels_file.name)
+    if as_json:
+        echo_json({"n_labels": count})
+        return
+    click.echo(f"Took in {count:,} labels.")
+
+
+@command
+@file_argument
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the page here.")
+def monitor(home: Path | None, as_json: bool, file: Path, output: Path | None) -> None:
+    """Look at what the endpoint saw; unlike run, never start a round."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    loop = Loop(file, home=home)
+    report = loop.monitor()
+    if output is not None:
+        loop.report().save(output)
+    if as_json:
+        echo_json(report.to_json())
+        return
+    click.echo("\n".join(report.lines()))
+
+
+@command
+@file_argument
+@click.option("--reason", default="", help="Why; kept on record.")
+def approve(home: Path | None, as_json: bool, file: Path, reason: str) -> None:
+    """Approve the model that waits for it; the next run deploys it."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    loop = Loop(file, home=home)
+    loop.approve(reason=reason)
+    if as_json:
+        echo_json({"approved": loop.name})
+        return
+    click.echo(f"Approved. `loopwright run {file}` deploys it.")
+
+
+@command
+def jobs(home: Path | None, as_json: bool) -> None:
+    """List the jobs: training and endpoints."""
+    from loopwright.cli.show import echo_json, table
+
+    found = _workspace(home).compute.list_()
+    if as_json:
+        echo_json([_job(job) for job in found])
+        return
+    rows = [
+        (job.id, job.kind, job.name, job.state.value, _seconds(job), job.reason.splitlines()[:1])
+        for job in found
+    ]
+    click.echo(
+        table(
+            ("id", "kind", "name", "state", "seconds", "reason"),
+            [(*row[:5], row[5][0] if row[5] else "") for row in rows],
+        )
+    )
+
+
+@command
+@click.argument("job")
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until the job ends.")
+def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
+    """Print the log of a job."""
+    from loopwright.cli.show import echo_json
+
+    compute = _workspace(home).compute
+    text = compute.log(job)
+    if as_json:
+        echo_json({"job": job, "log": text})
+        return
+    click.echo(text, nl=False)
+    while follow and not compute.get(job).state.is_final:
+        time.sleep(0.3)
+        more = compute.log(job)
+        click.echo(more[len(text) :], nl=False)
+        text = more
+
+
+@command
+@click.argument("job")
+def stop(home: Path | None, as_json: bool, job: str) -> None:
+    """Stop a job (or `endpoint/NAME`): its whole process tree ends."""
+    from loopwright.cli.show import echo_json
+
+    compute = _workspace(home).compute
+    found = compute.find(job) if job.startswith("endpoint/") else None
+    stopped = compute.stop(found.id if found else job)
+    if as_json:
+        echo_json(_job(stopped))
+        return
+    click.echo(f"{stopped.name}: {stopped.state.value}")
+
+
+@command
+def models(home: Path | None, as_json: bool) -> None:
+    """List the models that were packed, with the round each came from."""
+    from loopwright.cli.show import echo_json, table
+
+    workspace = _workspace(home)
+    champions = {r.key: r.body["version"] for r in workspace.metadata.list_("champion")}
+    found = [
+        {
+            "loop": record.body["loop"],
+            "round": record.body["round"],
+            **record.body["output"],
+            "champion": champions.get(record.body["loop"]) == record.body["output"]["version"],
+        }
+        for record in workspace.metadata.list_("step")
+        if record.body.get("stage") == "pack" and record.body.get("state") == "done"
+    ]
+    if as_json:
+        echo_json(found)
+        return
+    header = ("loop", "round", "version", "algorithm", "champion", "artifact")
+    rows = [
+        (
+            model["loop"],
+            model["round"],
+            model["version"],
+            model["algorithm"],
+            "yes" if model["champion"] else "",
+            workspace.artifacts.local_path(model["bundle"]),
+        )
+        for model in found
+    ]
+    click.echo(table(header, rows))
+
+
+@command
+def endpoints(home: Path | None, as_json: bool) -> None:
+    """List the endpoints, what they serve and whether they live."""
+    from loopwright.cli.show import echo_json, table
+    from loopwright.loop.status import endpoint_status
+
+    workspace = _workspace(home)
+    names = [record.key for record in workspace.metadata.list_("endpoint")]
+    found = [each for name in names if (each := endpoint_status(workspace, name))]
+    if as_json:
+        echo_json(found)
+        return
+    header = ("name", "url", "version", "pid")
+    click.echo(
+        table(header, [(e["name"], e["url"] or "not alive", e["version"], e["pid"]) for e in found])
+    )
+
+
+@command
+@click.option("--stop", is_flag=True, help="Stop the endpoint afterwards.")
+@click.option(
+    "--folder",
+    default=".loopwright-demo",
+    type=click.Path(path_type=Path),
+    help="Where the demo works; made anew.",
+)
+def demo(home: Path | None, as_json: bool, stop: bool, folder: Path) -> int:
+    """Show the whole loop on real house prices, retraining included, in a minute or two."""
+    from loopwright.cli.demo import run_demo
+
+    return run_demo(folder, stop=stop, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="loopwright")
+
+
+def _workspace(home: Path | None) -> Any:
+    from loopwright.notebook import existing_workspace
+
+    return existing_workspace(_settings(home))
+
+
+def _settings(home: Path | None) -> Settings:
+    import os
+
+    from loopwright.settings import read_settings
+
+    return read_settings(os.environ, home=home)
+
+
+def _rows(stream: Any) -> list[dict[str, Any]]:
+    from loopwright.core.errors import InvalidInputError
+
+    text = stream.read().strip()
+    try:
+        value = json.loads(text)
+    except ValueError:
+        try:
+            value = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise InvalidInputError(
+                f"The rows are not JSON: {error}.",
+                hint="Give one object, a list of objects, or one object per line.",
+                field="rows",
+                value=None,
+            ) from error
+    rows = value if isinstance(value, list) else [value]
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise InvalidInputError(
+            "The rows are not JSON objects.",
+            hint='Give objects such as {"bedrooms": 3, "sqft_living": 1800}.',
+            field="rows",
+            value=None,
+        )
+    return rows
+
+
+def _job(job: Any) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "name": job.name,
+        "state": job.state.value,
+        "seconds": _seconds(job),
+        "reason": job.reason,
+        "labels": job.labels,
+        "folder": str(job.folder),
+    }
+
+
+def _seconds(job: Any) -> float | None:
+    if job.started_at is None or job.ended_at is None:
+        return None
+    return float((job.ended_at - job.started_at).total_seconds())

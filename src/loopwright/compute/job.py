@@ -1,0 +1,217 @@
+"""A job: what is asked for, what became of it, and the states it goes through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from loopwright.compute.resource import Resources
+from loopwright.core.errors import InvalidInputError, WrongStateError
+
+# what a backend itself writes into the folder of a job
+RESERVED_FILES = frozenset(
+    {"job.json", "env.json", "shim.json", "stop.json", "exit.json", "log.txt", "out"}
+)
+
+
+class JobState(Enum):
+    """Where a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+    @property
+    def has_ended(self) -> bool:
+        """Tell whether the job can change no more."""
+        return not _MOVES[self]
+
+    def move_to(self, target: JobState) -> JobState:
+        """Return `target` if the move is allowed, else raise `WrongStateError`."""
+        if target not in _MOVES[self]:
+            onward = " or ".join(sorted(state.value for state in _MOVES[self]))
+            raise WrongStateError(
+                f"A {self.value} job cannot become {target.value}.",
+                hint=f"It can become {onward}." if onward else "It has ended; start a new one.",
+            )
+        return target
+
+
+_ENDS = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED})
+_MOVES: dict[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.STOPPED}),
+    # a supervisor that is told to end by someone else stops the job without our asking
+    JobState.RUNNING: _ENDS | {JobState.STOPPING},
+    JobState.STOPPING: _ENDS,
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.STOPPED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a job is to do.
+
+    Parameters
+    ----------
+    key
+        Names the work: submitting the same key again finds the job instead of repeating it.
+    name, kind
+        For people and for lists: `house-prices/xgboost`; `training`, `endpoint`, ...
+    command
+        The program and its arguments. It runs in the job's own folder, where it finds `files`
+        and leaves its results in `out/`.
+    files
+        What is put into the folder before the start: bytes, or a file to copy, by relative name.
+    env
+        Environment variables beside the few every job gets; never shown in messages or records.
+    time_limit_s
+        How long it may run, in seconds; None for as long as it takes.
+    counted
+        Whether its CPUs and memory count when jobs wait for room. A service that mostly waits
+        for requests starts at once and is not counted; its memory limit holds all the same.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of them cannot be used.
+    """
+
+    key: str
+    name: str
+    kind: str
+    command: tuple[str, ...]
+    files: Mapping[str, bytes | Path] = field(default_factory=dict, repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    resources: Resources = field(default_factory=Resources)
+    time_limit_s: float | None = None
+    counted: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no backend can run."""
+        if not self.command or any("\0" in part for part in self.command):
+            raise _unusable("command", self.command, "Give the program and its arguments.")
+        if self.time_limit_s is not None and not 0 < self.time_limit_s < math.inf:
+            raise _unusable("time_limit_s", self.time_limit_s, "Give seconds above 0, or None.")
+        for name in self.files:
+            parts = PurePosixPath(name).parts
+            if not parts or parts[0] in {"/", *RESERVED_FILES} or ".." in parts or "\0" in name:
+                hint = "Use a relative path inside the job's folder, not one of its own files."
+                raise _unusable("files", name, hint)
+        for name, value in self.env.items():
+            if not name or "=" in name or "\0" in name + value:
+                raise _unusable("env", name, "Use names without '=', and values without NUL.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One attempt at a `JobSpec` and what is known about it.
+
+    `attempt` counts from 1 for each key. `folder` holds the job's files, `log.txt`, `out/` with
+    its results and, once it has ended, `exit.json`. `exit_code` is negative for a signal and None
+    when the job has not ended or nobody saw how. `reason` says why it did not succeed.
+    `peak_memory_mib` and `cpu_s` are measured over the whole process tree, None until it ends.
+    """
+
+    id: str
+    key: str
+    attempt: int
+    name: str
+    kind: str
+    state: JobState
+    folder: Path
+    submitted_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+    reason: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Resources = field(default_factory=Resources)
+    time_limit_s: float | None = None
+    counted: bool = True
+    gpu_ids: tuple[str, ...] = ()
+    peak_memory_mib: float | None = None
+    cpu_s: float | None = None
+
+    @property
+    def out(self) -> Path:
+        """Return the folder of the job's results."""
+        return self.folder / "out"
+
+    @property
+    def log_path(self) -> Path:
+        """Return the file of the job's output and errors."""
+        return self.folder / "log.txt"
+
+
+_FORMAT = 1
+
+
+def job_body(job: Job) -> dict[str, Any]:
+    """Return a job as a record keeps it; the folder is told by the id."""
+    return {
+        "format": _FORMAT,
+        "id": job.id,
+        "key": job.key,
+        "attempt": job.attempt,
+        "name": job.name,
+        "kind": job.kind,
+        "state": job.state.value,
+        "submitted_at": _iso(job.submitted_at),
+        "started_at": _iso(job.started_at),
+        "ended_at": _iso(job.ended_at),
+        "exit_code": job.exit_code,
+        "reason": job.reason,
+        "labels": dict(job.labels),
+        "resources": {
+            "cpus": job.resources.cpus,
+            "memory": job.resources.memory,
+            "gpus": job.resources.gpus,
+        },
+        "time_limit_s": job.time_limit_s,
+        "counted": job.counted,
+        "gpu_ids": list(job.gpu_ids),
+        "peak_memory_mib": job.peak_memory_mib,
+        "cpu_s": job.cpu_s,
+    }
+
+
+def job_of_body(body: Mapping[str, Any], *, folder: Path) -> Job:
+    """Return the job that a record keeps; its folder lies in `folder`."""
+    values = {name: value for name, value in body.items() if name != "format"}
+    return Job(
+        **values
+        | {
+            "state": JobState(body["state"]),
+            "folder": folder / body["id"],
+            "submitted_at": datetime.fromisoformat(body["submitted_at"]),
+            "started_at": _time(body["started_at"]),
+            "ended_at": _time(body["ended_at"]),
+            "resources": Resources(**body["resources"]),
+            "gpu_ids": tuple(body["gpu_ids"]),
+        }
+    )
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _unusable(name: str, value: object, hint: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"A job's {name} cannot be {value!r}.", hint=hint, field=name, value=value
+    )

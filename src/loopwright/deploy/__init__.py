@@ -1,0 +1,47 @@
+"""Takes a model bundle, puts it behind an HTTP endpoint, and keeps what it was asked and answered."""
+
+from __future__ import annotations
+
+from loopwright.deploy.address import check_port, free_port, token_digest
+from loopwright.deploy.capture import CapturedPrediction, CapturePage, read_capture
+from loopwright.deploy.client import EndpointClient
+from loopwright.deploy.endpoint import (
+    ActualState,
+    CaptureSettings,
+    DesiredState,
+    Endpoint,
+    read_actual,
+    read_desired,
+    wait_until_serving,
+    write_desired,
+)
+from loopwright.deploy.labels import Label, LabelLog, LabelPage, add_labels, read_labels
+from loopwright.deploy.plan import DeployPlan, Rollout, checked_deploy
+from loopwright.deploy.segment import Cursor
+
+__all__ = [
+    "ActualState",
+    "CapturePage",
+    "CaptureSettings",
+    "CapturedPrediction",
+    "Cursor",
+    "DeployPlan",
+    "DesiredState",
+    "Endpoint",
+    "EndpointClient",
+    "Label",
+    "LabelLog",
+    "LabelPage",
+    "Rollout",
+    "add_labels",
+    "check_port",
+    "checked_deploy",
+    "free_port",
+    "read_actual",
+    "read_capture",
+    "read_desired",
+    "read_labels",
+    "token_digest",
+    "wait_until_serving",
+    "write_desired",
+]

@@ -1,0 +1,161 @@
+"""The endpoint described in OpenAPI 3.1, made from the model's input signature."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopwright.deploy.model import ServedModel
+
+
+def openapi(
+    model: ServedModel, *, version: int | str, endpoint: str, needs_token: bool
+) -> dict[str, Any]:
+    """Return the description of an endpoint that serves a model."""
+    row = model.signature.json_schema()
+    document: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": endpoint, "version": str(version)},
+        "paths": {
+            "/invocations": {"post": _invocations(row.get("example"))},
+            "/labels": {"post": _labels()},
+            "/ping": {"get": _simple("Whether the endpoint is ready to answer.")},
+            "/metrics": {"get": _simple("Counters in the Prometheus text format.", "text/plain")},
+            "/openapi.json": {"get": _simple("This description.")},
+            "/": {"get": _simple("The model and the routes.")},
+        },
+        "components": {
+            "schemas": {
+                "Row": row,
+                "Answer": _answer_schema(model),
+                "Label": {
+                    "type": "object",
+                    "required": ["inference_id", "label"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "inference_id": {"type": "string"},
+                        "label": _value_schema(model),
+                    },
+                },
+                "Error": _ERROR,
+            }
+        },
+    }
+    if needs_token:
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+    return document
+
+
+def _value_schema(model: ServedModel) -> dict[str, Any]:
+    if model.task == "regression":
+        return {"type": "number"}
+    return {"enum": list(model.classes or ())}
+
+
+def _answer_schema(model: ServedModel) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "prediction": _value_schema(model),
+        "inference_id": {"type": "string"},
+        "model_version": {},
+    }
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    if model.task == "binary":
+        properties["probability"] = share
+    elif model.task == "multiclass":
+        properties["probabilities"] = {"type": "object", "additionalProperties": share}
+    return {"type": "object", "properties": properties}
+
+
+def _invocations(example: Any) -> dict[str, Any]:
+    row = {"$ref": "#/components/schemas/Row"}
+    rows = {"type": "array", "items": row}
+    answer = {"$ref": "#/components/schemas/Answer"}
+    answers = {
+        "type": "object",
+        "properties": {"predictions": {"type": "array", "items": answer}, "model_version": {}},
+    }
+    table = {
+        "type": "object",
+        "required": ["columns", "data"],
+        "properties": {
+            "columns": {"type": "array", "items": {"type": "string"}},
+            "data": {"type": "array", "items": {"type": "array"}},
+        },
+    }
+    instances = {"type": "object", "required": ["instances"], "properties": {"instances": rows}}
+    return {
+        "summary": "Predict for one row or several.",
+        "parameters": [
+            {
+                "name": "X-Inference-Id",
+                "in": "header",
+                "description": "Joins the prediction with its ground truth; made when absent.",
+                "schema": {"type": "string", "maxLength": 256},
+            }
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [row, rows, instances, table]},
+                    "example": example,
+                },
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/csv": {"schema": {"type": "string"}},
+            },
+        },
+        "responses": _responses("200", "The predictions.", {"anyOf": [answer, answers]}),
+    }
+
+
+def _labels() -> dict[str, Any]:
+    label = {"$ref": "#/components/schemas/Label"}
+    return {
+        "summary": "Take in what turned out to be true, by inference id.",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": {"anyOf": [label, {"type": "array", "items": label}]}
+                }
+            },
+        },
+        "responses": _responses("202", "The labels are on the disk.", {"type": "object"}),
+    }
+
+
+def _responses(status: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        status: {"description": text, "content": {"application/json": {"schema": schema}}},
+        "400": {"description": "The input cannot be used; nothing was done.", "content": error},
+        "413": {"description": "The request is too large.", "content": error},
+        "415": {"description": "The content type is not one of those above.", "content": error},
+        "503": {"description": "Too many requests wait; see Retry-After.", "content": error},
+    }
+
+
+def _simple(text: str, content_type: str = "application/json") -> dict[str, Any]:
+    return {
+        "summary": text,
+        "responses": {"200": {"description": text, "content": {content_type: {}}}},
+    }
+
+
+_ERROR = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message"],
+            "properties": {
+                "message": {"type": "string"},
+                "hint": {"type": "string"},
+                "row": {"type": ["integer", "null"]},
+                "field": {"type": ["string", "null"]},
+                "value": {},
+                "expected": {},
+            },
+        }
+    },
+}

@@ -1,0 +1,125 @@
+"""The endpoint's process: `python -m loopwright.deploy.server FOLDER` serves what FOLDER desires."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.deploy.dispatch import WorkQueue
+from loopwright.deploy.http import Limits
+from loopwright.deploy.message import Response
+from loopwright.deploy.model import ModelOpener
+from loopwright.deploy.serving import EndpointServer, Timing, unforeseen
+
+_log = logging.getLogger(__name__)
+
+FAILED, WRONG_INPUT = 1, 2
+
+
+def serve(
+    folder: Path,
+    open_model: ModelOpener,
+    *,
+    limits: Limits | None = None,
+    queue: WorkQueue[Response] | None = None,
+    timing: Timing | None = None,
+) -> int:
+    """Serve a folder in this process until SIGTERM or SIGINT; return the exit code.
+
+    Returns
+    -------
+    int
+        0 after a signal, 2 if `desired.json` or its address cannot be used, 1 if the model cannot be
+        opened or something else failed at the start.
+    """
+    try:
+        with (
+            _only_process_of(folder, timeout_s=(timing or Timing()).lock_s),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(_with_signals(folder, open_model, limits, queue, timing))
+    except InvalidInputError as error:
+        _log.error("%s", error)
+        return WRONG_INPUT
+    except Exception as error:
+        _log.error("%s", error, exc_info=unforeseen(error))
+        return FAILED
+    return 0
+
+
+async def _with_signals(
+    folder: Path,
+    open_model: ModelOpener,
+    limits: Limits | None,
+    queue: WorkQueue[Response] | None,
+    timing: Timing | None,
+) -> None:
+    server = EndpointServer(folder, open_model, limits=limits, queue=queue, timing=timing)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    await server.run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@contextlib.contextmanager
+def _only_process_of(folder: Path, *, timeout_s: float) -> Iterator[None]:
+    """Hold the folder's lock; wait a moment for a process that is just leaving."""
+    if not folder.is_dir():
+        raise InvalidInputError(
+            f"There is no folder {folder}.",
+            hint="Give the folder that holds desired.json.",
+            field="folder",
+            value=str(folder),
+        )
+    end = time.monotonic() + timeout_s
+    with (folder / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    raise BackendError(
+                        f"Another process serves {folder}.", hint="Stop it first.", retryable=True
+                    ) from error
+                time.sleep(0.05)
+        yield
+
+
+def main(arguments: list[str]) -> int:
+    """Serve the folder named on the command line with bundles made by `loopwright.train`."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    if len(arguments) != 1:
+        _log.error("Use: python -m loopwright.deploy.server FOLDER")
+        return WRONG_INPUT
+    # single rows gain nothing from several threads, and every thread costs memory
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from loopwright.train import open_bundle
+
+    return serve(Path(arguments[0]), open_bundle)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

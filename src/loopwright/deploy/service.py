@@ -1,0 +1,287 @@
+"""The routes of an endpoint, and what they share: the model, the logs, the counters."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import formatdate
+from typing import Any
+
+import msgspec
+
+from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.core.names import new_id
+from loopwright.deploy.address import is_own_host, is_token
+from loopwright.deploy.capture import CaptureLog, utc_text
+from loopwright.deploy.dispatch import Steps, WorkQueue
+from loopwright.deploy.endpoint import DesiredState
+from loopwright.deploy.http import Connection, Limits
+from loopwright.deploy.invocation import invocation, media_type, refusal, unknown_media_type
+from loopwright.deploy.labels import LabelLog, checked_label
+from loopwright.deploy.message import Request, Response, error_response
+from loopwright.deploy.metrics import CONTENT_TYPE as METRICS_TYPE
+from loopwright.deploy.metrics import EndpointMetrics
+from loopwright.deploy.model import Served
+from loopwright.deploy.openapi import openapi
+from loopwright.deploy.rows import MAX_ROWS, json_lines, json_value, too_many_rows
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[["Service", Request], Response | Steps[Response]]
+
+
+class Service:
+    """Answer requests with the model that is served now (the `Site` behind every connection).
+
+    `switch` replaces the model between two requests; a request that has begun ends with the model it
+    began with. Everything here runs on the event loop's thread.
+    """
+
+    def __init__(self, *, limits: Limits, queue: WorkQueue[Response], labels: LabelLog) -> None:
+        self.limits = limits
+        self.queue = queue
+        self.labels = labels
+        self.metrics = EndpointMetrics()
+        self.connections: set[Connection] = set()
+        self.n_buffered_bytes = 0
+        self.is_draining = False
+        self.date_line = b""
+        self.started_at = time.time()
+        self.served: Served | None = None
+        self.desired: DesiredState | None = None
+        self.capture: CaptureLog | None = None
+        self._allowed_hosts: frozenset[str] = frozenset()
+        self._own_hosts: set[bytes | None] = set()
+
+    def switch(self, served: Served, desired: DesiredState, capture: CaptureLog | None) -> None:
+        """Answer from now on with another model."""
+        self.served = served
+        self.desired = desired
+        self.capture = capture
+        self._allowed_hosts = frozenset(name.lower() for name in desired.allowed_hosts)
+        self._own_hosts.clear()
+
+    def check_time(self, now: float) -> None:
+        """Do what is due about once a second."""
+        self.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        for connection in list(self.connections):
+            connection.check_time(now)
+
+    # --- what a connection asks for ---
+
+    def answer(self, request: Request) -> Response | Steps[Response]:
+        """Return the answer to a request, or the steps that will lead to it."""
+        turned_away = self._turned_away(request)
+        if turned_away is not None:
+            return turned_away
+        path = request.path
+        methods = ROUTES.get(path)
+        if methods is None:
+            known = ", ".join(path.decode() for path in ROUTES)
+            return error_response(404, f"There is no such route; there are {known}.")
+        request.route = path.decode()
+        handler = methods.get(request.method)
+        if handler is None:
+            allowed = b", ".join(methods)
+            return error_response(
+                405,
+                f"{request.route} takes {allowed.decode()}.",
+                headers=b"allow: " + allowed + b"\r\n",
+            )
+        return handler(self, request)
+
+    def submit(
+        self,
+        steps: Steps[Response],
+        *,
+        done: Callable[[Response | BaseException], None],
+        is_wanted: Callable[[], bool],
+    ) -> None:
+        """Run the steps when their turn comes."""
+        self.queue.submit(steps, done=done, is_wanted=is_wanted)
+
+    def failed(self, request: Request, error: BaseException) -> Response:
+        """Return the answer for a request that ended in an error nobody foresaw."""
+        if isinstance(error, InvalidInputError):
+            return refusal(error)
+        reference = new_id()
+        self.metrics.n_model_errors += request.route == "/invocations"
+        _log.error("Request %s to %s failed.", reference, request.route, exc_info=error)
+        if isinstance(error, BackendError) and error.retryable:
+            return error_response(
+                503, error.message, headers=b"retry-after: 5\r\n", reference=reference
+            )
+        return error_response(
+            500,
+            "The endpoint failed on this request; its log says why under the reference.",
+            reference=reference,
+        )
+
+    def observe(self, request: Request | None, response: Response) -> None:
+        """Count an answer."""
+        if request is None:
+            self.metrics.count_request("none", response.status, None)
+            return
+        is_invocation = request.route == "/invocations"
+        latency_s = asyncio.get_running_loop().time() - request.received_at
+        self.metrics.count_request(
+            request.route, response.status, latency_s if is_invocation else None
+        )
+
+    def _turned_away(self, request: Request) -> Response | None:
+        desired = self.desired
+        if desired is None:
+            return error_response(503, "The model is being loaded.", headers=b"retry-after: 1\r\n")
+        if desired.token_digest is not None:
+            if not is_token(request.headers.get(b"authorization"), desired.token_digest):
+                return error_response(
+                    401,
+                    "This endpoint needs its token: send 'Authorization: Bearer <token>'.",
+                    headers=b"www-authenticate: Bearer\r\n",
+                )
+            return None
+        host = request.headers.get(b"host")
+        if host not in self._own_hosts:
+            if not is_own_host(host, self._allowed_hosts):
+                return error_response(
+                    421, "This endpoint is not known by the name in the Host header."
+                )
+            if len(self._own_hosts) < 64:
+                self._own_hosts.add(host)
+        return None
+
+
+# --- the routes ---
+
+
+def _queued(steps: Callable[[Service, Request], Steps[Response]]) -> Handler:
+    """Return a handler that takes its turn with the others, or answers 503 when too many wait."""
+
+    def handler(service: Service, request: Request) -> Response | Steps[Response]:
+        if service.queue.has_room():
+            return steps(service, request)
+        return error_response(
+            503,
+            f"{len(service.queue)} requests are waiting; try again in a moment.",
+            headers=b"retry-after: %d\r\n" % service.queue.retry_after_s(),
+        )
+
+    return handler
+
+
+def _invocation(service: Service, request: Request) -> Steps[Response]:
+    # taken once, at the first turn: the model and the log of this request are not exchanged later
+    served, capture = service.served, service.capture
+    assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
+    response, n_rows = yield from invocation(request, served=served, capture=capture)
+    if n_rows:
+        service.metrics.count_predictions(served.version, n_rows)
+    return response
+
+
+def _take_labels(service: Service, request: Request) -> Steps[Response]:
+    kind = media_type(request)
+    if kind not in _LABEL_READERS:
+        return unknown_media_type(_LABEL_READERS)
+    assert service.served is not None  # noqa: S101 `_turned_away` answers before there is a model
+    try:
+        values = _LABEL_READERS[kind](request.body)
+        if len(values) > MAX_ROWS:
+            raise too_many_rows()
+        at = utc_text(datetime.now(UTC))
+        task = service.served.model.task
+        labels = [
+            checked_label(value, index=index, task=task, at=at, source="endpoint")
+            for index, value in enumerate(values)
+        ]
+    except InvalidInputError as error:
+        return refusal(error)
+    yield lambda: service.labels.append(labels)
+    service.metrics.n_labels += len(labels)
+    return _json_response({"accepted": len(labels)}, status=202)
+
+
+def _one_or_many(body: bytes) -> list[Any]:
+    value = json_value(body)
+    return value if isinstance(value, list) else [value]
+
+
+_LABEL_READERS: Mapping[bytes, Callable[[bytes], list[Any]]] = {
+    b"application/json": _one_or_many,
+    b"application/x-ndjson": json_lines,
+    b"application/jsonlines": json_lines,
+    b"application/jsonl": json_lines,
+}
+
+
+def _ping(service: Service, _request: Request) -> Response:
+    status = "draining" if service.is_draining else "ok"
+    return _json_response(
+        {"status": status, **_facts(service), "pid": os.getpid()},
+        status=503 if service.is_draining else 200,
+    )
+
+
+def _home(service: Service, _request: Request) -> Response:
+    routes = [
+        {"path": path.decode(), "methods": [method.decode() for method in methods]}
+        for path, methods in ROUTES.items()
+    ]
+    return _json_response({**_facts(service), "routes": routes})
+
+
+def _metrics(service: Service, _request: Request) -> Response:
+    gauges = {
+        "captured_predictions": float(service.capture.n_written if service.capture else 0),
+        "dropped_captures": float(service.capture.n_dropped if service.capture else 0),
+        "open_connections": float(len(service.connections)),
+        "waiting_requests": float(len(service.queue)),
+        "buffered_bytes": float(service.n_buffered_bytes),
+        "start_time_seconds": service.started_at,
+    }
+    facts = {name: str(value) for name, value in _facts(service).items()}
+    text = service.metrics.text(gauges=gauges, model=facts)
+    return Response(200, text, content_type=METRICS_TYPE)
+
+
+def _openapi(service: Service, _request: Request) -> Response:
+    served, desired = service.served, service.desired
+    assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
+    assert desired is not None  # noqa: S101
+    needs_token = desired.token_digest is not None
+    document = openapi(
+        served.model, version=served.version, endpoint=desired.name, needs_token=needs_token
+    )
+    return _json_response(document)
+
+
+def _facts(service: Service) -> dict[str, Any]:
+    served, desired = service.served, service.desired
+    assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
+    assert desired is not None  # noqa: S101
+    return {
+        "endpoint": desired.name,
+        "model": served.model.name,
+        "model_version": served.version,
+        "task": served.model.task,
+        "generation": desired.generation,
+    }
+
+
+def _json_response(value: Any, *, status: int = 200) -> Response:
+    return Response(status, msgspec.json.encode(value, enc_hook=str))
+
+
+_READ_ONLY = (b"GET", b"HEAD")
+ROUTES: Mapping[bytes, Mapping[bytes, Handler]] = {
+    b"/": dict.fromkeys(_READ_ONLY, _home),
+    b"/ping": dict.fromkeys(_READ_ONLY, _ping),
+    b"/metrics": dict.fromkeys(_READ_ONLY, _metrics),
+    b"/openapi.json": dict.fromkeys(_READ_ONLY, _openapi),
+    b"/invocations": {b"POST": _queued(_invocation)},
+    b"/labels": {b"POST": _queued(_take_labels)},
+}

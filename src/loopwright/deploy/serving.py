@@ -1,0 +1,341 @@
+"""Serving one folder: follow what it desires, switch models between requests, leave in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from loopwright.core.digest import digest_file
+from loopwright.core.errors import InvalidInputError, LoopwrightError
+from loopwright.core.files import write_json_atomically
+from loopwright.deploy.address import bound_socket
+from loopwright.deploy.capture import CaptureLog, checked_share
+from loopwright.deploy.dispatch import WorkQueue
+from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read_desired
+from loopwright.deploy.http import Connection, Limits
+from loopwright.deploy.labels import LabelLog
+from loopwright.deploy.message import Response
+from loopwright.deploy.model import ModelOpener, Served
+from loopwright.deploy.service import Service
+
+_log = logging.getLogger(__name__)
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How often the process looks around, and how long it takes to leave, in seconds.
+
+    Parameters
+    ----------
+    watch_s
+        Between two looks at `desired.json`.
+    tick_s
+        Between two looks at the clients' time limits.
+    quiet_s
+        When leaving: how long to wait for clients that keep a connection without using it, so that
+        a request already on its way is still answered.
+    drain_s
+        When leaving: how long to wait for requests that are under way.
+    lock_s
+        When starting: how long to wait for another process of the folder that is just leaving.
+    """
+
+    watch_s: float = 0.2
+    tick_s: float = 1.0
+    quiet_s: float = 0.5
+    drain_s: float = 8.0
+    lock_s: float = 10.0
+
+
+class EndpointServer:
+    """Serve what `desired.json` asks for, follow its changes, and keep `actual.json` true.
+
+    Parameters
+    ----------
+    folder
+        Holds `desired.json`; the process writes beside it.
+    open_model
+        Opens a `model.tar.gz`.
+    limits
+        What clients may take; the largest body comes from `desired.json`.
+    queue
+        Decides how many requests may wait.
+    timing
+        How often to look around.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        open_model: ModelOpener,
+        *,
+        limits: Limits | None = None,
+        queue: WorkQueue[Response] | None = None,
+        timing: Timing | None = None,
+    ) -> None:
+        self.folder = folder
+        self._open_model = open_model
+        self._limits = limits or Limits()
+        self._queue = queue or WorkQueue()
+        self._timing = timing or Timing()
+        self._endpoint = Endpoint("", folder)
+        self._changed = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self.actual = ActualState(pid=os.getpid(), host="")
+
+    async def run(self) -> None:
+        """Serve until `stop` is called.
+
+        Raises
+        ------
+        LoopwrightError
+            If `desired.json`, the address or the bundle cannot be used at the start. `actual.json`
+            then says so, too.
+        """
+        stamp, generation = self._stamp(), None
+        try:
+            desired = read_desired(self.folder)
+            generation = desired.generation
+            await self._tell(host=desired.host)
+            with bound_socket(desired.host, desired.port) as listener:
+                served = await self._unless_stopped(lambda: opened(desired, self._open_model))
+                if served is not None:
+                    service = self._service(desired)
+                    service.switch(served, desired, self._capture(desired, None))
+                    await self._serve(service, listener, stamp)
+        except Exception as error:
+            await self._tell(error=told(error), error_generation=generation)
+            raise
+
+    def stop(self) -> None:
+        """Stop accepting, finish what is under way and return from `run`."""
+        self._stopped.set()
+
+    def reload(self) -> None:
+        """Look at `desired.json` now."""
+        self._changed.set()
+
+    # --- serving ---
+
+    async def _unless_stopped(self, call: Callable[[], _Value]) -> _Value | None:
+        """Return what a call returns, or None as soon as `stop` is called."""
+        calling = asyncio.ensure_future(_in_thread(call))
+        stopping = asyncio.create_task(self._stopped.wait())
+        await asyncio.wait({calling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        return await calling if calling.done() else None
+
+    def _service(self, desired: DesiredState) -> Service:
+        limits = msgspec.structs.replace(self._limits, max_body_bytes=desired.max_body_bytes)
+        labels = LabelLog(self._endpoint.labels_folder)
+        return Service(limits=limits, queue=self._queue, labels=labels)
+
+    def _capture(self, desired: DesiredState, known: CaptureLog | None) -> CaptureLog | None:
+        wanted = desired.capture
+        if wanted is None:
+            return None
+        if known is not None and known.folder == Path(wanted.folder):
+            known.share = checked_share(wanted.share)
+            return known
+        return CaptureLog(Path(wanted.folder), share=wanted.share)
+
+    async def _serve(
+        self, service: Service, listener: socket.socket, stamp: tuple[int, ...]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        service.check_time(loop.time())
+        server = await loop.create_server(lambda: Connection(service), sock=listener, backlog=1024)
+        helpers = [
+            asyncio.create_task(self._watch(service, stamp)),
+            asyncio.create_task(self._tick(service)),
+        ]
+        await self._tell_serving(service, port=listener.getsockname()[1])
+        try:
+            await self._stopped.wait()
+            server.close()
+            await self._drain(service)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if service.capture is not None:
+                service.capture.close()
+            service.labels.close()
+        _log.info("Stopped.")
+
+    async def _tick(self, service: Service) -> None:
+        while True:
+            await asyncio.sleep(self._timing.tick_s)
+            service.check_time(asyncio.get_running_loop().time())
+
+    async def _drain(self, service: Service) -> None:
+        _log.info("Leaving with %d open connections.", len(service.connections))
+        service.is_draining = True
+        began_at = time.monotonic()
+        while service.connections:
+            elapsed_s = time.monotonic() - began_at
+            if elapsed_s > self._timing.drain_s:
+                _log.warning("%d connections were cut off.", len(service.connections))
+                break
+            if elapsed_s > self._timing.quiet_s:
+                for connection in list(service.connections):
+                    if connection.is_idle():
+                        connection.close()
+            await asyncio.sleep(0.01)
+
+    # --- changes ---
+
+    async def _watch(self, service: Service, stamp: tuple[int, ...]) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._timing.watch_s)
+            is_told = self._changed.is_set()
+            self._changed.clear()
+            seen = self._stamp()
+            if seen != stamp or is_told:
+                stamp = seen
+                await self._follow(service)
+
+    async def _follow(self, service: Service) -> None:
+        """Carry out what `desired.json` asks for now, or say why not and go on as before."""
+        generation = None
+        try:
+            desired = read_desired(self.folder)
+            generation = desired.generation
+            if desired == service.desired:
+                # a change that failed has been taken back
+                await self._tell(error=None, error_generation=None)
+                return
+            _refuse_fixed_changes(service.desired, desired)
+            served = await _in_thread(lambda: opened(desired, self._open_model))
+            before = service.capture
+            service.switch(served, desired, self._capture(desired, before))
+            if before is not None and before is not service.capture:
+                before.close()
+        except Exception as error:
+            service.metrics.n_failed_reloads += 1
+            _log.error("The change was not carried out: %s", error, exc_info=unforeseen(error))
+            await self._tell(error=told(error), error_generation=generation)
+        else:
+            service.metrics.n_reloads += 1
+            await self._tell_serving(service, port=self.actual.port)
+
+    def _stamp(self) -> tuple[int, ...]:
+        try:
+            seen = self._endpoint.desired_path.stat()
+        except OSError:
+            return ()
+        return (seen.st_mtime_ns, seen.st_ino, seen.st_size)
+
+    # --- actual.json ---
+
+    async def _tell_serving(self, service: Service, *, port: int | None) -> None:
+        desired = service.desired
+        if desired is None:
+            return
+        _log.info("Serving version %s (generation %d).", desired.version, desired.generation)
+        await self._tell(
+            port=port,
+            version=desired.version,
+            generation=desired.generation,
+            ready_at=datetime.now(UTC).isoformat(),
+            error=None,
+            error_generation=None,
+        )
+
+    async def _tell(self, **changes: object) -> None:
+        self.actual = msgspec.structs.replace(self.actual, **changes)
+        path, value = self._endpoint.actual_path, msgspec.to_builtins(self.actual)
+        try:
+            # waits for the disk, which requests should not
+            await _in_thread(lambda: write_json_atomically(path, value))
+        except OSError as error:
+            # a full disk must not end the endpoint
+            _log.error("actual.json could not be written: %s", error)
+
+
+def opened(desired: DesiredState, open_model: ModelOpener) -> Served:
+    """Return the model that is desired, once it has proved to be the right one and to work.
+
+    Raises
+    ------
+    LoopwrightError
+        If the bundle cannot be opened, is another file, or answers its golden rows otherwise than
+        when it was packed.
+    """
+    bundle = Path(desired.bundle)
+    if (
+        desired.bundle_digest is not None
+        and (found := digest_file(bundle)) != desired.bundle_digest
+    ):
+        raise InvalidInputError(
+            f"{bundle} has the digest {found}, not {desired.bundle_digest}.",
+            hint="The file was changed after it was approved; restore it.",
+            field="bundle",
+            value=found,
+            expected=desired.bundle_digest,
+        )
+    model = open_model(bundle)
+    model.check_golden()
+    return Served(model=model, version=desired.version)
+
+
+def _refuse_fixed_changes(known: DesiredState | None, desired: DesiredState) -> None:
+    for field in ("name", "host", "port", "max_body_bytes"):
+        if known is not None and getattr(known, field) != getattr(desired, field):
+            raise InvalidInputError(
+                f"{field} cannot change from {getattr(known, field)!r} to"
+                f" {getattr(desired, field)!r} while the endpoint runs.",
+                hint="Stop the endpoint and start it again.",
+                field=field,
+                value=getattr(desired, field),
+            )
+
+
+def told(error: Exception) -> str:
+    """Return an error as one text for a person."""
+    return str(error) if isinstance(error, LoopwrightError) else f"{type(error).__name__}: {error}"
+
+
+def unforeseen(error: Exception) -> Exception | None:
+    """Return an error whose traceback belongs in the log, or None for one that says all itself."""
+    return None if isinstance(error, LoopwrightError) else error
+
+
+async def _in_thread(call: Callable[[], _Value]) -> _Value:
+    """Return what a call returns; a thread of its own does not hold up the end of the process."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_Value] = loop.create_future()
+
+    def settle(value: _Value | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)  # type: ignore[arg-type] # there is a value or an error
+
+    def work() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except Exception as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(settle, value, failure)
+
+    threading.Thread(target=work, name="open-model", daemon=True).start()
+    return await future

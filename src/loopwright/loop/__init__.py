@@ -1,0 +1,26 @@
+"""A loop file and a workspace come in; a model behind an endpoint that is watched comes out."""
+
+from loopwright.loop.cycle import Outcome, run_loop
+from loopwright.loop.file import LoopFile, ReadFile, RetrainPlan, parse_loop_file, read_loop_file
+from loopwright.loop.status import LoopStatus, list_loops, loop_status
+from loopwright.loop.step import StepNews
+from loopwright.loop.trigger import Seen, Trigger, decide
+from loopwright.loop.workspace import Workspace
+
+__all__ = [
+    "LoopFile",
+    "LoopStatus",
+    "Outcome",
+    "ReadFile",
+    "RetrainPlan",
+    "Seen",
+    "StepNews",
+    "Trigger",
+    "Workspace",
+    "decide",
+    "list_loops",
+    "loop_status",
+    "parse_loop_file",
+    "read_loop_file",
+    "run_loop",
+]

@@ -1,0 +1,121 @@
+"""What the endpoint saw and what turned out to be true: the rows the next round can learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.lazy import LazyModule
+from loopwright.data import Snapshot
+from loopwright.deploy import Cursor, read_capture, read_labels
+from loopwright.loop.sourcing import Target, class_text
+from loopwright.monitor import Joined, join_labels
+from loopwright.prepare import Signature
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
+# ids of the test rows sent after a deployment; they are no traffic
+VERIFY_PREFIX = "verify-"
+
+
+def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
+    """Yield the predictions kept since a cursor, page by page, without those of verifications."""
+    cursor = after
+    while True:
+        page = read_capture(folder / "capture", after=cursor)
+        if page.cursor == cursor or not page.frame.height:
+            return
+        cursor = page.cursor
+        yield (
+            page.frame.filter(~pl.col("inference_id").str.starts_with(VERIFY_PREFIX)),
+            page.cursor,
+        )
+
+
+def labelled(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
+    """Yield the labels received since a cursor, page by page."""
+    cursor = after
+    while True:
+        page = read_labels(folder / "labels", after=cursor)
+        if page.cursor == cursor or not page.frame.height:
+            return
+        cursor = page.cursor
+        yield page.frame, page.cursor
+
+
+def all_captured(folder: Path) -> pl.DataFrame:
+    """Return every prediction kept, one row per inference id, in time order."""
+    pages = [frame for frame, _ in captured(folder)]
+    pages = [frame for frame in pages if frame.height]
+    if not pages:
+        return pl.DataFrame({"inference_id": []}, schema={"inference_id": pl.String})
+    frame = pl.concat(pages, how="diagonal_relaxed")
+    return frame.unique("inference_id", keep="first", maintain_order=True).sort(
+        "at", maintain_order=True
+    )
+
+
+def all_labels(folder: Path) -> pl.DataFrame:
+    """Return every label received, oldest first."""
+    pages = [frame for frame, _ in labelled(folder)]
+    if not pages:
+        return pl.DataFrame({"inference_id": []}, schema={"inference_id": pl.String})
+    return pl.concat(pages, how="diagonal_relaxed")
+
+
+def joined_rows(folder: Path, target: Target) -> Joined | None:
+    """Return every prediction with its label; None while there are none of either."""
+    predictions, labels = all_captured(folder), all_labels(folder)
+    if not predictions.height or not labels.height:
+        return None
+    return join_labels(predictions, labels, task=target.task, classes=target.classes)
+
+
+def live_rows(
+    joined: Joined, *, signature: Signature, snapshot: Snapshot, target: Target, since: Any
+) -> pl.DataFrame:
+    """Return labelled live rows as rows of the source, oldest first.
+
+    Parameters
+    ----------
+    joined
+        Predictions with their labels.
+    signature
+        How the endpoint reads a row; inputs are read the same way here.
+    snapshot
+        Gives the columns and their types.
+    target
+        Where the label goes.
+    since
+        Rows answered after this moment are fresh: no model has learnt from them.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns of the snapshot and `__fresh`. Columns the endpoint does not ask for are null.
+    """
+    frame = joined.frame.filter(pl.col("label").is_not_null()).sort("at", maintain_order=True)
+    inputs = frame["inputs"].struct.unnest().rows(named=True)
+    rows = [signature.check_row(row, index=index) for index, row in enumerate(inputs)]
+    schema = {column.name: getattr(pl, column.dtype, pl.String) for column in snapshot.columns}
+    return _typed(rows, frame["label"].to_list(), schema, target).with_columns(
+        (frame["at"] > since).alias("__fresh")
+        if since is not None
+        else pl.lit(True).alias("__fresh")
+    )
+
+
+def _typed(
+    rows: list[dict[str, Any]], labels: list[Any], schema: dict[str, Any], target: Target
+) -> pl.DataFrame:
+    columns = []
+    for name, dtype in schema.items():
+        values = labels if name == target.column else [row.get(name) for row in rows]
+        if name == target.column and dtype == pl.String:
+            values = [None if value is None else class_text(value) for value in values]
+        columns.append(pl.Series(name, values, strict=False).cast(dtype, strict=False))
+    return pl.DataFrame(columns)

@@ -1,0 +1,395 @@
+"""Steps over numbers: fill what is missing, shorten long tails, cut extremes, bring to one scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import msgspec
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.prepare.function import divided
+from loopwright.prepare.step import (
+    Operation,
+    Registers,
+    Training,
+    Types,
+    checked_columns,
+    fresh,
+    same_length,
+)
+from loopwright.prepare.value import ValueType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+else:
+    np, pl = LazyModule("numpy"), LazyModule("polars")
+
+_NUMBERS: tuple[ValueType, ...] = ("number", "boolean")
+
+
+class Impute(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="impute",
+    tag_field="step",
+):
+    """Fill what is missing; columns with gaps in training also get a column that says where.
+
+    Without `columns` every column of numbers is filled, so that a gap in later rows is no surprise.
+    A column without any value is filled with 0 or with the text `missing`. Booleans become 0 and 1.
+    """
+
+    columns: tuple[str, ...] = ()
+    strategy: Literal["median", "mean", "most_frequent", "constant"] = "median"
+    value: float | str | None = None
+    indicator: bool = True
+    reason: str = ""
+
+    def fit(self, training: Training) -> FittedImpute:
+        """Learn the value that fills each column."""
+        numeric = self.strategy in ("median", "mean")
+        allowed: tuple[ValueType, ...] = _NUMBERS if numeric else (*_NUMBERS, "text")
+        columns = self.columns or training.numbers()
+        checked_columns("impute", columns, training.types, allowed)
+        indicators: list[str | None] = []
+        for name in columns:
+            has_gaps = self.indicator and training.table[name].null_count() > 0
+            taken = [*training.types, *(made for made in indicators if made)]
+            indicators.append(fresh(f"{name}_missing", taken) if has_gaps else None)
+        return FittedImpute(
+            columns=columns,
+            fills=tuple(self._fill(name, training) for name in columns),
+            indicators=tuple(indicators),
+            reason=self.reason,
+        )
+
+    def _fill(self, name: str, training: Training) -> float | str:
+        is_text = training.types[name] == "text"
+        if self.strategy == "constant":
+            return self._constant(name, is_text=is_text)
+        column = training.table[name].drop_nulls()
+        if not len(column):
+            return "missing" if is_text else 0.0
+        if self.strategy == "most_frequent":
+            found: Any = column.mode().sort()[0]
+        else:
+            numbers = column.cast(pl.Float64)
+            found = numbers.median() if self.strategy == "median" else numbers.mean()
+        return str(found) if is_text else float(found)
+
+    def _constant(self, name: str, *, is_text: bool) -> float | str:
+        if is_text and isinstance(self.value, str):
+            return self.value
+        if not is_text and isinstance(self.value, int | float) and math.isfinite(self.value):
+            return float(self.value)
+        raise InvalidInputError(
+            f"{self.value!r} cannot fill the column {name!r}.",
+            hint=f"Give {'text' if is_text else 'a finite number'} as value.",
+            field=name,
+            value=self.value,
+        )
+
+
+class FittedImpute(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="impute",
+    tag_field="step",
+):
+    """Fills each column with its value; `indicators` names the column that says where, or None."""
+
+    columns: tuple[str, ...]
+    fills: tuple[float | str, ...]
+    indicators: tuple[str | None, ...]
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        same_length(self.columns, self.fills, self.indicators)
+
+    def _flags(self) -> list[tuple[str, str]]:
+        pairs = zip(self.columns, self.indicators, strict=True)
+        return [(name, indicator) for name, indicator in pairs if indicator is not None]
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the same columns and the indicators."""
+        filled = {name: "number" for name in self.columns if types[name] == "boolean"}
+        return cast(
+            "dict[str, ValueType]",
+            {**types, **filled, **{indicator: "number" for _, indicator in self._flags()}},
+        )
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the columns filled."""
+        del today
+        filled = [
+            _number(name, types).fill_null(pl.lit(fill))
+            if types[name] != "text"
+            else pl.col(name).fill_null(pl.lit(fill))
+            for name, fill in zip(self.columns, self.fills, strict=True)
+        ]
+        flags = [
+            pl.col(name).is_null().cast(pl.Float64).alias(indicator)
+            for name, indicator in self._flags()
+        ]
+        return table.with_columns(*filled, *flags)
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what fills one row."""
+        del types
+        plan = [(place[name], fill) for name, fill in zip(self.columns, self.fills, strict=True)]
+        flags = [(place[name], place[indicator]) for name, indicator in self._flags()]
+
+        def fill_missing(row: Registers) -> None:
+            for source, own in flags:
+                row[own] = 1.0 if row[source] is None else 0.0
+            for source, fill in plan:
+                if row[source] is None:
+                    row[source] = fill
+
+        return fill_missing
+
+
+class Log1p(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="log1p",
+    tag_field="step",
+):
+    """Replace x by log(1 + x), and a negative x by -log(1 - x), so that long tails get short.
+
+    Polars and `math` both ask the C library for the logarithm and give the same bits.
+    """
+
+    columns: tuple[str, ...]
+    reason: str = ""
+
+    def fit(self, training: Training) -> Log1p:
+        """Check the columns; there is nothing to learn."""
+        checked_columns("log1p", self.columns, training.types, ["number"])
+        return self
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the same columns."""
+        return dict(types)
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the logarithms."""
+        del types, today
+        return table.with_columns(
+            pl.when(pl.col(name) < 0.0)
+            .then((pl.col(name) * -1.0).log1p() * -1.0)
+            .otherwise(pl.col(name).log1p())
+            .alias(name)
+            for name in self.columns
+        )
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what takes the logarithms in one row."""
+        del types
+        places = [place[name] for name in self.columns]
+        log1p = math.log1p
+
+        def take_logarithms(row: Registers) -> None:
+            for own in places:
+                x = row[own]
+                if x is not None:
+                    row[own] = log1p(x) if x >= 0.0 else -log1p(-x)
+
+        return take_logarithms
+
+
+class Clip(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="clip",
+    tag_field="step",
+):
+    """Move values beyond the outer quantiles of training onto them.
+
+    `tail` is the share of rows beyond each bound, from 0 (the least and greatest value seen) to
+    below 0.5.
+    """
+
+    columns: tuple[str, ...]
+    tail: float = 0.001
+    reason: str = ""
+
+    def fit(self, training: Training) -> FittedClip:
+        """Learn the bounds; a column without any value gets none."""
+        checked_columns("clip", self.columns, training.types, ["number"])
+        if not 0.0 <= self.tail < 0.5:
+            raise InvalidInputError(
+                f"The tail to clip is {self.tail}.", hint="Give a share from 0 to below 0.5."
+            )
+        bounds = []
+        for name in self.columns:
+            column = training.table[name].drop_nulls()
+            ends = [
+                cast("float", column.quantile(share, interpolation="linear"))
+                for share in (self.tail, 1.0 - self.tail)
+                if len(column)
+            ]
+            bounds.append((ends[0], ends[1]) if ends else (-_LARGEST, _LARGEST))
+        return FittedClip(columns=self.columns, bounds=tuple(bounds), reason=self.reason)
+
+
+_LARGEST = 1.7976931348623157e308
+
+
+class FittedClip(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="clip",
+    tag_field="step",
+):
+    """Moves values onto the bounds of their column."""
+
+    columns: tuple[str, ...]
+    bounds: tuple[tuple[float, float], ...]
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        same_length(self.columns, self.bounds)
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the same columns."""
+        return dict(types)
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the values inside their bounds."""
+        del types, today
+        return table.with_columns(
+            pl.when(pl.col(name) < low)
+            .then(low)
+            .when(pl.col(name) > high)
+            .then(high)
+            .otherwise(pl.col(name))
+            .alias(name)
+            for name, (low, high) in zip(self.columns, self.bounds, strict=True)
+        )
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what moves the values of one row."""
+        del types
+        plan = [(place[name], *ends) for name, ends in zip(self.columns, self.bounds, strict=True)]
+
+        def clip(row: Registers) -> None:
+            for own, low, high in plan:
+                x = row[own]
+                if x is not None:
+                    row[own] = low if x < low else (high if x > high else x)
+
+        return clip
+
+
+class Scale(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="scale",
+    tag_field="step",
+):
+    """Give every column mean 0 and standard deviation 1 over the training rows.
+
+    Without `columns` every column of numbers is scaled, apart from zeros and ones that steps made.
+    The deviation is that of the population, as in scikit-learn; a column without spread is only
+    centred. Never before XGBoost, whose thresholds are training values.
+    """
+
+    columns: tuple[str, ...] = ()
+    reason: str = ""
+
+    def fit(self, training: Training) -> FittedScale:
+        """Learn the means and deviations of what is not missing."""
+        columns = self.columns or training.numbers()
+        checked_columns("scale", columns, training.types, _NUMBERS)
+        moments = [_moments(training.table[name]) for name in columns]
+        return FittedScale(
+            columns=columns,
+            means=tuple(mean for mean, _ in moments),
+            scales=tuple(scale for _, scale in moments),
+            reason=self.reason,
+        )
+
+
+class FittedScale(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="scale",
+    tag_field="step",
+):
+    """Replaces x by (x - mean) / scale, in float64 and in that order."""
+
+    columns: tuple[str, ...]
+    means: tuple[float, ...]
+    scales: tuple[float, ...]
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        same_length(self.columns, self.means, self.scales)
+        if not all(self.scales):
+            raise ValueError("a scale is 0")
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the same columns, all of numbers."""
+        return {**types, **dict.fromkeys(self.columns, "number")}
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the scaled columns."""
+        del today
+        return table.with_columns(
+            divided(_number(name, types) - mean, pl.lit(scale)).alias(name)
+            for name, mean, scale in zip(self.columns, self.means, self.scales, strict=True)
+        )
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what scales one row."""
+        del types
+        plan = [
+            (place[name], mean, scale)
+            for name, mean, scale in zip(self.columns, self.means, self.scales, strict=True)
+        ]
+
+        def scale_numbers(row: Registers) -> None:
+            for own, mean, scale in plan:
+                x = row[own]
+                if x is not None:
+                    row[own] = (x - mean) / scale
+
+        return scale_numbers
+
+
+def _number(name: str, types: Types) -> pl.Expr:
+    column = pl.col(name)
+    return column.cast(pl.Float64) if types[name] == "boolean" else column
+
+
+def _moments(column: pl.Series) -> tuple[float, float]:
+    values = column.drop_nulls().cast(pl.Float64).to_numpy()
+    if not len(values):
+        return 0.0, 1.0
+    mean, variance = float(values.mean()), float(values.var())
+    # below this a spread is rounding only (scikit-learn, `_is_constant_feature`)
+    epsilon = float(np.finfo(np.float64).eps)
+    noise = len(values) * epsilon * variance + (len(values) * mean * epsilon) ** 2
+    if variance <= noise or not math.isfinite(variance) or not math.isfinite(mean):
+        return (mean if math.isfinite(mean) else 0.0), 1.0
+    return mean, math.sqrt(variance)

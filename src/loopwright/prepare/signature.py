@@ -1,0 +1,402 @@
+"""What a request must hold: the columns a model reads, checked value by value."""
+
+from __future__ import annotations
+
+import json
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from dataclasses import field as dataclass_field
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
+from loopwright.data import Conversion
+from loopwright.prepare.value import (
+    Value,
+    ValueType,
+    find_value_type,
+    read_number,
+    read_time,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
+FieldKind = Literal["number", "category", "text", "boolean", "date"]
+
+_FORMAT = "loopwright.signature/1"
+_ABSENT: Any = object()
+_EXPECTED: dict[FieldKind, str] = {
+    "number": "a number",
+    "category": "text",
+    "text": "text",
+    "boolean": "true or false",
+    "date": "a date such as 2026-01-31",
+}
+_JSON_TYPE = {
+    "number": "number",
+    "category": "string",
+    "text": "string",
+    "boolean": "boolean",
+    "date": "string",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One value of a request.
+
+    Parameters
+    ----------
+    name
+        The column of training.
+    kind
+        What it holds.
+    nullable
+        Whether training had missing values here; such a field may be null or left out.
+    example
+        A typical value as JSON.
+    has_time
+        Whether a date has a time of day.
+    conversion
+        How the source's text was turned into this column; a request may hold the same text.
+    """
+
+    name: str
+    kind: FieldKind
+    nullable: bool = False
+    example: float | str | bool | None = None
+    has_time: bool = False
+    conversion: Conversion | None = None
+
+    @property
+    def expected(self) -> str:
+        """What may be given, in words."""
+        kind = "a time such as 2026-01-31T12:00:00" if self.has_time else _EXPECTED[self.kind]
+        return f"{kind} or null" if self.nullable else kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """The columns a model reads, and what each may hold.
+
+    Parameters
+    ----------
+    fields
+        In the order of the training table.
+    target
+        The column the model predicts; a request may hold it, it is never read.
+    unknown
+        What happens to other columns: `ignore` or `refuse`.
+    """
+
+    fields: tuple[Field, ...]
+    target: str | None = None
+    unknown: Literal["ignore", "refuse"] = "ignore"
+    _checks: tuple[tuple[str, Callable[[Any], Any], bool], ...] = dataclass_field(
+        init=False, repr=False, compare=False
+    )
+    _known: frozenset[str] = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        checks = tuple((field.name, _checker(field), field.nullable) for field in self.fields)
+        names = {field.name for field in self.fields} | ({self.target} if self.target else set())
+        object.__setattr__(self, "_checks", checks)
+        object.__setattr__(self, "_known", frozenset(names))
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pl.DataFrame,
+        *,
+        conversions: Iterable[Conversion] = (),
+        target: str | None = None,
+        unknown: Literal["ignore", "refuse"] = "ignore",
+    ) -> Signature:
+        """Return the signature of a training table.
+
+        Parameters
+        ----------
+        frame
+            The columns the model reads, usually ``frame.select(fitted.inputs)``; `target` is left
+            out if it is among them.
+        conversions
+            What was done to the columns when they were read from their source.
+
+        Raises
+        ------
+        InvalidInputError
+            If a column holds lists, structs or the like.
+        """
+        by_column = {conversion.column: conversion for conversion in conversions}
+        fields = tuple(
+            _field(frame[name], by_column.get(name)) for name in frame.columns if name != target
+        )
+        return cls(fields=fields, target=target, unknown=unknown)
+
+    def check_row(self, row: Mapping[str, Any], *, index: int = 0) -> dict[str, Value]:
+        """Return the row's values as the model reads them: numbers as floats, dates as dates.
+
+        What is missing comes as None. Text is trimmed, as it is when data is read.
+
+        Parameters
+        ----------
+        row
+            Values as JSON gives them, or as Python objects.
+        index
+            The place of the row in its request, for the error.
+
+        Raises
+        ------
+        InvalidInputError
+            For the first value that cannot be used; `facts` hold `row`, `field`, `value` and
+            `expected`.
+        """
+        if not isinstance(row, Mapping):
+            raise self._wrong(index, None, row, "an object with a value for each column")
+        values: dict[str, Value] = {}
+        get = row.get
+        for name, check, nullable in self._checks:
+            value = get(name, _ABSENT)
+            if value is not None and value is not _ABSENT:
+                try:
+                    value = check(value)
+                except (TypeError, ValueError, OverflowError, InvalidInputError) as cause:
+                    raise self._wrong(index, name, row[name]) from cause
+            elif value is _ABSENT:
+                value = None
+            if value is None and not nullable:
+                raise self._wrong(index, name, get(name, _ABSENT))
+            values[name] = value
+        if self.unknown == "refuse" and not self._known.issuperset(row):
+            other = next(str(name) for name in row if name not in self._known)
+            raise InvalidInputError(
+                f"Row {index} holds {other[:80]!r}, which the model does not read.",
+                hint=did_you_mean(other, self._known),
+                row=index,
+                field=other,
+                value=row[other],
+                expected="only the columns of the model",
+            )
+        return values
+
+    def _wrong(
+        self, index: int, name: str | None, value: Any, expected: str | None = None
+    ) -> InvalidInputError:
+        place = f"Row {index}"
+        if name is not None:
+            field = next(field for field in self.fields if field.name == name)
+            expected = field.expected
+            place = f"{name!r} of row {index}"
+        absent = value is _ABSENT
+        shown = "is not there" if absent else f"is {_shown(value)}"
+        return InvalidInputError(
+            f"{place} {shown}; expected {expected}.",
+            hint="Training had no missing value there." if absent or value is None else "",
+            row=index,
+            field=name,
+            value=None if absent else value,
+            expected=expected,
+        )
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of one row, with an example, as OpenAPI wants it."""
+        return {
+            "type": "object",
+            "properties": {field.name: _field_schema(field) for field in self.fields},
+            "required": [field.name for field in self.fields if not field.nullable],
+            "additionalProperties": self.unknown == "ignore",
+            "example": {field.name: field.example for field in self.fields},
+        }
+
+    def to_json(self) -> str:
+        """Return the signature as JSON."""
+        fields = [
+            {**asdict(field), "conversion": field.conversion and field.conversion.to_json()}
+            for field in self.fields
+        ]
+        value = {"format": _FORMAT, "fields": fields, "target": self.target}
+        return json.dumps({**value, "unknown": self.unknown}, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Signature:
+        """Return the signature that `to_json` wrote.
+
+        Raises
+        ------
+        InvalidInputError
+            If the text is no signature, or of a format this release does not know.
+        """
+        try:
+            value = json.loads(text)
+            if value["format"] == _FORMAT:
+                fields = tuple(_field_from_json(field) for field in value["fields"])
+                return cls(fields=fields, target=value["target"], unknown=value["unknown"])
+        except (ValueError, KeyError, TypeError) as cause:
+            raise InvalidInputError(
+                f"This is not a stored signature: {cause}.", hint="Restore the file."
+            ) from cause
+        raise InvalidInputError(
+            f"The signature is stored as {value['format']!r}; this release reads {_FORMAT!r}.",
+            hint="Use the release that wrote it.",
+            value=value["format"],
+            expected=_FORMAT,
+        )
+
+
+def _field_from_json(value: dict[str, Any]) -> Field:
+    stored = value["conversion"]
+    return Field(**{**value, "conversion": stored and Conversion.from_json(stored)})
+
+
+def _field(column: pl.Series, conversion: Conversion | None) -> Field:
+    stored = find_value_type(column.dtype)
+    if stored is None:
+        raise InvalidInputError(
+            f"Column {column.name!r} holds {column.dtype} values, which a request cannot give.",
+            hint="Leave it out of the features.",
+            field=column.name,
+            value=str(column.dtype),
+        )
+    field = Field(
+        name=column.name,
+        kind=_kind(column, stored),
+        nullable=bool(column.null_count() or (column.dtype.is_float() and column.is_nan().any())),
+        has_time=stored == "time",
+        conversion=conversion,
+    )
+    return replace(field, example=_example(column.drop_nulls(), field.kind))
+
+
+def _kind(column: pl.Series, stored: ValueType) -> FieldKind:
+    if stored == "text":
+        few = column.n_unique() <= min(1_000, max(20, column.len() // 2))
+        return "category" if few else "text"
+    return "date" if stored == "time" else stored
+
+
+def _example(column: pl.Series, kind: FieldKind) -> Any:
+    """Return a usual value; free text is nobody's business, so none of it is shown."""
+    if not len(column):
+        return None
+    if kind == "text":
+        return "text"
+    if kind in ("category", "boolean"):
+        mode = column.mode().sort()[0]
+        return bool(mode) if kind == "boolean" else str(mode)
+    middle = column.sort()[len(column) // 2]
+    if kind == "date":
+        return middle.isoformat()
+    return int(middle) if column.dtype.is_integer() else read_number(float(middle))
+
+
+def _field_schema(field: Field) -> dict[str, Any]:
+    kind: Any = _JSON_TYPE[field.kind]
+    schema: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
+    reads_text = field.conversion is not None and field.conversion.reading is not None
+    if field.kind == "date":
+        schema["description"] = field.expected
+        if not reads_text:
+            schema["format"] = "date-time" if field.has_time else "date"
+    elif reads_text and field.kind in ("number", "boolean"):
+        schema = {"type": [kind, "string", *(["null"] if field.nullable else [])]}
+    if field.example is not None:
+        schema["examples"] = [field.example]
+    return schema
+
+
+def _checker(field: Field) -> Callable[[Any], Value]:
+    """Return what turns a value into the model's, raising any ordinary error if it cannot."""
+    conversion = field.conversion
+    cell = conversion.cell if conversion is not None and conversion.reading is not None else None
+    return {
+        "number": _number_checker,
+        "category": _text_checker,
+        "text": _text_checker,
+        "boolean": _boolean_checker,
+        "date": _time_checker if field.has_time else _date_checker,
+    }[field.kind](cell)
+
+
+_Cell = Callable[[object], Any] | None
+
+
+def _number_checker(cell: _Cell) -> Callable[[Any], Value]:
+    def check(value: Any) -> Value:
+        kind = type(value)
+        if kind is str and cell is not None:
+            value = cell(value)
+            return None if value is None else float(value)
+        # x - x is 0 for finite numbers only
+        if kind is float and value - value == 0.0:
+            return value  # type: ignore[no-any-return]
+        if kind is int:
+            return float(value)
+        if kind is bool or not isinstance(value, numbers.Real):
+            raise TypeError
+        number = float(value)
+        if number - number != 0.0:
+            raise ValueError
+        return number
+
+    return check
+
+
+def _text_checker(cell: _Cell) -> Callable[[Any], Value]:
+    del cell
+
+    def check(value: Any) -> Value:
+        if type(value) is not str:
+            raise TypeError
+        return value.strip() or None
+
+    return check
+
+
+def _boolean_checker(cell: _Cell) -> Callable[[Any], Value]:
+    def check(value: Any) -> Value:
+        if type(value) is str and cell is not None:
+            value = cell(value)
+        if value is not None and type(value) is not bool:
+            raise TypeError
+        return value
+
+    return check
+
+
+def _time_checker(cell: _Cell) -> Callable[[Any], datetime | None]:
+    # requests name the same few days again and again; only readable text is remembered
+    @lru_cache(maxsize=1_024)
+    def read(text: str) -> datetime | None:
+        try:
+            return read_time(datetime.fromisoformat(text.strip()))
+        except ValueError:
+            if cell is None:
+                raise
+            return read_time(cell(text))
+
+    def check(value: Any) -> datetime | None:
+        return read(value) if type(value) is str else read_time(value)
+
+    return check
+
+
+def _date_checker(cell: _Cell) -> Callable[[Any], Value]:
+    check_time = _time_checker(cell)
+
+    def check(value: Any) -> Value:
+        moment = check_time(value)
+        return None if moment is None else moment.date()
+
+    return check
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."

@@ -1,0 +1,350 @@
+"""The steps that need nothing learned, and what every step promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+
+import msgspec
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
+from loopwright.prepare.expression import Expression, parse_expression
+from loopwright.prepare.function import day_of_year
+from loopwright.prepare.value import ValueType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+else:
+    np, pl = LazyModule("numpy"), LazyModule("polars")
+
+Types = Mapping[str, ValueType]
+"""What each column stores, in the order of the columns."""
+
+Registers = list[Any]
+"""The values of one row on its way through the steps; each column has a place."""
+
+Operation = Callable[[Registers], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """The rows a recipe is fitted on, as they are after the steps before.
+
+    Parameters
+    ----------
+    table
+        Read by `value.read_columns` and changed by the earlier steps; n_rows.
+    types
+        What its columns store.
+    target
+        One value per row: numbers, or the labels of classes. None where there is no target.
+    seed
+        Decides every random choice.
+    today
+        The date that `today()` gives.
+    unreadable
+        Columns of the source that no step can read; they can be dropped.
+    source
+        Columns of the source that steps can read.
+    """
+
+    table: pl.DataFrame
+    types: Types
+    target: np.ndarray | None
+    seed: int
+    today: date | None
+    unreadable: tuple[str, ...] = ()
+    source: frozenset[str] = frozenset()
+
+    def numbers(self) -> tuple[str, ...]:
+        """Return the columns of numbers, without the zeros and ones that earlier steps made."""
+        return tuple(
+            name
+            for name, kind in self.types.items()
+            if kind in ("number", "boolean") and (name in self.source or not self._is_flag(name))
+        )
+
+    def _is_flag(self, name: str) -> bool:
+        column = self.table[name]
+        return not column.null_count() and bool(column.is_in([0.0, 1.0]).all())
+
+
+class FittedStep(Protocol):
+    """A step that knows all it needs. It changes a table, and one row, in the same way to the last bit."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads or removes."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is there."""
+        ...
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the columns after the step, given those before; new columns come last."""
+        ...
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table after the step; removed columns may still be there."""
+        ...
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation | None:
+        """Return what changes the registers of one row; None if there is nothing to do.
+
+        `place` has the columns before and after the step, and `TODAY`. New columns have places
+        one after the other.
+        """
+        ...
+
+
+class Step(Protocol):
+    """What to do with some columns, and why; fitting gives the step that can be applied."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it reads or removes."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is there, one sentence for people."""
+        ...
+
+    def fit(self, training: Training) -> FittedStep:
+        """Learn what is needed from the training rows.
+
+        Raises
+        ------
+        InvalidInputError
+            If a column is not there or of a type the step cannot use.
+        """
+        ...
+
+
+def checked_columns(
+    step: str, columns: Iterable[str], types: Types, allowed: Sequence[ValueType]
+) -> None:
+    """Raise `InvalidInputError` unless all columns are there and store an allowed type."""
+    for name in columns:
+        if name not in types:
+            raise InvalidInputError(
+                f"The step {step} names the column {name!r}, which is not there.",
+                hint=did_you_mean(name, types),
+                field=name,
+                step=step,
+            )
+        if types[name] not in allowed:
+            raise InvalidInputError(
+                f"The step {step} cannot use {name!r}, which holds {types[name]} values.",
+                hint=f"It takes {' or '.join(allowed)} columns.",
+                field=name,
+                value=types[name],
+                step=step,
+            )
+
+
+def fresh(name: str, taken: Iterable[str]) -> str:
+    """Return `name`, or `name_2`, `name_3`, ... if it is taken."""
+    taken = set(taken)
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    return found
+
+
+def same_length(*values: Sequence[Any]) -> None:
+    """Raise ValueError unless all are equally long; stored recipes come from anywhere."""
+    if len({len(value) for value in values}) > 1:
+        raise ValueError("the columns and the fitted values differ in number")
+
+
+class Drop(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="drop",
+    tag_field="step",
+):
+    """Leave columns out; a request need not hold them, unless an earlier step uses them."""
+
+    columns: tuple[str, ...]
+    reason: str = ""
+
+    def fit(self, training: Training) -> Drop:
+        """Check the columns; there is nothing to learn."""
+        found = [name for name in self.columns if name not in training.unreadable]
+        checked_columns("drop", found, training.types, _ALL)
+        return self
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the other columns."""
+        return {name: kind for name, kind in types.items() if name not in self.columns}
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table as it is."""
+        del types, today
+        return table
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> None:
+        """Return None: what is not read need not be removed."""
+        del types, place
+
+
+class Derive(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="derive",
+    tag_field="step",
+):
+    """Compute a new column from others; see `expression` for what can be written."""
+
+    name: str
+    expression: str
+    columns: tuple[str, ...] = ()
+    reason: str = ""
+
+    def parsed(self, types: Types) -> Expression:
+        """Return the expression over columns of these types."""
+        return parse_expression(self.expression, types)
+
+    def fit(self, training: Training) -> Derive:
+        """Check the expression and note the columns it reads."""
+        if self.name in training.types or not self.name:
+            raise InvalidInputError(
+                f"A derived column cannot be named {self.name!r}; there is such a column.",
+                hint="Give it a new name.",
+                field=self.name,
+                step="derive",
+            )
+        parsed = self.parsed(training.types)
+        if parsed.uses_today and training.today is None:
+            raise InvalidInputError(
+                f"The derived column {self.name!r} uses today(), but no date was given.",
+                hint="Pass today=, usually the date of the snapshot.",
+                field=self.name,
+                step="derive",
+            )
+        return msgspec.structs.replace(self, columns=parsed.columns)
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the columns and the new one."""
+        return {**types, self.name: cast("ValueType", self.parsed(types).type)}
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the new column."""
+        return self.parsed(types).add_to(table, name=self.name, today=today)
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what computes the column for one row."""
+        compute = self.parsed(types).to_python(place.__getitem__)
+        own = place[self.name]
+
+        def derive(row: Registers) -> None:
+            row[own] = compute(row)
+
+        return derive
+
+
+Part = Literal["year", "month", "day_of_week", "day_of_year", "days", "hour"]
+
+_EPOCH = date(2000, 1, 1).toordinal()
+_PART_OF_DAY: dict[Part, Callable[[Any], int]] = {
+    "year": lambda day: day.year,
+    "month": lambda day: day.month,
+    "day_of_week": lambda day: day.isoweekday(),
+    "day_of_year": day_of_year,
+    "days": lambda day: day.toordinal() - _EPOCH,
+    "hour": lambda day: day.hour,
+}
+
+
+def _part_expression(column: pl.Expr, part: Part) -> pl.Expr:
+    found = {
+        "year": lambda: column.dt.year(),
+        "month": lambda: column.dt.month(),
+        "day_of_week": lambda: column.dt.weekday(),
+        "day_of_year": lambda: column.dt.ordinal_day(),
+        # Polars counts days from 1970-01-01
+        "days": lambda: column.cast(pl.Date).cast(pl.Int32) - 10_957,
+        "hour": lambda: column.dt.hour(),
+    }[part]()
+    return found.cast(pl.Float64)
+
+
+class DateParts(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag="date_parts",
+    tag_field="step",
+):
+    """Turn dates into numbers: year, month, day of the week (Monday is 1), day of the year, days.
+
+    `days` counts from 2000-01-01, so a model can follow a trend; `hour` is for times only.
+    The new columns are named `<column>_<part>`.
+    """
+
+    columns: tuple[str, ...]
+    parts: tuple[Part, ...] = ("year", "month", "day_of_week", "day_of_year", "days")
+    reason: str = ""
+    NEEDS: ClassVar[tuple[ValueType, ...]] = ("date", "time")
+
+    def fit(self, training: Training) -> DateParts:
+        """Check the columns; there is nothing to learn."""
+        needs: tuple[ValueType, ...] = ("time",) if "hour" in self.parts else self.NEEDS
+        checked_columns("date_parts", self.columns, training.types, needs)
+        for name in self._made():
+            if name in training.types:
+                raise InvalidInputError(
+                    f"The date part {name!r} cannot be made; there is such a column.",
+                    hint="Drop or rename one of them.",
+                    field=name,
+                    step="date_parts",
+                )
+        return self
+
+    def _made(self) -> dict[str, tuple[str, Part]]:
+        return {f"{name}_{part}": (name, part) for name in self.columns for part in self.parts}
+
+    def types_after(self, types: Types) -> dict[str, ValueType]:
+        """Return the columns with the dates replaced by their parts, which come last."""
+        kept = {name: kind for name, kind in types.items() if name not in self.columns}
+        return {**kept, **dict.fromkeys(self._made(), "number")}
+
+    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
+        """Return the table with the parts."""
+        del types, today
+        return table.with_columns(
+            _part_expression(pl.col(source), part).alias(name)
+            for name, (source, part) in self._made().items()
+        )
+
+    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
+        """Return what computes the parts for one row."""
+        del types
+        plan = [
+            (place[source], place[name], _PART_OF_DAY[part])
+            for name, (source, part) in self._made().items()
+        ]
+
+        def split_dates(row: Registers) -> None:
+            for source, own, part in plan:
+                day = row[source]
+                row[own] = None if day is None else float(part(day))
+
+        return split_dates
+
+
+_ALL: tuple[ValueType, ...] = ("number", "text", "boolean", "date", "time")

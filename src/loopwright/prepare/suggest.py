@@ -1,0 +1,315 @@
+"""Proposing a recipe: what to do with every column, and why."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Literal, cast
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.prepare.encoding import TargetEncode
+from loopwright.prepare.function import ColumnType
+from loopwright.prepare.kind import Kind, kind_of, looks_like_code
+from loopwright.prepare.one_hot import OneHot
+from loopwright.prepare.plan import PreparePlan, checked_prepare
+from loopwright.prepare.recipe import AnyStep, Recipe
+from loopwright.prepare.scaling import Impute, Log1p, Scale
+from loopwright.prepare.step import DateParts, Derive, Drop, Part, Training, Types
+from loopwright.prepare.value import find_value_type, read_columns, value_types
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
+Family = Literal["scaled", "tree"]
+"""`scaled` for linear models and neighbours: no gaps, one scale. `tree` for boosted trees."""
+
+Variant = Literal["plain", "places"]
+"""`places` adds what columns of latitude and longitude say about the neighbourhood."""
+
+ASKED = "asked for in the loop file"
+
+_MAX_ONE_HOT: dict[Family, int] = {"scaled": 12, "tree": 4}
+_LONG_TAIL_SKEWNESS = 2.0
+_MAX_CLASSES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of the training rows and what is known about it."""
+
+    name: str
+    kind: Kind
+    values: pl.Series
+
+    @property
+    def n_levels(self) -> int:
+        return self.values.drop_nulls().n_unique()
+
+    @property
+    def is_text(self) -> bool:
+        return find_value_type(self.values.dtype) == "text"
+
+
+def suggest(
+    frame: pl.DataFrame,
+    target: str | None,
+    task: str,
+    plan: PreparePlan | None = None,
+    *,
+    family: Family,
+    variant: Variant = "plain",
+    kinds: Mapping[str, str] | None = None,
+    today: date | None = None,
+) -> Recipe:
+    """Return a recipe for the training rows, every step with its reason.
+
+    What the plan asks for comes first and overrules the suggestions.
+
+    Parameters
+    ----------
+    frame
+        The training rows; the target may be among the columns and is left alone.
+    task
+        regression, binary or multiclass.
+    family
+        What the algorithm wants.
+    variant
+        Another choice of features, for a further round.
+    kinds
+        What columns mean, as `explore` found; the rest is judged here.
+    today
+        What `today()` gives in derived columns.
+
+    Raises
+    ------
+    InvalidInputError
+        If the plan does not fit the columns, or nothing is left to predict from.
+    """
+    plan = plan or PreparePlan()
+    table = frame.drop(target) if target in frame.columns else frame
+    unknown: dict[str, ColumnType] = dict.fromkeys(table.columns, "unknown")
+    checked_prepare(plan, {**unknown, **value_types(table)})
+    steps: list[AnyStep] = [
+        Derive(name=name, expression=expression, reason=ASKED)
+        for name, expression in plan.derive.items()
+    ]
+    table = _with_derived(table, steps, today)
+    if plan.drop:
+        steps.append(Drop(columns=plan.drop, reason=ASKED))
+    columns = [
+        _Column(name, _kind(table[name], kinds or {}), table[name])
+        for name in table.columns
+        if name not in plan.drop
+    ]
+    dropped = _dropped(columns, plan)
+    steps += dropped
+    gone = {name for step in dropped for name in step.columns}
+    left = [_kept(column, plan) for column in columns if column.name not in gone]
+    if not left:
+        raise InvalidInputError(
+            "Every column would be dropped, so nothing is left to predict from.",
+            hint="Name the columns to use under prepare.keep.",
+            field="prepare",
+        )
+    steps += _dates(left)
+    if variant == "places":
+        steps += _places(left)
+    steps += _categories(left, task=task, family=family, n_rows=table.height)
+    steps += _numbers(left, auto=plan.auto) if family == "scaled" else []
+    return Recipe(tuple(steps))
+
+
+def _with_derived(
+    table: pl.DataFrame, steps: Sequence[AnyStep], today: date | None
+) -> pl.DataFrame:
+    """Return the table with the columns that the steps derive, to be judged like the others."""
+    types: Types = value_types(table)
+    read = table.select(e.alias(name) for name, e in read_columns(table, types).items())
+    for step in steps:
+        derive = step.fit(Training(table=read, types=types, target=None, seed=0, today=today))
+        read = derive.apply(read.lazy(), types, today=today).collect()
+        types = derive.types_after(types)
+    return table.with_columns(read[name] for name in types if name not in table.columns)
+
+
+def _kind(column: pl.Series, kinds: Mapping[str, str]) -> Kind:
+    """Return what the column means: as given, unless its values cannot mean that."""
+    given = kinds.get(column.name)
+    stored = find_value_type(column.dtype)
+    is_code = column.dtype.is_integer() and looks_like_code(column.name)
+    if given == "number" and stored in ("number", "boolean"):
+        return "category" if is_code else "number"
+    if given == "ordinal":
+        return "category" if stored == "text" else "number"
+    if given in ("category", "boolean") and stored in ("text", "number", "boolean"):
+        return cast("Kind", given)
+    if given in ("identifier", "constant") or (given == "text" and stored == "text"):
+        return cast("Kind", given)
+    return kind_of(column)
+
+
+def _dropped(columns: Sequence[_Column], plan: PreparePlan) -> list[Drop]:
+    reasons: dict[str, str] = {}
+    first: dict[int, list[_Column]] = {}
+    for column in columns:
+        if column.kind == "unreadable":
+            reasons[column.name] = f"no step can read {column.values.dtype} values"
+        elif plan.auto and column.name not in plan.keep:
+            reason = _reason_to_drop(column) or _same_as(column, first)
+            if reason:
+                reasons[column.name] = reason
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    return [Drop(columns=tuple(names), reason=r) for r, names in names_by_reason.items()]
+
+
+def _reason_to_drop(column: _Column) -> str:
+    values = column.values
+    if column.kind == "constant":
+        shown = values.drop_nulls()
+        return f"always {shown[0]!r}" if len(shown) else "no value in any row"
+    if column.kind == "identifier":
+        return f"an identifier: {column.n_levels:,} different values in {len(values):,} rows"
+    if column.kind == "text":
+        return "free text, which no step reads yet"
+    return ""
+
+
+def _same_as(column: _Column, seen: dict[int, list[_Column]]) -> str:
+    """Return a reason if an earlier column holds the same values; else remember this one."""
+    number = find_value_type(column.values.dtype) == "number"
+    values = column.values.cast(pl.Float64) if number else column.values
+    same = seen.setdefault(hash((str(values.dtype), values.hash(0).sum())), [])
+    for other in same:
+        others = other.values.cast(pl.Float64) if number else other.values
+        if values.equals(others, null_equal=True):
+            return f"the same values as {other.name}"
+    same.append(column)
+    return ""
+
+
+def _kept(column: _Column, plan: PreparePlan) -> _Column:
+    """Return the column with a kind that has a way to numbers."""
+    if column.kind in ("number", "category", "date", "boolean"):
+        return column
+    del plan
+    stored = find_value_type(column.values.dtype)
+    kinds: dict[str | None, Kind] = {"text": "category", "date": "date", "time": "date"}
+    return replace(column, kind=kinds.get(stored, "number"))
+
+
+def _dates(columns: Sequence[_Column]) -> list[AnyStep]:
+    by_parts: dict[tuple[Part, ...], list[str]] = {}
+    for column in columns:
+        if column.kind == "date":
+            by_parts.setdefault(_telling_parts(column.values), []).append(column.name)
+    return [
+        DateParts(
+            columns=tuple(names),
+            parts=parts,
+            reason="models read numbers: the parts that differ show season and trend",
+        )
+        for parts, names in by_parts.items()
+    ]
+
+
+def _telling_parts(values: pl.Series) -> tuple[Part, ...]:
+    moments = values.drop_nulls()
+    found: list[Part] = []
+    if moments.dt.year().n_unique() > 1:
+        found.append("year")
+    if moments.dt.month().n_unique() > 1:
+        found += ["month", "day_of_year"]
+    if moments.dt.weekday().n_unique() > 1:
+        found.append("day_of_week")
+    if values.dtype == pl.Datetime and moments.dt.hour().n_unique() > 1:
+        found.append("hour")
+    return (*found, "days")
+
+
+def _categories(
+    columns: Sequence[_Column], *, task: str, family: Family, n_rows: int
+) -> list[AnyStep]:
+    few = [c for c in columns if c.kind == "category" and c.n_levels <= _MAX_ONE_HOT[family]]
+    many = [c for c in columns if c.kind == "category" and c.n_levels > _MAX_ONE_HOT[family]]
+    codes = [c for c in many if not c.is_text]
+    texts = [c for c in many if c.is_text]
+    per_class = task == "multiclass"
+    steps: list[AnyStep] = []
+    for group, keep in ((texts, False), (codes, True)):
+        if group:
+            steps.append(
+                TargetEncode(
+                    columns=tuple(c.name for c in group),
+                    per_class=per_class,
+                    keep_source=keep and family == "tree",
+                    reason=f"{_counted(group)}: too many for a column each, so a level becomes the"
+                    " mean target of its other rows"
+                    + (
+                        "; the number itself stays, neighbours may be alike"
+                        if keep and family == "tree"
+                        else ""
+                    ),
+                )
+            )
+    if few:
+        steps.append(
+            OneHot(
+                columns=tuple(c.name for c in few),
+                reason=f"{_counted(few)}: few enough for a column each",
+            )
+        )
+    return steps
+
+
+def _counted(columns: Iterable[_Column]) -> str:
+    found = sorted({c.n_levels for c in columns})
+    return f"{found[0]:,} levels" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,} levels"
+
+
+def _numbers(columns: Sequence[_Column], *, auto: bool) -> list[AnyStep]:
+    steps: list[AnyStep] = []
+    tails = {c.name: _skewness(c.values) for c in columns if c.kind == "number" and auto}
+    long = {name: skew for name, skew in tails.items() if skew > _LONG_TAIL_SKEWNESS}
+    if long:
+        low, high = min(long.values()), max(long.values())
+        steps.append(
+            Log1p(
+                columns=tuple(long),
+                reason=f"long tails (skewness {low:.1f} to {high:.1f}) would outweigh the rest",
+            )
+        )
+    gaps = {c.name: c.values.null_count() for c in columns if c.values.null_count()}
+    shown = ", ".join(f"{name} ({n:,})" for name, n in list(gaps.items())[:8])
+    steps.append(
+        Impute(
+            reason="linear models and neighbours need every value; "
+            + (f"missing in training: {shown}" if gaps else "none was missing in training")
+        )
+    )
+    steps.append(Scale(reason="coefficients and distances compare columns on one scale"))
+    return steps
+
+
+def _skewness(values: pl.Series) -> float:
+    """Return the skewness of non-negative numbers with more than ten levels, else 0."""
+    numbers = values.drop_nulls().cast(pl.Float64)
+    if numbers.n_unique() <= 10 or (numbers.min() or 0.0) < 0.0:
+        return 0.0
+    found = numbers.skew()
+    return found if found is not None and math.isfinite(found) else 0.0
+
+
+_LATITUDE = re.compile(r"(?i)(?:.*_)?lat(?:itude)?")
+_LONGITUDE = re.compile(r"(?i)(?:.*_)?(?:lon|lng|long|longitude)")
+
+
+def _places(columns: Sequence[_Column]) -> list[AnyStep]:
+    return []

@@ -1,0 +1,70 @@
+"""Chooses the implementations: the one place that knows which backend stands behind which name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loopwright.core.clock import Clock, SystemClock
+from loopwright.loop.workspace import Workspace
+from loopwright.settings import Settings
+
+if TYPE_CHECKING:
+    from loopwright.compute import Compute
+    from loopwright.store import ArtifactStore, MetadataStore
+
+
+def find_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspace | None:
+    """Return the workspace of a home that exists; None, with nothing written, where there is none."""
+    if settings.database_url is None and not database_path(settings.home).exists():
+        return None
+    return open_workspace(settings, clock=clock)
+
+
+def open_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspace:
+    """Return the workspace of a home, making what is not there yet.
+
+    Raises
+    ------
+    BackendError
+        If the database or the object store cannot be reached.
+    """
+    clock = clock or SystemClock()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    metadata = open_metadata(settings, clock)
+    return Workspace(
+        home=settings.home,
+        metadata=metadata,
+        artifacts=open_artifacts(settings),
+        compute=open_compute(settings, metadata, clock),
+        clock=clock,
+        user=settings.user,
+    )
+
+
+def database_path(home: Path) -> Path:
+    """Return where the SQLite database of a home lies."""
+    return home / "loopwright.db"
+
+
+def open_metadata(settings: Settings, clock: Clock) -> MetadataStore:
+    """Return the metadata store: SQLite in the home folder, or the database of a URL."""
+    from loopwright.store.sql import SqlMetadataStore
+
+    url = settings.database_url or f"sqlite:///{database_path(settings.home)}"
+    return SqlMetadataStore(url, clock)
+
+
+def open_artifacts(settings: Settings) -> ArtifactStore:
+    """Return the artifact store: a folder in the home, or the object store of a URL."""
+    from loopwright.store.objects import ObjectArtifactStore
+
+    place = settings.artifacts_url or settings.home / "artifacts"
+    return ObjectArtifactStore(place, settings.home / "cache")
+
+
+def open_compute(settings: Settings, metadata: MetadataStore, clock: Clock) -> Compute:
+    """Return where jobs run: this machine."""
+    from loopwright.compute.local import LocalCompute
+
+    return LocalCompute(metadata, settings.home / "jobs", clock)

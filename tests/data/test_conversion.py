@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.data.conversion import (
+    Conversion,
+    check_convertible,
+    convert,
+    decide_conversions,
+    plain_rows,
+)
+from loopwright.data.reading import READINGS
+
+
+def moment(*parts: int) -> datetime:
+    return datetime(*parts)  # noqa: DTZ001 snapshots hold UTC without a zone
+
+
+def converted(
+    *cells: object, dtype: pl.DataType | None = None
+) -> tuple[list[object], list[Conversion]]:
+    raw = pl.DataFrame({"x": pl.Series(cells, dtype=dtype, strict=False)}).lazy()
+    found = decide_conversions(raw)
+    return convert(raw, found).collect()["x"].to_list(), list(found)
+
+
+def test_a_text_column_of_numbers_with_placeholders_becomes_numbers():
+    values, (conversion,) = converted("1.5", "?", " 2 ", "NA", "", None, "-", "3e2")
+
+    assert values == [1.5, None, 2.0, None, None, None, None, 300.0]
+    assert (conversion.was, conversion.now, conversion.n_nulled) == ("String", "Float64", 4)
+    assert conversion.reason == "Every value reads as a number, 4 placeholders aside."
+
+
+def test_whole_numbers_and_truth_values_get_their_own_types():
+    assert converted("1", "-20", "+3", "0")[0] == [1, -20, 3, 0]
+    assert converted("True", "FALSE", "n/a")[0] == [True, False, None]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("01234", "98101"),  # a code with a leading zero
+        ("1234567890123456789", "1"),  # more digits than a number keeps
+        ("1", "two"),
+        ("1e999", "2"),  # beyond what a number holds
+        ("inf", "1"),
+        ("1,000", "2,000"),
+        ("?", "NA"),  # nothing but placeholders says nothing about the type
+        ("yes", "no"),
+        ("01/13/2014", "13/01/2014"),  # two formats in one column
+        ("1/1/14", "2/1/14"),
+        ("2014-02-30", "2014-02-01"),
+    ],
+)
+def test_text_that_means_something_else_stays_text(cells: tuple[str, ...]):
+    values, conversions = converted(*cells)
+
+    assert values == list(cells)
+    assert not any(conversion.reading for conversion in conversions)
+
+
+def test_placeholders_in_a_column_of_text_keep_their_meaning():
+    assert converted("?", "Kent", "None")[0] == ["?", "Kent", "None"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (("2014-10-13", "2015-01-02"), date(2014, 10, 13)),
+        (("10/13/2014", "1/2/2015"), date(2014, 10, 13)),
+        (("13/10/2014", "2/1/2015"), date(2014, 10, 13)),
+        (("13.10.2014", "2.1.2015"), date(2014, 10, 13)),
+        (("13-10-2014", "2-1-2015"), date(2014, 10, 13)),
+        (("20141013T000000", "20150102T120000"), moment(2014, 10, 13)),
+        (("2014-10-13 09:08:07", "2015-01-02 00:00:00.25"), moment(2014, 10, 13, 9, 8, 7)),
+        (("2014-10-13T09:08:07Z", "2015-01-02T00:00:00+02:00"), moment(2014, 10, 13, 9, 8, 7)),
+        (("10/13/2014 9:08", "1/2/2015 10:00"), moment(2014, 10, 13, 9, 8)),
+    ],
+)
+def test_dates_in_one_consistent_format_are_read(cells: tuple[str, ...], expected: date):
+    values, (conversion,) = converted(*cells, "NA")
+
+    assert values[0] == expected
+    assert values[2] is None
+    assert all(conversion.cell(cell) == value for cell, value in zip(cells, values, strict=False))
+
+
+def test_a_date_that_reads_two_ways_stays_text_and_says_so():
+    values, (conversion,) = converted("1/2/2014", "3/4/2014")
+
+    assert values == ["1/2/2014", "3/4/2014"]
+    assert conversion.reason == "Could be date (M/D/Y) or date (D/M/Y): left as text."
+
+
+def test_the_whole_column_decides_and_not_its_first_rows():
+    assert converted(*["1"] * 5_000, "2.5")[0][-1] == 2.5
+    assert converted(*["1"] * 5_000, "x")[0][-1] == "x"
+    assert converted(*["1/2/2014"] * 5_000, "31/12/2014")[0][0] == date(2014, 2, 1)
+
+
+def test_representations_of_missing_are_put_in_order():
+    assert converted(1.0, float("nan"), None)[0] == [1.0, None, None]
+    assert converted(" a ", "", "  ", dtype=pl.String)[0] == ["a", None, None]
+
+    (nan,) = converted(1.0, float("nan"))[1]
+
+    assert (nan.was, nan.now, nan.n_nulled) == ("Float64", "Float64", 1)
+
+
+def test_every_type_becomes_one_of_six_plain_ones():
+    zone = timezone(timedelta(hours=2))
+    frame = pl.DataFrame(
+        {
+            "small": pl.Series([1], dtype=pl.UInt8),
+            "big": pl.Series([2**63], dtype=pl.UInt64),
+            "single": pl.Series([0.5], dtype=pl.Float32),
+            "decimal": pl.Series(["1.25"]).cast(pl.Decimal(10, 2)),
+            "category": pl.Series(["a"], dtype=pl.Categorical),
+            "nothing": pl.Series([None], dtype=pl.Null),
+            "zoned": pl.Series(
+                [datetime(2026, 1, 1, 2, tzinfo=zone)], dtype=pl.Datetime("ms", "UTC")
+            ),
+            "span": pl.Series([timedelta(minutes=1)]),
+            "list": pl.Series([[1, 2]]),
+            "bytes": pl.Series([b"x"]),
+        }
+    )
+
+    plain = plain_rows(frame.lazy()).collect()
+    left_out = [c.column for c in decide_conversions(frame.lazy()) if c.now == "left out"]
+
+    assert plain.row(0) == (1, 2.0**63, 0.5, 1.25, "a", None, moment(2026, 1, 1), 60.0)
+    assert left_out == ["list", "bytes"]
+
+
+def test_later_rows_are_read_as_the_first_ones_were():
+    conversions = decide_conversions(pl.LazyFrame({"x": ["1", "2.5"], "d": ["13/1/2014"] * 2}))
+    later = pl.LazyFrame({"x": ["3", "?"], "d": ["2/1/2014", "3/1/2014"]})
+
+    check_convertible(later, conversions)
+
+    assert convert(later, conversions).collect().rows() == [
+        (3.0, date(2014, 1, 2)),
+        (None, date(2014, 1, 3)),
+    ]
+
+
+def test_later_rows_that_do_not_fit_are_refused():
+    conversions = decide_conversions(pl.LazyFrame({"x": ["1", "2.5"]}))
+    later = pl.LazyFrame({"x": ["3", "?", "about 4", "five"]})
+
+    with pytest.raises(InvalidInputError, match=r"2 new values of 'x' .* such as 'about 4'"):
+        check_convertible(later, conversions)
+
+
+def test_a_typed_source_needs_no_reading_of_text():
+    conversions = decide_conversions(pl.LazyFrame({"x": ["1", "2.5"]}))
+
+    assert convert(pl.LazyFrame({"x": [3, 4]}), conversions).collect()["x"].to_list() == [3, 4]
+
+
+def test_a_cell_that_does_not_fit_is_refused_with_its_column():
+    conversion = Conversion(column="area", was="String", now="Float64", reading="number")
+
+    with pytest.raises(InvalidInputError, match="area is 'big', which is not a number"):
+        conversion.cell("big")
+
+
+def test_a_conversion_survives_its_record():
+    _, (conversion,) = converted("1", "?")
+
+    assert Conversion.from_json(conversion.to_json()) == conversion
+    assert not conversion.is_routine
+    assert converted("1", "2")[1][0].is_routine
+
+
+numbers = st.one_of(
+    st.integers(-(10**17), 10**17).map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.sampled_from(["?", " NA ", "", "1e-7", ".5", "7."]),
+)
+moments = st.datetimes(moment(1950, 1, 1), moment(2100, 1, 1), timezones=st.just(UTC)).map(
+    lambda at: at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+)
+dates = st.dates(date(1950, 1, 1), date(2100, 1, 1)).map(
+    lambda day: f"{day.month}/{day.day}/{day.year}"
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.one_of(st.lists(s, min_size=1, max_size=20) for s in (numbers, moments, dates)))
+def test_a_single_cell_reads_as_it_does_in_a_table(cells: list[str]):
+    values, conversions = converted(*cells, dtype=pl.String)
+
+    if not conversions:
+        conversions = [Conversion(column="x", was="String", now="String")]
+    assert [conversions[0].cell(cell) for cell in cells] == values
+
+
+def test_the_names_of_readings_are_unique_because_records_hold_them():
+    names = [reading.name for reading in READINGS]
+
+    assert len(set(names)) == len(names)

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from uuid import UUID
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.data import Source, SqlSource, open_source
+from loopwright.data.database import frame_of
+from loopwright.testing.data_source import CONTRACT_ROWS, DataSourceContract
+
+
+def engine_of(url: str) -> sa.Engine:
+    return sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"))
+
+
+def fill(engine: sa.Engine, table: str = "sales") -> None:
+    columns = 'id integer primary key, price double precision, town text, same text, "nothing" text'
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}")
+        connection.exec_driver_sql(f"CREATE TABLE {table} ({columns})")
+        connection.execute(
+            sa.text(f"INSERT INTO {table} VALUES (:id, :price, :town, :same, :nothing)"),
+            # backwards: reading must not depend on the order of writing
+            CONTRACT_ROWS.reverse().to_dicts(),
+        )
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Path:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/sales.db")
+    fill(engine)
+    engine.dispose()
+    return tmp_path
+
+
+class TestSqlite(DataSourceContract):
+    @pytest.fixture(params=["table", "query", "env"])
+    def source(self, request: pytest.FixtureRequest, sqlite: Path) -> Source:
+        spec = {
+            "table": SqlSource(url="sqlite:///sales.db", table="sales"),
+            "query": SqlSource(url="sqlite:///sales.db", query="SELECT * FROM sales ORDER BY id;"),
+            "env": SqlSource(url="env:SALES_URL", table="sales"),
+        }[request.param]
+        return open_source(spec, sqlite, environ={"SALES_URL": f"sqlite:///{sqlite}/sales.db"})
+
+
+@pytest.mark.postgres
+class TestPostgres(DataSourceContract):
+    secret = "hunter2secret"
+
+    @pytest.fixture(params=["table", "query"])
+    def source(self, request: pytest.FixtureRequest, postgres_url: str) -> Iterator[Source]:
+        engine = engine_of(postgres_url)
+        fill(engine)
+        url = sa.make_url(postgres_url)
+        if url.password is None:
+            # the test server trusts local users; a password is sent and must not be shown
+            url = url.set(password=self.secret)
+        text = url.render_as_string(hide_password=False)
+        if request.param == "table":
+            yield open_source(SqlSource(url=text, table="public.sales"), Path())
+        else:
+            query = "SELECT * FROM sales WHERE town IS NULL OR town LIKE '%n%' ORDER BY id"
+            yield open_source(SqlSource(url=text, query=query), Path())
+        engine.dispose()
+
+    def test_the_batches_hold_every_row_once_in_order(self, source: Source) -> None:
+        # every town holds an n, so the query with its bare % gives all rows
+        super().test_the_batches_hold_every_row_once_in_order(source)
+
+
+@pytest.mark.postgres
+def test_postgres_types_arrive_as_plain_ones(postgres_url: str):
+    query = """
+        SELECT 1.50::numeric AS amount, '2026-01-02'::date AS day, true AS sold,
+               '2026-01-02 03:04:05+02'::timestamptz AS at, '{"a": 1}'::jsonb AS extra,
+               '00000000-0000-0000-0000-000000000001'::uuid AS key, NULL::int AS missing
+    """
+
+    source = open_source(SqlSource(url=postgres_url, query=query), Path())
+
+    assert next(source.batches()).row(0) == (
+        1.5,
+        date(2026, 1, 2),
+        True,
+        datetime(2026, 1, 2, 1, 4, 5, tzinfo=UTC),
+        '{"a": 1}',
+        "00000000-0000-0000-0000-000000000001",
+        None,
+    )
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("SELECT * FROM nowhere", 'relation "nowhere" does not exist'),
+        ("SELECT 1 FROM", "syntax error"),
+        (
+            "WITH gone AS (DELETE FROM sales RETURNING id) SELECT * FROM gone",
+            "must not contain data-modifying statements",
+        ),
+        ("SELECT pg_sleep(0), nextval('counter') AS n", "read-only transaction"),
+    ],
+)
+def test_a_wrong_or_writing_postgres_query_is_refused(postgres_url: str, query: str, message: str):
+    engine = engine_of(postgres_url)
+    fill(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SEQUENCE IF NOT EXISTS counter")
+
+    with pytest.raises(InvalidInputError, match=message):
+        list(open_source(SqlSource(url=postgres_url, query=query), Path()).batches())
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM sales").scalar() == 40
+    engine.dispose()
+
+
+def test_an_unreachable_server_is_told_in_time_and_without_the_password():
+    url = "postgresql://ann:hunter2secret@127.0.0.1:1/sales"
+    source = open_source(SqlSource(url=url, table="sales"), Path())
+
+    with pytest.raises(BackendError, match=r"sales on 127.0.0.1:1 cannot be reached") as caught:
+        source.check()
+
+    assert caught.value.retryable
+    assert "hunter2secret" not in str(caught.value)
+    assert "Check that it runs" in caught.value.hint
+
+
+def test_a_missing_table_is_refused_with_the_nearest_name(sqlite: Path):
+    source = open_source(SqlSource(url="sqlite:///sales.db", table="sale"), sqlite)
+
+    with pytest.raises(InvalidInputError, match=r"no table 'sale'.*Did you mean 'sales'\?"):
+        source.check()
+
+
+def test_a_missing_sqlite_file_is_refused_and_not_made(sqlite: Path):
+    source = open_source(SqlSource(url="sqlite:///sale.db", table="sales"), sqlite)
+
+    with pytest.raises(InvalidInputError, match=r"no SQLite file .*Did you mean 'sales.db'\?"):
+        source.check()
+
+    assert not (sqlite / "sale.db").exists()
+
+
+@pytest.mark.parametrize("query", ["SELECT * FROM nowhere", "SELECT prise FROM sales"])
+def test_a_wrong_query_is_refused_in_the_words_of_the_database(sqlite: Path, query: str):
+    source = open_source(SqlSource(url="sqlite:///sales.db", query=query), sqlite)
+
+    with pytest.raises(InvalidInputError, match=r"no such (table|column)"):
+        source.check()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path):
+    (tmp_path / "sales.db").write_text("price,town\n1,Kent\n" * 100)
+    source = open_source(SqlSource(url="sqlite:///sales.db", table="sales"), tmp_path)
+
+    with pytest.raises(InvalidInputError, match="not a database"):
+        source.check()
+
+
+def test_no_rows_and_doubled_names_are_refused(sqlite: Path):
+    for query, message in (
+        ("SELECT * FROM sales WHERE id < 0", "gives no rows"),
+        ("SELECT id, price AS id FROM sales", "two columns named 'id'"),
+    ):
+        with pytest.raises(InvalidInputError, match=message):
+            open_source(SqlSource(url="sqlite:///sales.db", query=query), sqlite).check()
+
+
+def test_reading_cannot_write_to_sqlite(sqlite: Path):
+    before = (sqlite / "sales.db").read_bytes()
+    query = "WITH x AS (SELECT 1) DELETE FROM sales"
+
+    with pytest.raises(InvalidInputError):
+        list(open_source(SqlSource(url="sqlite:///sales.db", query=query), sqlite).batches())
+
+    assert (sqlite / "sales.db").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"url": "sqlite:///a.db"}, "either a table or a query"),
+        ({"url": "sqlite:///a.db", "table": "t", "query": "SELECT 1"}, "either a table or a query"),
+        ({"url": "mysql://ann:hunter2secret@db/x", "table": "t"}, "'mysql' cannot be read"),
+        ({"url": "sqlite://", "table": "t"}, "needs a file"),
+        ({"url": "env:NO_SUCH_URL", "table": "t"}, "NO_SUCH_URL.*is not set"),
+        ({"url": "hunter2secret", "table": "t"}, "not a database URL"),
+        ({"url": "postgresql://ann:hunter2secret@db:port/x", "table": "t"}, "not a database URL"),
+        ({"url": "sqlite:///a.db", "query": "DROP TABLE t"}, "starts with 'DROP'"),
+    ],
+)
+def test_a_wrong_specification_is_refused_before_anything_is_opened(
+    keys: dict[str, str], message: str
+):
+    with pytest.raises(InvalidInputError, match=message) as caught:
+        open_source(SqlSource(**keys), Path(), environ={})
+
+    assert "hunter2secret" not in str(caught.value)
+
+
+def test_the_process_environment_is_asked_by_default(sqlite: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(os.environ, "SALES_URL", "sqlite:///sales.db")
+
+    open_source(SqlSource(url="env:SALES_URL", table="sales"), sqlite).check("price")
+
+
+def test_a_column_whose_type_changes_on_the_way_keeps_every_value():
+    rows = [
+        (1, 1, Decimal("1.25"), True, timedelta(seconds=90), b"\x01\xff", UUID(int=5), None, [1]),
+        (2, "x", 3, None, None, None, None, None, None),
+    ]
+
+    frame = frame_of(list("abcdefghi"), rows)
+
+    assert frame.rows() == [
+        (1, "1", 1.25, True, 90.0, "01ff", str(UUID(int=5)), None, "[1]"),
+        (2, "x", 3.0, None, None, None, None, None, None),
+    ]
+    assert frame.schema["h"] == pl.Null
+
+
+def test_untyped_sqlite_columns_are_read_batch_by_batch(tmp_path: Path):
+    with sqlite3.connect(tmp_path / "a.db") as connection:
+        connection.execute("CREATE TABLE t (n)")
+        values = [(None,)] * 30_000 + [(7,)] * 30_000 + [("late",)]
+        connection.executemany("INSERT INTO t VALUES (?)", values)
+    connection.close()
+
+    source = open_source(SqlSource(url="sqlite:///a.db", table="t"), tmp_path)
+
+    assert [value for batch in source.batches() for value in batch["n"]].count(None) == 30_000

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loopwright.data import DataPlan, FileSource, SqlSource
+from loopwright.data.source import without_password
+
+
+def test_the_kind_tells_the_sources_of_a_loop_file_apart():
+    plans = [
+        msgspec.convert({"source": source}, DataPlan)
+        for source in (
+            {"kind": "file", "path": "a.csv"},
+            {"kind": "sql", "url": "sqlite:///a.db", "table": "t"},
+        )
+    ]
+
+    assert [type(plan.source) for plan in plans] == [FileSource, SqlSource]
+
+
+def test_an_unknown_key_or_kind_is_refused():
+    for source in ({"kind": "file", "paht": "a.csv"}, {"kind": "ftp", "path": "a.csv"}):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"source": source}, DataPlan)
+
+
+def test_neither_the_repr_nor_the_record_of_a_source_shows_its_password():
+    spec = SqlSource(url="postgresql://ann:p@ss:word@db/sales", table="sales")
+
+    assert "p@ss" not in repr(spec)
+    assert "word" not in repr(msgspec.to_builtins(spec.redacted()))
+    assert spec.redacted().url == "postgresql://ann:***@db/sales"
+
+
+@pytest.mark.parametrize("url", ["sqlite:///a.db", "postgresql://db/sales", "env:URL"])
+def test_a_url_without_password_stays_as_it_is(url: str):
+    assert without_password(url) == url
+
+
+def test_importing_the_package_loads_no_heavy_library(tmp_path: Path):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, loopwright.data, loopwright.explore;"
+        "print([m for m in ('polars','numpy','sqlalchemy','jinja2') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,82 @@
+"""A real, small model for the endpoint's tests, and the endpoint's process around it.
+
+`python standin.py FOLDER` serves a folder whose bundles are JSON files written by `write_bundle`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.deploy.http import Limits
+from loopwright.deploy.server import serve
+from loopwright.deploy.serving import Timing
+from loopwright.prepare.signature import Field, Signature
+
+SIGNATURE = Signature(
+    fields=(
+        Field(name="area", kind="number", example=120.0),
+        Field(name="city", kind="category", nullable=True, example="Bonn"),
+    )
+)
+
+
+class SlopeModel:
+    """Prices an area: `slope` times `area`; fails for the city of Boom, gives NaN for Nowhere."""
+
+    name = "slope"
+    classes = None
+    signature = SIGNATURE
+
+    def __init__(self, *, slope: float, golden: float, delay_s: float, task: str) -> None:
+        self.slope = slope
+        self.task = task
+        self._golden = golden
+        self._delay_s = delay_s
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        if self._delay_s:
+            time.sleep(self._delay_s)
+        if any(row["city"] == "Boom" for row in rows):
+            raise ZeroDivisionError("the model divides by zero in Boom")
+        return [
+            {"prediction": float("nan") if row["city"] == "Nowhere" else self.slope * row["area"]}
+            for row in rows
+        ]
+
+    def check_golden(self) -> None:
+        found = self.slope * 10
+        if found != self._golden:
+            raise InvalidInputError(f"The golden row gives {found}, not {self._golden}.")
+
+
+def write_bundle(path: Path, *, slope: float, **settings: Any) -> Path:
+    """Write a bundle of `SlopeModel`; `golden` can be given wrong."""
+    value = {"slope": slope, "golden": slope * 10, "delay_s": 0.0, "task": "regression"}
+    path.write_text(json.dumps(value | settings))
+    return path
+
+
+def open_standin(path: Path) -> SlopeModel:
+    """Open what `write_bundle` wrote."""
+    try:
+        return SlopeModel(**json.loads(path.read_bytes()))
+    except (ValueError, OSError) as error:
+        raise InvalidInputError(f"{path.name} is not a model: {error}.") from error
+
+
+def main(folder: str) -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    return serve(
+        Path(folder), open_standin, limits=Limits(), timing=Timing(watch_s=0.02, lock_s=0.5)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
