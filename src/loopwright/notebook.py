@@ -17,6 +17,7 @@ from loopwright.loop import (
     StepNews,
     Workspace,
     list_loops,
+    look_at_loop,
     loop_status,
     read_loop_file,
     run_loop,
@@ -25,10 +26,12 @@ from loopwright.settings import Settings, read_settings
 from loopwright.wiring import find_workspace, open_workspace
 
 if TYPE_CHECKING:
+    import polars as pl
 
     from loopwright.compute import Job
     from loopwright.deploy import EndpointClient
     from loopwright.loop.file import ReadFile
+    from loopwright.monitor import MonitorReport
 
 OnNews = Callable[[StepNews], None]
 
@@ -123,16 +126,27 @@ class Loop:
         """Return the page that shows what the rows look like."""
         return Page(self._kept_page("explore", "page"))
 
+    def monitor(self, *, on_news: OnNews | None = None) -> MonitorReport:
+        """Look at what the endpoint saw since the last look, without starting a round."""
+        return look_at_loop(self.read, workspace=self._workspace(), on_news=on_news or _printed)
+
     def report(self) -> Page:
-        """Return the page of the last look at the endpoint: drift and live quality."""
-        record = self._workspace().metadata.find("monitor", self.name)
-        if record is None:
+        """Return the page of the last look at the endpoint: drift and live quality.
+
+        Raises
+        ------
+        WrongStateError
+            If there has been no look yet.
+        """
+        from loopwright.loop.watching import last_report
+        from loopwright.monitor import monitor_page
+
+        report = last_report(self._workspace(), self.name)
+        if report is None:
             raise WrongStateError(
                 f"The loop {self.name!r} has no monitor report yet.", hint="Run it."
             )
-        from loopwright.monitor import MonitorReport, monitor_page
-
-        return Page(monitor_page(MonitorReport.from_json(record.body["report"])))
+        return Page(monitor_page(report))
 
     @property
     def endpoint(self) -> EndpointClient:
@@ -265,7 +279,7 @@ class Loop:
         """Stop the endpoint; return whether there was one. `run` starts it again."""
         workspace, deploy = self._workspace(), self.read.content.deploy
         job = workspace.compute.find(f"endpoint/{deploy.endpoint}") if deploy else None
-        if job is None or job.state.is_final:
+        if job is None or job.state.has_ended:
             return False
         workspace.compute.stop(job.id)
         return True

@@ -31,7 +31,7 @@ from loopwright.deploy import (
     write_desired,
 )
 from loopwright.deploy.dispatch import WorkQueue
-from loopwright.deploy.http import Limits
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.serving import EndpointServer, Timing
 
 STANDIN = Path(__file__).with_name("standin.py")

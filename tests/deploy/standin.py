@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.deploy.http import Limits
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.server import serve
 from loopwright.deploy.serving import Timing
 from loopwright.prepare.signature import Field, Signature

@@ -229,7 +229,9 @@ def _start_time(*arguments: str) -> float:
 
 def _tell(loop: Loop, figures: dict[str, Any], pages: dict[str, Path], folder: Path) -> None:
     click.secho("What it took (first run)", bold=True)
-    rows = [(s["step"], round(s["wall_s"], 2), round(s["algorithm_s"], 2)) for s in figures["steps"]]
+    rows = [
+        (s["step"], round(s["wall_s"], 2), round(s["algorithm_s"], 2)) for s in figures["steps"]
+    ]
     click.echo(table(("step", "seconds", "of which algorithms"), rows))
     ours = 1 - figures["algorithms_s"] / max(figures["first_run_s"], 1e-9)
     click.echo(
@@ -243,8 +245,18 @@ def _tell(loop: Loop, figures: dict[str, Any], pages: dict[str, Path], folder: P
         table(
             ("on the same later sales", "mape", "within 5 %", "version"),
             [
-                ("replaced model", live["before"], live["within_5_percent_before"], live["version_before"]),
-                ("its successor", live["after"], live["within_5_percent_after"], live["version_after"]),
+                (
+                    "replaced model",
+                    live["before"],
+                    live["within_5_percent_before"],
+                    live["version_before"],
+                ),
+                (
+                    "its successor",
+                    live["after"],
+                    live["within_5_percent_after"],
+                    live["version_after"],
+                ),
             ],
         )
     )

@@ -44,7 +44,7 @@ def command(function: Callable[..., Any]) -> click.Command:
 
     @wraps(function)
     @click.pass_context
-    def shown(context: click.Context, as_json: bool, home: Path | None, **options: Any) -> None:
+    def shown(context: click.Context, /, as_json: bool, home: Path | None, **options: Any) -> None:
         from loopwright.cli.show import echo_error
         from loopwright.core.errors import BackendError, LoopwrightError
 
@@ -191,17 +191,18 @@ def labels(home: Path | None, as_json: bool, file: Path, labels_file: Path) -> N
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the page here.")
 def monitor(home: Path | None, as_json: bool, file: Path, output: Path | None) -> None:
     """Look at what the endpoint saw; unlike run, never start a round."""
-    from loopwright.cli.show import echo_json
+    from loopwright.cli.show import Progress, echo_json
+    from loopwright.monitor import summary
     from loopwright.notebook import Loop
 
     loop = Loop(file, home=home)
-    report = loop.monitor()
+    report = loop.monitor(on_news=Progress(quiet=True))
     if output is not None:
         loop.report().save(output)
     if as_json:
         echo_json(report.to_json())
         return
-    click.echo("\n".join(report.lines()))
+    click.echo("\n".join(summary(report)))
 
 
 @command
@@ -254,7 +255,7 @@ def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
         echo_json({"job": job, "log": text})
         return
     click.echo(text, nl=False)
-    while follow and not compute.get(job).state.is_final:
+    while follow and not compute.get(job).state.has_ended:
         time.sleep(0.3)
         more = compute.log(job)
         click.echo(more[len(text) :], nl=False)

@@ -99,6 +99,9 @@ class JobSpec:
 
     def __post_init__(self) -> None:
         """Refuse what no backend can run."""
+        for name in ("key", "name", "kind"):
+            if not getattr(self, name):
+                raise _unusable(name, "", "Give it some text.")
         if not self.command or any("\0" in part for part in self.command):
             raise _unusable("command", self.command, "Give the program and its arguments.")
         if self.time_limit_s is not None and not 0 < self.time_limit_s < math.inf:

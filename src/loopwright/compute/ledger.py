@@ -10,8 +10,8 @@ from typing import Any
 
 from loopwright.compute.job import Job, JobSpec, JobState, job_body, job_of_body
 from loopwright.core.digest import digest_value
-from loopwright.core.names import did_you_mean
 from loopwright.core.errors import NotFoundError
+from loopwright.core.names import did_you_mean
 from loopwright.store import MetadataStore, Record
 from loopwright.store.metadata import MOST_ROWS
 
@@ -60,7 +60,7 @@ class JobLedger:
         """Return a job; `NotFoundError` if there is none."""
         job = self.find(job_id)
         if job is None:
-            known = [record.key for record in self._pages(_ENDED)]
+            known = [job.id for job in self.all()]
             raise NotFoundError(
                 f"There is no job {job_id!r}.", hint=did_you_mean(job_id, known), job=job_id
             )

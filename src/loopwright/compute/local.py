@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from loopwright.compute import shim
@@ -18,10 +17,12 @@ from loopwright.compute.job import Job, JobSpec, JobState
 from loopwright.compute.ledger import JobLedger, queued_job
 from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
 from loopwright.compute.workspace import (
+    LOG_LIMIT_BYTES,
     create_folder,
     delete_folder,
     read_exit,
     read_log,
+    read_order,
     read_supervisor,
     request_stop,
     with_last_lines,
@@ -205,7 +206,7 @@ class LocalCompute:
             return False
         # the claim also keeps out a supervisor that comes after all
         if read_supervisor(job.folder) is None and read_exit(job.folder) is None:
-            if not shim.claim(str(job.folder / "shim.json"), {"pid": 0}):
+            if not shim.claim(str(job.folder)):
                 return False
             self._end(job, JobState.FAILED, reason=_NEVER_STARTED)
             return True
@@ -248,27 +249,22 @@ class LocalCompute:
 
     def _spawn(self, job: Job) -> None:
         """Start the supervisor of a job; a second one for the same job leaves at once."""
-        # isolated and without site-packages, since it needs neither and starts faster
-        command = [sys.executable, "-I", "-S", shim.__file__, str(job.folder), ",".join(job.gpu_ids)]
-        log = str(job.folder / "log.txt")
-        appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        with suppress(OSError):
-            # a failure to start shows as a job without supervisor, and is tried again
-            pid = os.posix_spawn(
-                command[0],
-                command,
-                {"PATH": os.defpath},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_OPEN, 1, log, appending, 0o600),
-                    (os.POSIX_SPAWN_OPEN, 2, log, appending, 0o600),
-                ],
-                setsid=True,
-                setsigmask=(),
-                setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
-            )
-            with self._lock:
-                self._shims.add(pid)
+        order = read_order(job.folder)
+        if order is None:
+            return
+        command, environment = order
+        # a job that asked for no GPU sees none
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(job.gpu_ids)
+        try:
+            pid = _spawned(shim_command(job, command), environment, log=job.log_path)
+        except OSError as error:
+            if shim.claim(str(job.folder)):
+                reason = f"Its supervising process cannot be started: {error.strerror or error}."
+                with self._metadata.transaction():
+                    self._end(job, JobState.FAILED, reason=reason)
+            return
+        with self._lock:
+            self._shims.add(pid)
 
     def _reap(self) -> None:
         """Take in supervisors of ours that have ended, so that they do not stay as zombies."""
@@ -280,6 +276,32 @@ class LocalCompute:
                     ended = pid
                 if ended:
                     self._shims.discard(pid)
+
+
+def shim_command(job: Job, command: Sequence[str]) -> list[str]:
+    """Return how the supervisor of a job is started."""
+    limits = [job.time_limit_s or 0.0, job.resources.memory_mib, LOG_LIMIT_BYTES]
+    # isolated and without site-packages, since it needs neither and starts faster
+    interpreter = [sys.executable, "-I", "-S", shim.__file__]
+    return [*interpreter, str(job.folder), *map(str, limits), *command]
+
+
+def _spawned(command: list[str], environment: Mapping[str, str], *, log: Path) -> int:
+    """Start a process in a session of its own, its output going to a file; return its id."""
+    appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        command[0],
+        command,
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), appending, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, str(log), appending, 0o600),
+        ],
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
+    )
 
 
 def _is_kept(job: Job) -> bool:

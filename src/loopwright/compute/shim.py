@@ -1,28 +1,32 @@
 """The supervising process of one job: starts it, holds it to its limits, says how it ended.
 
-Run as `python -I -S shim.py FOLDER GPU_IDS` (or `python -m loopwright.compute.shim`). It uses the
-standard library alone and imports nothing of loopwright, so that it starts in a few milliseconds
-and cannot fail with it. Linux only: it reads `/proc` and becomes the parent of orphans.
+Run by path as `python -I -S shim.py FOLDER TIME_LIMIT_S MEMORY_MIB LOG_BYTES COMMAND...`, with the
+job's environment as its own; a time limit of 0 is none. It uses a few modules of the standard
+library and imports nothing of loopwright, so that it starts in milliseconds and cannot fail with
+it; that is also why it is one file. Linux only: it reads `/proc` and becomes the parent of orphans.
 
-The folder holds `job.json` (what to run) and `env.json` (its environment, deleted once read).
-`shim.json` is claimed by the first supervisor to come; a second one leaves at once, so starting
-one twice runs the job once. `stop.json` asks for the end; `exit.json` says how it ended.
+In the folder, `shim.json` is claimed by the first supervisor to come; a second one leaves at once,
+so starting one twice runs the job once. `stop.json` asks for the end; `exit.json` says how it
+ended.
 """
+# pathlib, contextlib and json would double the time to start, so they are not used before it:
+# ruff: noqa: PTH105, PTH108, PTH110, PTH123, PTH208, S606, SIM105
 
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
 import select
 import signal
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import FrameType
+    from typing import Any
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -56,13 +60,16 @@ def is_alive(identity: dict[str, Any]) -> bool:
     return process_identity(identity["pid"]) == identity
 
 
-def claim(name: str, content: dict[str, Any]) -> bool:
-    """Create a file with its content, whole, unless it exists; tell whether it was created."""
-    temporary = f"{name}.{os.getpid()}"
+def claim(folder: str) -> bool:
+    """Take a job, in its folder, as this process's to supervise, unless another one has it."""
+    identity = process_identity(os.getpid()) or {"boot_id": ""}
+    # whole at once, since others read it: written aside, then linked to its name
+    temporary = f"{folder}/shim.{os.getpid()}"
     with open(temporary, "w") as file:
-        json.dump(content, file)
+        # the numbers and letters of an identity need no escapes, so no json module either
+        file.write(str(identity).replace("'", '"'))
     try:
-        os.link(temporary, name)
+        os.link(temporary, f"{folder}/shim.json")
     except FileExistsError:
         return False
     finally:
@@ -83,8 +90,7 @@ def kill_marked(job_id: str) -> int:
         if not marked:
             break
         for pid in marked:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            _send(pid, signal.SIGKILL)
         killed.update(marked)
         time.sleep(0.005)
     return len(killed)
@@ -94,11 +100,14 @@ def process_table() -> dict[int, tuple[int, int]]:
     """Return the parent and the resident bytes of every process by its id."""
     table = {}
     for name in os.listdir("/proc"):
-        if name.isdigit():
-            with suppress(FileNotFoundError, ProcessLookupError):
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = _stat_fields(file.read())
-                table[int(name)] = (int(fields[1]), int(fields[21]) * _PAGE_BYTES)
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = _stat_fields(file.read())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        table[int(name)] = (int(fields[1]), int(fields[21]) * _PAGE_BYTES)
     return table
 
 
@@ -131,12 +140,20 @@ def _own_share_bytes(pids: Iterable[int]) -> int:
     """Return the memory of processes with every shared page counted once among them."""
     total = 0
     for pid in pids:
-        with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", "rb") as file:
-            for line in file:
-                if line.startswith(b"Pss:"):
-                    total += int(line.split()[1]) * 1024
-                    break
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+                shares = [line for line in file if line.startswith(b"Pss:")]
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) * 1024 for line in shares)
     return total
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 class Log:
@@ -169,18 +186,23 @@ class Log:
         os.close(self._file)
 
     def _append(self, data: bytes) -> None:
-        # a full disk must not end the job: it has its own way of meeting one
-        with suppress(OSError):
+        try:
             while data:
                 data = data[os.write(self._file, data) :]
+        except OSError:
+            # a full disk must not end the job: it has its own way of meeting one
+            pass
 
 
 class Supervision:
     """A running job and what has been decided about it."""
 
-    def __init__(self, order: dict[str, Any], environment: dict[str, str]) -> None:
-        self._order = order
-        self._log = Log(limit_bytes=order["log_limit_bytes"])
+    def __init__(
+        self, command: list[str], *, time_limit_s: float, memory_mib: int, log_bytes: int
+    ) -> None:
+        self._time_limit_s = time_limit_s
+        self._memory_mib = memory_mib
+        self._log = Log(limit_bytes=log_bytes)
         self._signals: set[int] = set()
         self._wakes = self._catch_signals()
         self._outcome = ""
@@ -190,7 +212,7 @@ class Supervision:
         self._peak_bytes = 0
         self._next_sample = 0.0
         self._started = time.monotonic()
-        self._output, self._child = _start(order["command"], environment)
+        self._output, self._child = _start(command)
 
     def run(self) -> dict[str, Any]:
         """Watch the job until nothing of it is left; return how it ended."""
@@ -227,8 +249,8 @@ class Supervision:
 
     def _pause_s(self) -> float:
         until = min(self._next_sample, self._kill_at)
-        if self._order["time_limit_s"] and not self._outcome:
-            until = min(until, self._started + self._order["time_limit_s"])
+        if self._time_limit_s and not self._outcome:
+            until = min(until, self._started + self._time_limit_s)
         return max(0.0, until - time.monotonic())
 
     def _relay(self) -> bytes | None:
@@ -259,7 +281,7 @@ class Supervision:
                 self._kill_all()
             return
         self._signals -= asked
-        request = _read("stop.json")
+        request = _stop_request()
         grace_s = request["grace_s"] if request else _GRACE_S
         # a second request may shorten the first one's grace
         self._kill_at = min(self._kill_at, time.monotonic() + grace_s)
@@ -267,7 +289,7 @@ class Supervision:
         self._signal_all(signal.SIGTERM)
 
     def _check_time(self) -> None:
-        limit = self._order["time_limit_s"]
+        limit = self._time_limit_s
         if limit and not self._outcome and time.monotonic() - self._started >= limit:
             self._decide("failed", f"It was ended at its time limit of {limit:g} s.")
             self._kill_all()
@@ -279,7 +301,7 @@ class Supervision:
         table = process_table()
         tree = descendants(os.getpid(), table)
         used = sum(table[pid][1] for pid in tree)
-        limit_mib = self._order["memory_limit_mib"]
+        limit_mib = self._memory_mib
         if used > limit_mib << 20:
             # pages that forked processes share were counted for each
             used = min(used, _own_share_bytes(tree) or used)
@@ -301,8 +323,7 @@ class Supervision:
 
     def _signal_all(self, number: int) -> None:
         for pid in descendants(os.getpid(), process_table()):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+            _send(pid, number)
 
     def _kill_all(self) -> None:
         """Kill the whole tree; orphans become our children, so none can slip away."""
@@ -324,7 +345,7 @@ class Supervision:
         )
 
 
-def _start(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
+def _start(command: list[str]) -> tuple[int, int]:
     """Start the job's command; return where its output is read, and its process id."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
@@ -334,7 +355,7 @@ def _start(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
         return reading, pid
     try:
         _become_the_job(shim, writing)
-        os.execvpe(command[0], command, environment)
+        os.execvp(command[0], command)
     except OSError as error:
         text = f"The command {command[0]!r} cannot be started: {error.strerror}.\n"
         os.write(2, text.encode(errors="replace"))
@@ -355,8 +376,11 @@ def _become_the_job(shim: int, output: int) -> None:
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
     # when memory runs out all the same, the kernel should take the job before anything else
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("500")
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:
+        pass
 
 
 def _exit_record(**values: Any) -> dict[str, Any]:
@@ -377,16 +401,20 @@ def _stop_reason(request: dict[str, Any] | None) -> str:
     return "It was stopped on request." if request else "Its supervisor was told to end."
 
 
-def _read(name: str) -> dict[str, Any] | None:
+def _stop_request() -> dict[str, Any] | None:
+    import json
+
     try:
-        with open(name) as file:
-            value: dict[str, Any] = json.load(file)
+        with open("stop.json") as file:
+            request: dict[str, Any] = json.load(file)
     except (FileNotFoundError, ValueError):
         return None
-    return value
+    return request
 
 
-def _write_exit(record: dict[str, Any]) -> None:
+def _write_exit(record: Mapping[str, Any]) -> None:
+    import json
+
     with open(".exit.json", "w") as file:
         json.dump(record, file)
         file.flush()
@@ -401,34 +429,44 @@ def _prctl(option: int, value: int) -> None:
 def _close_inherited() -> None:
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
-            with suppress(OSError):
+            try:
                 os.close(int(name))
+            except OSError:
+                # it was the one that listed them
+                pass
 
 
-def supervise(folder: str, gpu_ids: str) -> None:
+def supervise(
+    folder: str, command: list[str], *, time_limit_s: float, memory_mib: int, log_bytes: int
+) -> None:
     """Run the job in a folder to its end, unless another supervisor has it."""
     os.chdir(folder)
     _close_inherited()
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     # who finds the claim may send a signal, which waits until it is heeded
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-    if not claim("shim.json", process_identity(os.getpid()) or {}):
+    if not claim("."):
         return
-    order, environment = _read("job.json"), _read("env.json")
+    # only whoever starts the supervisor needs it, and it may hold secrets
     os.unlink("env.json")
-    if order is None or environment is None:
-        raise SystemExit("job.json or env.json is damaged")
-    request = _read("stop.json")
-    if request:
+    if os.path.exists("stop.json"):
         reason = "It was stopped before it started."
         record = _exit_record(
             outcome="stopped", reason=reason, exit_code=None, peak_memory_mib=None, cpu_s=None
         )
     else:
-        # a job that asked for no GPU sees none
-        record = Supervision(order, {**environment, "CUDA_VISIBLE_DEVICES": gpu_ids}).run()
+        supervision = Supervision(
+            command, time_limit_s=time_limit_s, memory_mib=memory_mib, log_bytes=log_bytes
+        )
+        record = supervision.run()
     _write_exit(record)
 
 
 if __name__ == "__main__":
-    supervise(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")
+    supervise(
+        sys.argv[1],
+        sys.argv[5:],
+        time_limit_s=float(sys.argv[2]),
+        memory_mib=int(sys.argv[3]),
+        log_bytes=int(sys.argv[4]),
+    )

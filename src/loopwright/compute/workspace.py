@@ -54,13 +54,7 @@ def create_folder(folder: Path, spec: JobSpec, *, job_id: str) -> None:
         (folder / "out").mkdir()
         for name, content in spec.files.items():
             _place(content, folder / name)
-        order = {
-            "format": _FORMAT,
-            "command": list(spec.command),
-            "time_limit_s": spec.time_limit_s,
-            "memory_limit_mib": spec.resources.memory_mib,
-            "log_limit_bytes": LOG_LIMIT_BYTES,
-        }
+        order = {"format": _FORMAT, "command": list(spec.command)}
         (folder / "job.json").write_text(json.dumps(order, indent=1))
         (folder / "env.json").write_text(json.dumps(job_environment(spec, job_id=job_id)))
     except OSError as cause:
@@ -123,6 +117,12 @@ def job_environment(
         **spec.env,
         "LOOPWRIGHT_JOB_ID": job_id,
     }
+
+
+def read_order(folder: Path) -> tuple[list[str], dict[str, str]] | None:
+    """Return a job's command and environment, or None once a supervisor has taken it."""
+    order, environment = _readable(folder / "job.json"), _readable(folder / "env.json")
+    return (order["command"], environment) if order and environment else None
 
 
 def request_stop(folder: Path, *, grace_s: float) -> None:

@@ -233,20 +233,21 @@ def _readings(plain: pl.LazyFrame, texts: Sequence[str]) -> dict[str, tuple[list
     possible = [(name, reading) for name in texts for reading in _possible(sample[name])]
     if not possible:
         return {}
+    # read first and count then: otherwise every count would read the cells again
+    read = plain.select(
+        *{name for name, _ in possible},
+        *(_read(name, reading).alias(f"{i}") for i, (name, reading) in enumerate(possible)),
+    )
     counts = [
-        count.alias(f"{index}{kind}")
-        for index, (name, reading) in enumerate(possible)
-        for kind, count in (
-            ("unread", _n_unread(name, reading)),
-            ("placed", _is_placeholder(name).sum()),
-            ("values", (~_is_placeholder(name)).sum()),
-        )
+        count.alias(f"{i}{kind}")
+        for i, (name, _) in enumerate(possible)
+        for kind, count in _counts(pl.col(name), pl.col(f"{i}")).items()
     ]
-    found = plain.select(counts).collect(engine="streaming").row(0, named=True)
+    found = read.select(counts).collect(engine="streaming").row(0, named=True)
     fitting: dict[str, list[Reading]] = {}
     placed: dict[str, int] = {}
     for index, (name, reading) in enumerate(possible):
-        if found[f"{index}unread"] == 0 and found[f"{index}values"] > 0:
+        if found[f"{index}unread"] == found[f"{index}placed"] and found[f"{index}read"]:
             fitting.setdefault(name, []).append(reading)
             placed[name] = found[f"{index}placed"]
     return {name: (fits, placed[name]) for name, fits in fitting.items()}
@@ -345,5 +346,11 @@ def _is_unread(name: str, reading: Reading) -> pl.Expr:
     return pl.col(name).is_not_null() & ~_is_placeholder(name) & _read(name, reading).is_null()
 
 
-def _n_unread(name: str, reading: Reading) -> pl.Expr:
-    return _is_unread(name, reading).sum()
+def _counts(cells: pl.Expr, values: pl.Expr) -> dict[str, pl.Expr]:
+    """Return how many cells are read, are not, and are placeholders (which never read as values)."""
+    rest = cells.filter(values.is_null()).drop_nulls()
+    return {
+        "read": values.count(),
+        "unread": rest.count(),
+        "placed": rest.str.to_lowercase().is_in(sorted(PLACEHOLDERS)).sum(),
+    }

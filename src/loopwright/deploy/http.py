@@ -9,54 +9,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 import httptools
-import msgspec
 
 from loopwright.deploy.dispatch import Steps
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Request, Response, error_response
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RETRY_SOON = b"retry-after: 1\r\n"
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one client, and all together, may take.
-
-    Parameters
-    ----------
-    max_body_bytes
-        Largest request body; more is answered 413.
-    max_buffered_bytes
-        Largest sum of the bodies held for all clients; more is answered 503.
-    max_head_bytes, max_headers
-        Largest request line with headers, and how many of them; more is answered 431.
-    max_connections
-        Open connections; one more is answered 503 and closed.
-    max_pipelined
-        Requests of one connection read ahead of their answers.
-    head_timeout_s
-        Time from the first byte of a request to the end of its headers.
-    body_timeout_s, min_bytes_per_s
-        Time for a body: so many seconds, and more while it comes at least at this pace.
-    idle_timeout_s
-        How long a connection stays open between requests.
-    write_timeout_s
-        How long a client may leave its answers unread, and longer at the same pace.
-    linger_s
-        How long what a refused client still sends is read and thrown away, so that it sees the answer.
-    """
-
-    max_body_bytes: int = 16 << 20
-    max_buffered_bytes: int = 256 << 20
-    max_head_bytes: int = 32 << 10
-    max_headers: int = 100
-    max_connections: int = 1000
-    max_pipelined: int = 16
-    head_timeout_s: float = 10.0
-    body_timeout_s: float = 10.0
-    min_bytes_per_s: int = 16 << 10
-    idle_timeout_s: float = 75.0
-    write_timeout_s: float = 30.0
-    linger_s: float = 2.0
 
 
 class Site(Protocol):
@@ -156,8 +115,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
             raise
-        except httptools.HttpParserUpgrade:
-            self._reads = False  # the request is answered as plain HTTP/1.1, then the line closed
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError:
             self._refuse(400, "This is not a valid HTTP/1.1 request.")
         if self._in_head and self._n_head_bytes > self._limits.max_head_bytes:
@@ -250,15 +210,36 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Queue the whole request."""
+        if self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT":
+            return  # its body is still to come: see `_decline_upgrade`
         request, self._request = self._request, None
         if request is None or not self._reads:
             return
         body, self._body = self._body, []
         request.body = body[0] if len(body) == 1 else b"".join(body)
         request.received_at = self._now()
-        self._reads = self._parser.should_keep_alive() and not self._parser.should_upgrade()
+        self._reads = self._parser.should_keep_alive()
         self._owes_continue = False
         self._waiting.append(request)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read a request that offers to switch to HTTP/2, as some clients do, as one that does not.
+
+        The parser takes what follows the headers for the other protocol; it is the body.
+        """
+        request, self._request = self._request, None
+        if request is None:
+            self._reads = False  # CONNECT, or refused
+            self._advance()
+            return
+        kept = (
+            b"%s: %s\r\n" % (name, value)
+            for name, value in request.headers.items()
+            if name not in (b"upgrade", b"connection")
+        )
+        line = b"%s %s HTTP/1.1\r\n" % (request.method, request.target)
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(b"".join((line, *kept, b"\r\n", rest)))
 
     # --- requests ---
 

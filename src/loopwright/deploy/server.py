@@ -15,7 +15,7 @@ from pathlib import Path
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.deploy.dispatch import WorkQueue
-from loopwright.deploy.http import Limits
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener
 from loopwright.deploy.serving import EndpointServer, Timing, unforeseen

@@ -19,7 +19,8 @@ from loopwright.deploy.address import is_own_host, is_token
 from loopwright.deploy.capture import CaptureLog, utc_text
 from loopwright.deploy.dispatch import Steps, WorkQueue
 from loopwright.deploy.endpoint import DesiredState
-from loopwright.deploy.http import Connection, Limits
+from loopwright.deploy.http import Connection
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.invocation import invocation, media_type, refusal, unknown_media_type
 from loopwright.deploy.labels import LabelLog, checked_label
 from loopwright.deploy.message import Request, Response, error_response

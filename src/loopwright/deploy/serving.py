@@ -24,7 +24,8 @@ from loopwright.deploy.address import bound_socket
 from loopwright.deploy.capture import CaptureLog, checked_share
 from loopwright.deploy.dispatch import WorkQueue
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read_desired
-from loopwright.deploy.http import Connection, Limits
+from loopwright.deploy.http import Connection
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.labels import LabelLog
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, Served
@@ -89,7 +90,7 @@ class EndpointServer:
         self.folder = folder
         self._open_model = open_model
         self._limits = limits or Limits()
-        self._queue = queue or WorkQueue()
+        self._queue = WorkQueue() if queue is None else queue
         self._timing = timing or Timing()
         self._endpoint = Endpoint("", folder)
         self._changed = asyncio.Event()

@@ -2,7 +2,7 @@
 
 from loopwright.evaluate.baseline import Decision, Entrant, Framing, framing
 from loopwright.evaluate.comparison import Comparison, compare
-from loopwright.evaluate.figure import Figure, Verdict, figure, verdicts
+from loopwright.evaluate.figure import Figure, Verdict, figure, resampled_deviation, verdicts
 from loopwright.evaluate.rule import Rule, fitted_rule, readable_tables, rule_answers
 from loopwright.evaluate.threshold import best_threshold
 
@@ -20,6 +20,7 @@ __all__ = [
     "fitted_rule",
     "framing",
     "readable_tables",
+    "resampled_deviation",
     "rule_answers",
     "verdicts",
 ]

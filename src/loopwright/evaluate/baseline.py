@@ -115,6 +115,36 @@ def framing(
     seed
         Of everything random.
     """
+    from threadpoolctl import threadpool_limits
+
+    # small fits: a second thread saves little, and costs seconds where the processors are busy
+    with threadpool_limits(1):
+        return _framing(
+            train,
+            validation,
+            y_train,
+            y_validation,
+            classes,
+            criteria,
+            metrics,
+            confidence,
+            today,
+            seed,
+        )
+
+
+def _framing(
+    train: pl.DataFrame,
+    validation: pl.DataFrame,
+    y_train: Array,
+    y_validation: Array,
+    classes: tuple[str, ...],
+    criteria: Sequence[Criterion],
+    metrics: Sequence[Metric],
+    confidence: float,
+    today: tuple[str, Answers] | None,
+    seed: int,
+) -> Framing:
     ours, theirs = readable_tables(train, validation)
     rule = fitted_rule(ours, y_train, classes=classes, seed=seed)
     measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")

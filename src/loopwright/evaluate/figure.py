@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
@@ -58,17 +59,20 @@ class Verdict:
         }
 
 
+@lru_cache(maxsize=2)
 def resample_counts(n_rows: int, *, n_resamples: int, seed: int) -> Array:
     """Return how often each row is drawn in each resample, `(n_resamples, n_rows)`.
 
     Rows are drawn with replacement, `n_rows` times: Efron's bootstrap (Annals of Statistics 7,
-    1979).
+    1979). The last two results are kept, since every metric of every candidate asks for the same.
     """
     rng = np.random.default_rng(seed)
     draws = rng.integers(0, n_rows, size=(n_resamples, n_rows), dtype=np.int64)
     offsets = np.arange(n_resamples, dtype=np.int64)[:, None] * n_rows
     counts = np.bincount((draws + offsets).ravel(), minlength=n_resamples * n_rows)
-    return counts.reshape(n_resamples, n_rows).astype(np.float64)
+    drawn: Array = counts.reshape(n_resamples, n_rows).astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def _resampled(metric: Metric, y: Array, answers: Answers, *, seed: int) -> Array:
@@ -119,6 +123,16 @@ def figure(
         n_rows=len(y),
         confidence=confidence,
     )
+
+
+def resampled_deviation(
+    metric: Metric, y: Array, answers: Answers, *, seed: int = 0
+) -> tuple[float, float]:
+    """Return a metric's value and the standard deviation of its bootstrap resamples."""
+    value = float(metric.resampled(y, answers, np.ones((1, len(y))))[0])
+    drawn = _resampled(metric, y, answers, seed=seed)
+    drawn = drawn[np.isfinite(drawn)]
+    return value, float(np.std(drawn)) if len(drawn) else 0.0
 
 
 def verdicts(

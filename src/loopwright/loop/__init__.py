@@ -1,6 +1,6 @@
 """A loop file and a workspace come in; a model behind an endpoint that is watched comes out."""
 
-from loopwright.loop.cycle import Outcome, run_loop
+from loopwright.loop.cycle import Outcome, look_at_loop, run_loop
 from loopwright.loop.file import LoopFile, ReadFile, RetrainPlan, parse_loop_file, read_loop_file
 from loopwright.loop.status import LoopStatus, list_loops, loop_status
 from loopwright.loop.step import StepNews
@@ -19,6 +19,7 @@ __all__ = [
     "Workspace",
     "decide",
     "list_loops",
+    "look_at_loop",
     "loop_status",
     "parse_loop_file",
     "read_loop_file",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 BOOSTERS = ("xgboost", "lightgbm")
 _ABSOLUTE_METRICS = ("mape", "mae", "share_within")
@@ -27,6 +27,8 @@ class Attempt:
         What is trained.
     hyperparameters
         For each algorithm, what differs from its defaults.
+    variant
+        Which choice of features; see `loopwright.prepare.suggest`.
     """
 
     number: int
@@ -34,6 +36,7 @@ class Attempt:
     hypothesis: str
     algorithms: tuple[str, ...]
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variant: Literal["plain", "places"] = "plain"
 
     def to_json(self) -> dict[str, Any]:
         """Return the attempt as JSON types."""
@@ -43,6 +46,7 @@ class Attempt:
             "hypothesis": self.hypothesis,
             "algorithms": list(self.algorithms),
             "hyperparameters": self.hyperparameters,
+            "variant": self.variant,
         }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.core.clock import SystemClock
+from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.data import Snapshot
 from loopwright.loop.build import Candidate, best_candidate
 from loopwright.loop.file import ReadFile
@@ -21,8 +22,9 @@ from loopwright.loop.sourcing import Extraction, Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.step import OnNews, StepRunner, round_key
 from loopwright.loop.trigger import Trigger
-from loopwright.loop.watching import look, rows_to_learn_from
+from loopwright.loop.watching import last_report, look, rows_to_learn_from
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
+from loopwright.monitor import MonitorReport
 
 EXIT_CODES = {"live": 0, "waiting for approval": 0, "criterion missed": 3, "not ml": 4}
 _FINAL = frozenset({"live", "kept champion", "criterion missed", "not ml"})
@@ -117,6 +119,7 @@ def run_loop(
             read,
             metadata=workspace.metadata if workspace else None,
             artifacts=workspace.artifacts if workspace else None,
+            clock=workspace.clock if workspace else SystemClock(),
             refresh=refresh,
             scratch=workspace.scratch_folder() if workspace else None,
         ) as extraction:
@@ -139,6 +142,33 @@ def run_loop(
         wall_s=time.perf_counter() - clock,
         status=loop_status(workspace, read.content.name),
     )
+
+
+def look_at_loop(read: ReadFile, *, workspace: Workspace, on_news: OnNews) -> MonitorReport:
+    """Look at what the endpoint saw since the last look, and start nothing.
+
+    Raises
+    ------
+    WrongStateError
+        If no model of the loop has gone live yet.
+    """
+    name = read.content.name
+    source, champion = (workspace.metadata.find(kind, name) for kind in ("source", "champion"))
+    if source is None or champion is None or read.content.deploy is None:
+        raise WrongStateError(
+            f"No model of the loop {name!r} has gone live behind an endpoint.",
+            hint="Run the loop first.",
+            kind="loop",
+            name=name,
+        )
+    with locked_loop(workspace.home, name):
+        runner = StepRunner(workspace, name, champion.body["round"], on_news)
+        sourced = msgspec.convert(source.body, Sourced)
+        look(runner, workspace, read.content, sourced, champion.body)
+    report = last_report(workspace, name)
+    if report is None:
+        raise AssertionError("a look leaves a report")
+    return report
 
 
 def _kept(workspace: Workspace, read: ReadFile, extraction: Extraction) -> None:
@@ -361,7 +391,7 @@ class _Cycle:
         runner.run(
             "verify",
             inputs=[bundle, parts["test"], body["number"]],
-            work=lambda: verified(workspace, loop, target, bundle, parts, body["number"]),
+            work=lambda: verified(workspace, loop, bundle, parts, body["number"]),
         )
         return self._closed(body, "live", judged["conclusion"])
 
@@ -386,6 +416,7 @@ class _Cycle:
             "bundle": bundle["bundle"],
             "algorithm": bundle["algorithm"],
             "figures": judged["figures"],
+            "learnt_from": bundle["learnt_from"],
             "learnt_until": (body["live"] or {}).get("until"),
             "since": self.workspace.clock.now().isoformat(),
             "before": {**before, "before": None} if before else None,

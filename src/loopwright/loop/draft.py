@@ -45,9 +45,7 @@ retrain: {{when: [criterion_missed, drift], cooldown: 1 day, approve: auto}}
 """
 
 
-def drafted_file(
-    path: Path, *, source: str, target: str, name: str | None, question: str
-) -> Path:
+def drafted_file(path: Path, *, source: str, target: str, name: str | None, question: str) -> Path:
     """Write a loop file for a source and a target, and return its path.
 
     Parameters
@@ -121,7 +119,11 @@ def _criteria(target: Target) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    return text if re.fullmatch(r"[A-Za-z_][\w ?.]*", text) and not _is_word(text) else json.dumps(text)
+    return (
+        text
+        if re.fullmatch(r"[A-Za-z_][\w ?.]*", text) and not _is_word(text)
+        else json.dumps(text)
+    )
 
 
 def _is_word(text: str) -> bool:

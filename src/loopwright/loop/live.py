@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.data import Snapshot
 from loopwright.deploy import Cursor, read_capture, read_labels
 from loopwright.loop.sourcing import Target, class_text
-from loopwright.monitor import Joined, join_labels
+from loopwright.monitor import Joined
 from loopwright.prepare import Signature
 
 if TYPE_CHECKING:
@@ -67,16 +67,13 @@ def all_labels(folder: Path) -> pl.DataFrame:
     return pl.concat(pages, how="diagonal_relaxed")
 
 
-def joined_rows(folder: Path, target: Target) -> Joined | None:
-    """Return every prediction with its label; None while there are none of either."""
-    predictions, labels = all_captured(folder), all_labels(folder)
-    if not predictions.height or not labels.height:
-        return None
-    return join_labels(predictions, labels, task=target.task, classes=target.classes)
-
-
 def live_rows(
-    joined: Joined, *, signature: Signature, snapshot: Snapshot, target: Target, since: Any
+    joined: Joined,
+    *,
+    signature: Signature,
+    schema: Mapping[str, pl.DataType],
+    target: Target,
+    since: datetime | None,
 ) -> pl.DataFrame:
     """Return labelled live rows as rows of the source, oldest first.
 
@@ -86,8 +83,8 @@ def live_rows(
         Predictions with their labels.
     signature
         How the endpoint reads a row; inputs are read the same way here.
-    snapshot
-        Gives the columns and their types.
+    schema
+        The columns of the source and their types.
     target
         Where the label goes.
     since
@@ -100,8 +97,8 @@ def live_rows(
     """
     frame = joined.frame.filter(pl.col("label").is_not_null()).sort("at", maintain_order=True)
     inputs = frame["inputs"].struct.unnest().rows(named=True)
-    rows = [signature.check_row(row, index=index) for index, row in enumerate(inputs)]
-    schema = {column.name: getattr(pl, column.dtype, pl.String) for column in snapshot.columns}
+    # columns the model does not read are kept as they came
+    rows = [{**row, **signature.check_row(row, index=index)} for index, row in enumerate(inputs)]
     return _typed(rows, frame["label"].to_list(), schema, target).with_columns(
         (frame["at"] > since).alias("__fresh")
         if since is not None
@@ -110,7 +107,7 @@ def live_rows(
 
 
 def _typed(
-    rows: list[dict[str, Any]], labels: list[Any], schema: dict[str, Any], target: Target
+    rows: list[dict[str, Any]], labels: list[Any], schema: Mapping[str, pl.DataType], target: Target
 ) -> pl.DataFrame:
     columns = []
     for name, dtype in schema.items():

@@ -75,7 +75,7 @@ def checked_endpoint(loop: LoopFile, workspace: Workspace | None) -> None:
         job = workspace.compute.find(f"endpoint/{loop.deploy.endpoint}")
         if (
             job is not None
-            and not job.state.is_final
+            and not job.state.has_ended
             and actual is not None
             and actual.port == loop.deploy.port
         ):

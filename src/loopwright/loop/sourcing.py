@@ -17,7 +17,8 @@ from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.quantity import seconds
-from loopwright.data import Snapshot, check_target, open_source, take_snapshot
+from loopwright.data import Snapshot, open_source, take_snapshot
+from loopwright.data.source import check_target
 from loopwright.loop.file import ReadFile
 from loopwright.problem import checked_problem, inferred_task
 
@@ -125,7 +126,7 @@ def extracted(
 
     with tempfile.TemporaryDirectory(prefix="loopwright-", dir=scratch) as folder:
         store = MemoryArtifactStore(Path(folder))
-        snapshot = take_snapshot(source, store, clock, Path(folder))
+        snapshot = take_snapshot(source, artifacts=store, clock=clock, folder=Path(folder))
         parquet = store.local_path(snapshot.digest)
         target = found_target(parquet, read)
         yield Extraction(

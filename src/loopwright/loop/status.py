@@ -91,7 +91,7 @@ def endpoint_status(workspace: Workspace, name: str | None) -> dict[str, Any] | 
     actual = read_actual(workspace.endpoint_folder(name))
     if job is None or actual is None:
         return None
-    alive = not job.state.is_final
+    alive = not job.state.has_ended
     return {
         "name": name,
         "alive": alive,

@@ -44,7 +44,7 @@ class StepNews:
     loop: str
     round: int
     stage: str
-    state: str  # started | done | kept | failed | note
+    state: str  # started | progress | done | kept | failed | note
     summary: str = ""
     reason: str = ""
     wall_s: float = 0.0
@@ -197,6 +197,10 @@ class StepRunner:
             )
             self._event("step failed", {"stage": stage, "round": self.number, "reason": str(error)})
         self._tell(stage, "failed", str(error))
+
+    def progress(self, stage: str, summary: str) -> None:
+        """Show how far a long step is; nothing is recorded."""
+        self._tell(stage, "progress", summary)
 
     def note(self, text: str, *, reason: str = "") -> None:
         """Record a decision that belongs to no single step, and show it."""

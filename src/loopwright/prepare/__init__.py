@@ -10,7 +10,7 @@ from loopwright.prepare.row import RowEncoder
 from loopwright.prepare.scaling import Clip, Impute, Log1p, Scale
 from loopwright.prepare.signature import Field, Signature
 from loopwright.prepare.step import DateParts, Derive, Drop
-from loopwright.prepare.suggest import suggest
+from loopwright.prepare.suggestion import suggest
 from loopwright.prepare.value import ValueType, value_types
 
 __all__ = [

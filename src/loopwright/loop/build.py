@@ -1,0 +1,519 @@
+"""Features, training jobs and the choice among candidates; again with a new idea while it misses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.compute import Job, JobState
+from loopwright.core.errors import BackendError
+from loopwright.core.lazy import LazyModule
+from loopwright.data import Snapshot
+from loopwright.evaluate import best_threshold, figure, verdicts
+from loopwright.loop.attempt import Attempt, Evidence, first_attempt, next_attempt
+from loopwright.loop.file import LoopFile
+from loopwright.loop.framing import read_part, truth
+from loopwright.loop.judging import as_answers
+from loopwright.loop.sourcing import Target
+from loopwright.loop.step import StepResult, StepRunner
+from loopwright.loop.workspace import Workspace
+from loopwright.prepare import suggest
+from loopwright.problem import checked_problem, metric_named, primary_metric
+from loopwright.train import (
+    TrainingSpec,
+    get_algorithm,
+    model_members,
+    read_result,
+    training_job,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+else:
+    np = LazyModule("numpy")
+    pl = LazyModule("polars")
+
+_SKEW_FOR_LOGARITHM = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A trained model that may become the champion, and how it did on validation rows.
+
+    Parameters
+    ----------
+    members
+        Digest of every file of the model, by its name in a bundle.
+    score
+        The primary metric on validation.
+    meets
+        Whether every criterion's bound holds on validation.
+    missed
+        Metrics of the criteria that miss.
+    threshold
+        Binary only: chosen on validation by payoff, else 0.5.
+    """
+
+    algorithm: str
+    window: str
+    attempt: int
+    members: dict[str, str]
+    best_iteration: int | None
+    fit_s: float
+    score: float
+    meets: bool
+    missed: tuple[str, ...]
+    figures: dict[str, dict[str, Any]]
+    threshold: float = 0.5
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the candidate as JSON types."""
+        return {**asdict(self), "missed": list(self.missed)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Candidate:
+        """Return the candidate that `to_json` wrote."""
+        return cls(**{**value, "missed": tuple(value["missed"])})
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        window = "" if self.window == "all" else f" on {self.window} rows"
+        return f"{self.algorithm}{window}"
+
+
+def best_candidate(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    *,
+    parts: dict[str, Any],
+    kinds: dict[str, str],
+) -> Candidate:
+    """Return the best model found within the budget.
+
+    While a criterion is missed on validation rows and the budget lasts, another attempt is made
+    with what the evidence suggests. Test rows are not touched.
+
+    Raises
+    ------
+    BackendError
+        If every training job failed.
+    """
+    metric = primary_metric(loop.problem, task=target.task)
+    found: list[Candidate] = []
+    tried: list[str] = []
+    attempt: Attempt | None = first_attempt(loop.train.algorithms, dict(loop.train.hyperparameters))
+    started, n_jobs = time.monotonic(), 0
+    while attempt is not None:
+        suffix = "" if attempt.number == 1 else f".{attempt.number}"
+        recipes = _recipes(runner, workspace, loop, target, parts, kinds, attempt, suffix)
+        trained = _trained(
+            runner,
+            workspace,
+            loop,
+            target,
+            parts,
+            recipes,
+            attempt,
+            suffix,
+            minutes=loop.train.budget.minutes - (time.monotonic() - started) / 60,
+            jobs=loop.train.budget.jobs - n_jobs,
+        )
+        chosen = _chosen(runner, workspace, loop, target, parts, trained, found, attempt, suffix)
+        found = [Candidate.from_json(each) for each in chosen["candidates"]]
+        tried.append(attempt.idea)
+        n_jobs += len(trained["jobs"])
+        best = found[0]
+        ranking = tuple(dict.fromkeys(each.algorithm for each in found))
+        evidence = Evidence(
+            ranking=ranking,
+            missed=best.missed,
+            best_iterations={
+                each.algorithm: each.best_iteration
+                for each in reversed(found)
+                if each.best_iteration
+            },
+            jobs_used=n_jobs,
+            ideas=tuple(tried),
+        )
+        attempt = next_attempt(
+            evidence,
+            task=target.task,
+            given=dict(loop.train.hyperparameters),
+            max_jobs=loop.train.budget.jobs,
+        )
+        if attempt is not None and (time.monotonic() - started) / 60 > loop.train.budget.minutes:
+            runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
+            attempt = None
+        if attempt is not None:
+            runner.note(
+                f"{metric.name} {best.score:.4g} on validation misses {', '.join(best.missed)}; "
+                f"trying {attempt.idea}",
+                reason=attempt.hypothesis,
+            )
+    return found[0]
+
+
+def _recipes(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    kinds: dict[str, str],
+    attempt: Attempt,
+    suffix: str,
+) -> dict[str, Any]:
+    families = sorted({get_algorithm(name).features for name in attempt.algorithms})
+    plan = loop.prepare
+    uses_today = any("today(" in expression for expression in plan.derive.values())
+    today = Snapshot.from_json(parts["snapshot"]).taken_at.date() if uses_today else None
+    left_out = loop.problem.today.column if loop.problem.today else None
+    if left_out is not None and left_out not in plan.drop:
+        plan = msgspec.structs.replace(plan, drop=(*plan.drop, left_out))
+
+    def work() -> StepResult:
+        recipes: dict[str, str] = {}
+        explained: dict[str, list[Any]] = {}
+        for window, digest in parts["windows"].items():
+            train = read_part(workspace, digest)
+            for family in families:
+                recipe = suggest(
+                    train,
+                    target.column,
+                    target.task,
+                    plan,
+                    family=family,
+                    variant=attempt.variant,
+                    kinds=kinds,
+                    today=today,
+                )
+                recipes[f"{family}/{window}"] = workspace.artifacts.put_bytes(
+                    recipe.to_json().encode()
+                )
+                explained[f"{family}/{window}"] = [
+                    [name, list(columns), reason] for name, columns, reason in recipe.explain()
+                ]
+        transform, why = _target_transform(workspace, target, parts)
+        n_steps = {name: len(steps) for name, steps in explained.items()}
+        return StepResult(
+            output={
+                "recipes": recipes,
+                "explained": explained,
+                "target_transform": transform,
+                "target_transform_reason": why,
+                "today": today.isoformat() if today else None,
+            },
+            summary="; ".join(f"{name}: {n} steps" for name, n in n_steps.items())
+            + (f"; {transform} of the target" if transform != "none" else ""),
+            reason=why,
+            artifacts=tuple(recipes.values()),
+        )
+
+    return runner.run(
+        f"prepare{suffix}",
+        inputs=[
+            parts["windows"],
+            kinds,
+            msgspec.to_builtins(plan),
+            families,
+            target.column,
+            target.task,
+            attempt.variant,
+            str(today),
+        ],
+        work=work,
+    )
+
+
+def _target_transform(
+    workspace: Workspace, target: Target, parts: dict[str, Any]
+) -> tuple[str, str]:
+    if target.task != "regression":
+        return "none", ""
+    y = np.concatenate(
+        [
+            truth(read_part(workspace, digest), target)
+            for digest in (parts["windows"]["all"], parts["validation"])
+        ]
+    )
+    skew = float(((y - y.mean()) ** 3).mean() / max(y.std(), 1e-300) ** 3)
+    if y.min() > 0 and skew > _SKEW_FOR_LOGARITHM:
+        return (
+            "log",
+            f"the target is positive with a long tail (skew {skew:.1f}): learn its logarithm",
+        )
+    return "none", f"the target needs no transformation (skew {skew:.1f})"
+
+
+def _trained(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    recipes: dict[str, Any],
+    attempt: Attempt,
+    suffix: str,
+    *,
+    minutes: float,
+    jobs: int,
+) -> dict[str, Any]:
+    """Train every algorithm of the attempt on every window, as jobs, and keep the models."""
+
+    def work() -> StepResult:
+        orders = [
+            (algorithm, window) for window in parts["windows"] for algorithm in attempt.algorithms
+        ][:jobs]
+        submitted = [
+            workspace.compute.submit(
+                _order(
+                    workspace,
+                    loop,
+                    target,
+                    parts,
+                    recipes,
+                    attempt,
+                    algorithm=algorithm,
+                    window=window,
+                    seconds=max(30.0, minutes * 60),
+                )
+            )
+            for algorithm, window in orders
+        ]
+        ended = workspace.compute.wait(
+            [job.id for job in submitted],
+            on_change=lambda job: runner.progress(
+                f"train{suffix}", f"{job.name} {job.state.value}"
+            ),
+        )
+        kept = [
+            _kept(workspace, job, algorithm=algorithm, window=window)
+            for job, (algorithm, window) in zip(ended, orders, strict=True)
+        ]
+        models = [each for each in kept if "members" in each]
+        if not models:
+            raise BackendError(
+                f"All {len(ended)} training jobs failed. The first: {ended[0].reason}",
+                hint=f"`loopwright logs {ended[0].id}` shows its log.",
+                job=ended[0].id,
+            )
+        failed = [each["algorithm"] for each in kept if "members" not in each]
+        summary = ", ".join(f"{m['algorithm']}{_window(m)} {m['fit_s']:.2f} s" for m in models)
+        if failed:
+            summary += f"; failed: {', '.join(failed)}"
+        return StepResult(
+            output={"jobs": kept, "hypothesis": attempt.hypothesis, "idea": attempt.idea},
+            summary=f"{len(models)} models: {summary}",
+            reason=attempt.hypothesis,
+            artifacts=tuple(digest for m in models for digest in m["members"].values()),
+            algorithm_s=_covered_s(ended, kept),
+        )
+
+    return runner.run(
+        f"train{suffix}",
+        inputs=[
+            parts["windows"],
+            parts["validation"],
+            recipes["recipes"],
+            recipes["target_transform"],
+            recipes["today"],
+            attempt.to_json(),
+            loop.train.seed,
+            msgspec.to_builtins(target),
+            jobs >= len(parts["windows"]) * len(attempt.algorithms),
+        ],
+        work=work,
+    )
+
+
+def _window(model: Mapping[str, Any]) -> str:
+    return "" if model["window"] == "all" else f"/{model['window']}"
+
+
+def _order(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    recipes: dict[str, Any],
+    attempt: Attempt,
+    *,
+    algorithm: str,
+    window: str,
+    seconds: float,
+) -> Any:
+    """Return the training job of one algorithm on one window."""
+    resources = loop.train.resources
+    family = get_algorithm(algorithm).features
+    conversions = Snapshot.from_json(parts["snapshot"]).conversions
+    spec = TrainingSpec(
+        algorithm=algorithm,
+        task=target.task,  # type: ignore[arg-type]
+        target=target.column,
+        classes=target.classes,
+        target_transform=recipes["target_transform"],
+        hyperparameters=attempt.hyperparameters.get(algorithm, {}),
+        seed=loop.train.seed,
+        threads=max(1, int(resources.cpus)) if resources else 1,
+        today=recipes["today"],
+        conversions=tuple(conversion.to_json() for conversion in conversions),
+    )
+    return training_job(
+        spec,
+        name=f"{loop.name}/{algorithm}{'' if window == 'all' else '-' + window}",
+        recipe=workspace.artifacts.get_bytes(recipes["recipes"][f"{family}/{window}"]),
+        train=workspace.artifacts.local_path(parts["windows"][window]),
+        validation=workspace.artifacts.local_path(parts["validation"]),
+        resources=resources,
+        time_limit_s=seconds,
+        labels={"loop": loop.name, "window": window},
+    )
+
+
+def _kept(workspace: Workspace, job: Job, *, algorithm: str, window: str) -> dict[str, Any]:
+    """Keep what a training job left behind, by digest."""
+    about: dict[str, Any] = {"job": job.id, "algorithm": algorithm, "window": window}
+    if job.state is not JobState.SUCCEEDED:
+        return {**about, "state": job.state.value, "reason": job.reason}
+    result = read_result(job.folder)
+    members = {
+        name: workspace.artifacts.put_file(path) for name, path in model_members(job.folder).items()
+    }
+    members["validation.parquet"] = workspace.artifacts.put_file(job.out / "validation.parquet")
+    members["training.json"] = workspace.artifacts.put_file(job.out / "result.json")
+    return {
+        **about,
+        "state": job.state.value,
+        "members": members,
+        "fit_s": result.fit_s,
+        "export_s": result.export_s,
+        "best_iteration": result.best_iteration,
+        "hyperparameters": result.hyperparameters,
+        "importance": [list(pair) for pair in result.importance[:20]],
+        "peak_memory_mib": job.peak_memory_mib,
+    }
+
+
+def _covered_s(jobs: Sequence[Job], kept: Sequence[Mapping[str, Any]]) -> float:
+    """Return the wall time in which at least one algorithm was training, in seconds."""
+    spans = []
+    for job, each in zip(jobs, kept, strict=True):
+        if job.ended_at is not None and "fit_s" in each:
+            end = job.ended_at - timedelta(seconds=each["export_s"])
+            spans.append((end - timedelta(seconds=each["fit_s"]), end))
+    covered, until = timedelta(), None
+    for start, end in sorted(spans):
+        start = start if until is None else max(start, until)
+        if end > start:
+            covered += end - start
+            until = end
+    return covered.total_seconds()
+
+
+def _chosen(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    trained: dict[str, Any],
+    earlier: Sequence[Candidate],
+    attempt: Attempt,
+    suffix: str,
+) -> dict[str, Any]:
+    """Judge the new candidates on validation rows and rank them with the earlier ones."""
+
+    def work() -> StepResult:
+        y = truth(read_part(workspace, parts["validation"]), target)
+        new = [
+            _judged(workspace, loop, target, y, model, attempt.number)
+            for model in trained["jobs"]
+            if "members" in model
+        ]
+        metric = primary_metric(loop.problem, task=target.task)
+        sign = -1.0 if metric.higher_is_better else 1.0
+        ranked = sorted(
+            [*earlier, *new],
+            key=lambda each: (not each.meets, sign * each.score, each.attempt, each.algorithm),
+        )
+        best = ranked[0]
+        met = "meets every criterion" if best.meets else f"misses {', '.join(best.missed)}"
+        if not loop.problem.criteria:
+            met = "no criteria are stated"
+        conclusion = _conclusion(best, earlier, metric.name)
+        return StepResult(
+            output={"candidates": [each.to_json() for each in ranked], "conclusion": conclusion},
+            summary=f"{best.title}: {metric.name} {best.score:.4g} on {len(y):,} validation rows; {met}",
+            reason=conclusion,
+        )
+
+    return runner.run(
+        f"choose{suffix}",
+        inputs=[
+            [each.to_json() for each in earlier],
+            trained["jobs"],
+            parts["validation"],
+            msgspec.to_builtins(loop.problem),
+            msgspec.to_builtins(target),
+        ],
+        work=work,
+    )
+
+
+def _conclusion(best: Candidate, earlier: Sequence[Candidate], metric: str) -> str:
+    if not earlier:
+        return "the best of the algorithms tried"
+    if best.attempt == earlier[0].attempt and best.algorithm == earlier[0].algorithm:
+        return f"the idea did not help; {metric} stays at {best.score:.4g}"
+    return f"the idea helped: {metric} from {earlier[0].score:.4g} to {best.score:.4g}"
+
+
+def _judged(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    y: Any,
+    model: Mapping[str, Any],
+    attempt: int,
+) -> Candidate:
+    said = pl.read_parquet(workspace.artifacts.local_path(model["members"]["validation.parquet"]))
+    if target.task == "regression":
+        raw = said["prediction"].to_numpy()
+    else:
+        raw = said["probability" if target.task == "binary" else "probabilities"].to_numpy()
+    problem = loop.problem
+    threshold = 0.5
+    if target.task == "binary" and problem.payoff:
+        profit = metric_named("profit_per_case", payoff=problem.payoff)
+        threshold = best_threshold(profit, y, raw)
+    answers = as_answers(raw, target, threshold=threshold)
+    metrics = checked_problem(problem, task=target.task)
+    judged = verdicts(
+        problem.criteria, metrics, y, answers, confidence=problem.confidence, seed=loop.train.seed
+    )
+    primary = primary_metric(problem, task=target.task)
+    shown = {v.figure.metric: v.figure.to_json() for v in judged} or {
+        primary.name: figure(primary, y, answers, seed=loop.train.seed).to_json()
+    }
+    return Candidate(
+        algorithm=model["algorithm"],
+        window=model["window"],
+        attempt=attempt,
+        members=model["members"],
+        best_iteration=model["best_iteration"],
+        fit_s=model["fit_s"],
+        score=shown[primary.name]["value"],
+        meets=all(verdict.holds for verdict in judged),
+        missed=tuple(v.figure.metric for v in judged if not v.holds),
+        figures=shown,
+        threshold=threshold,
+    )

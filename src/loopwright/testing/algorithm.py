@@ -1,0 +1,304 @@
+"""What every algorithm must do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pytest
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.problem import TASKS, Task
+from loopwright.train import (
+    Algorithm,
+    FittedModel,
+    TrainingData,
+    TrainingPart,
+    checked_hyperparameters,
+    fit_algorithm,
+)
+from loopwright.train.predictor_file import (
+    ARRAYS_MEMBER,
+    META_MEMBER,
+    open_predictor,
+    pack_predictor,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+else:
+    np = LazyModule("numpy")
+
+_N_TRAIN, _N_VALIDATION, _N_FEATURES = 400, 150, 5
+
+
+def made_up_data(
+    task: Task, *, seed: int = 3, n_train: int = _N_TRAIN, missing_share: float = 0.0
+) -> TrainingData:
+    """Return rows whose target hangs on the first two of five features, with a little noise."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_train + _N_VALIDATION, _N_FEATURES))
+    signal = 2 * X[:, 0] - X[:, 1] + 0.3 * rng.normal(size=len(X))
+    X[rng.random(X.shape) < missing_share] = np.nan
+    y = {
+        "regression": 100 + 10 * signal,
+        "binary": (signal > 0).astype(np.float64),
+        "multiclass": np.digitize(signal, [-1.0, 1.0]).astype(np.float64),
+    }[task]
+    return TrainingData(
+        train=TrainingPart(X=X[:n_train], y=y[:n_train]),
+        validation=TrainingPart(X=X[n_train:], y=y[n_train:]),
+        n_classes={"regression": 0, "binary": 2, "multiclass": 3}[task],
+    )
+
+
+def share_of_error_left(answers: npt.NDArray[np.float64], data: TrainingData, task: Task) -> float:
+    """Return the validation error as a share of that of the constant answer: 0 is perfect."""
+    y, known = data.validation.y, data.train.y
+    if task == "regression":
+        return float(((answers - y) ** 2).mean() / ((known.mean() - y) ** 2).mean())
+    said = answers > 0.5 if task == "binary" else answers.argmax(axis=1)
+    constant = np.bincount(known.astype(np.intp)).argmax()
+    return float((said != y).mean() / (constant != y).mean())
+
+
+class AlgorithmContract:
+    """Tests of an `Algorithm`. Derive from it and give a fixture `algorithm`."""
+
+    _usual: ClassVar[dict[tuple[Algorithm, Task], FittedModel]] = {}
+
+    @pytest.fixture(params=TASKS)
+    def task(self, request: pytest.FixtureRequest) -> Task:
+        """Return each task in turn."""
+        task: Task = request.param
+        return task
+
+    def fit(self, algorithm: Algorithm, data: TrainingData, task: Task, **more: Any) -> FittedModel:
+        """Return the algorithm fitted with one thread."""
+        return fit_algorithm(algorithm, data, task=task, threads=1, **more)
+
+    def usual(self, algorithm: Algorithm, task: Task) -> FittedModel:
+        """Return what the algorithm makes of the usual data; fitted once for all tests."""
+        if (algorithm, task) not in self._usual:
+            self._usual[algorithm, task] = self.fit(algorithm, made_up_data(task), task)
+        return self._usual[algorithm, task]
+
+    def test_it_learns_what_a_constant_cannot(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+
+        answers = self.usual(algorithm, task).predictor.predict_raw(data.validation.X)
+
+        assert share_of_error_left(answers, data, task) < 0.5
+
+    def test_answers_have_the_shape_of_the_task(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+
+        answers = self.usual(algorithm, task).predictor.predict_raw(data.validation.X)
+
+        n_rows = len(data.validation)
+        assert answers.shape == ((n_rows, 3) if task == "multiclass" else (n_rows,))
+        if task != "regression":
+            assert answers.min() >= 0
+            assert answers.max() <= 1
+        if task == "multiclass":
+            assert answers.sum(axis=1) == pytest.approx(1.0)
+
+    def test_the_same_data_and_seed_give_the_same_bytes(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        first = self.fit(algorithm, made_up_data(task), task, seed=11)
+
+        second = self.fit(algorithm, made_up_data(task), task, seed=11)
+
+        assert pack_predictor(first.predictor) == pack_predictor(second.predictor)
+        assert first.native == second.native
+        assert first.hyperparameters == second.hyperparameters
+
+    def test_a_stored_predictor_answers_as_the_fitted_one(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        data = made_up_data(task)
+        predictor = self.usual(algorithm, task).predictor
+
+        files = pack_predictor(predictor)
+        opened = open_predictor(files[ARRAYS_MEMBER], files[META_MEMBER])
+
+        X = data.validation.X
+        assert (opened.predict_raw(X) == predictor.predict_raw(X)).all()
+
+    def test_a_row_alone_is_answered_as_among_others(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        data = made_up_data(task)
+        predictor = self.usual(algorithm, task).predictor
+
+        together = predictor.predict_raw(data.validation.X)
+        alone = [predictor.predict_raw(data.validation.X[i : i + 1])[0] for i in range(60)]
+
+        assert (np.array(alone) == together[:60]).all()
+
+    def test_wild_rows_get_finite_answers(self, algorithm: Algorithm, task: Task) -> None:
+        wild = np.array([[np.nan] * _N_FEATURES, [1e300] * _N_FEATURES, [-1e-300] * _N_FEATURES])
+
+        answers = self.usual(algorithm, task).predictor.predict_raw(wild)
+
+        assert np.isfinite(answers).all()
+
+    def test_missing_values_are_taken_or_refused_as_declared(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        data = made_up_data(task, missing_share=0.1)
+
+        if algorithm.features == "scaled":
+            with pytest.raises(InvalidInputError, match=r"is nan\. .*impute missing values"):
+                self.fit(algorithm, data, task)
+        else:
+            answers = self.fit(algorithm, data, task).predictor.predict_raw(data.validation.X)
+
+            assert share_of_error_left(answers, data, task) < 0.7
+
+    def test_heavy_rows_overrule_light_ones(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+        y = data.train.y
+        contrary = 200 - y if task == "regression" else (y + 1) % data.n_classes
+        weight = np.repeat([1.0, 0.01], len(data.train))
+        both = TrainingPart(
+            X=np.concatenate([data.train.X] * 2),
+            y=np.concatenate([y, contrary]),
+            weight=weight,
+        )
+
+        fitted = self.fit(algorithm, replace(data, train=both), task)
+
+        answers = fitted.predictor.predict_raw(data.validation.X)
+        assert share_of_error_left(answers, data, task) < 0.6
+
+    def test_rows_of_weight_zero_alone_teach_nothing(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        data = made_up_data(task)
+        weight = (data.train.y == data.train.y[0]).astype(np.float64)
+
+        with pytest.raises(InvalidInputError, match="nothing can be learned"):
+            self.fit(algorithm, replace(data, train=replace(data.train, weight=weight)), task)
+
+    def test_the_learning_curve_is_told(self, algorithm: Algorithm, task: Task) -> None:
+        curve: list[tuple[int, str, float]] = []
+
+        self.fit(algorithm, made_up_data(task), task, on_metric=lambda *point: curve.append(point))
+
+        assert curve
+        assert all(step >= 0 and np.isfinite(value) for step, _, value in curve)
+        assert any(name.startswith("validation:") for _, name, _ in curve)
+
+    def test_it_tells_what_was_used(self, algorithm: Algorithm, task: Task) -> None:
+        fitted = self.usual(algorithm, task)
+
+        assert fitted.hyperparameters.keys() == algorithm.hyperparameters.keys()
+        assert checked_hyperparameters(algorithm, fitted.hyperparameters) == dict(
+            fitted.hyperparameters
+        )
+        assert fitted.native_difference <= 1e-9
+        if fitted.importance is not None:
+            assert fitted.importance.shape == (_N_FEATURES,)
+            assert fitted.importance.sum() == pytest.approx(1.0)
+            assert set(np.argsort(fitted.importance)[-2:]) == {0, 1}
+
+    def test_it_prints_nothing(
+        self, algorithm: Algorithm, task: Task, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        self.fit(algorithm, made_up_data(task), task)
+
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_target_of_one_value_is_refused(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+        constant = replace(data.train, y=np.ones(len(data.train)))
+
+        with pytest.raises(InvalidInputError, match="All 400 training rows have"):
+            self.fit(algorithm, replace(data, train=constant), task)
+
+    def test_a_missing_target_is_refused(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+        y = data.train.y.copy()
+        y[[7, 9]] = np.nan
+
+        with pytest.raises(InvalidInputError, match=r"2 of 400 training rows .*first: row 7"):
+            self.fit(algorithm, replace(data, train=replace(data.train, y=y)), task)
+
+    def test_an_infinite_feature_is_refused(self, algorithm: Algorithm, task: Task) -> None:
+        data = made_up_data(task)
+        X = data.validation.X.copy()
+        X[3, 2] = np.inf
+
+        with pytest.raises(InvalidInputError, match="Feature 2 of validation row 3 is inf"):
+            self.fit(algorithm, replace(data, validation=replace(data.validation, X=X)), task)
+
+    def test_an_unknown_hyperparameter_is_refused_with_the_nearest_name(
+        self, algorithm: Algorithm
+    ) -> None:
+        name = next(iter(algorithm.hyperparameters))
+
+        with pytest.raises(InvalidInputError, match=f"Did you mean '{name}'"):
+            checked_hyperparameters(algorithm, {f"{name}x": 1})
+
+    def test_values_out_of_range_or_of_a_wrong_type_are_refused(self, algorithm: Algorithm) -> None:
+        for name, one in algorithm.hyperparameters.items():
+            wrong: list[Any] = [True, [1], "no such thing", float("nan")]
+            wrong += [one.low - 1] if one.low is not None else []
+            wrong += [one.high + 1] if one.high is not None else []
+            for value in wrong:
+                with pytest.raises(InvalidInputError, match=f"Hyperparameter {name} of"):
+                    checked_hyperparameters(algorithm, {name: value})
+
+    def test_defaults_are_allowed_and_explained(self, algorithm: Algorithm) -> None:
+        defaults = {name: one.default for name, one in algorithm.hyperparameters.items()}
+
+        assert checked_hyperparameters(algorithm, defaults) == defaults
+        assert all(len(one.help) > 10 for one in algorithm.hyperparameters.values())
+
+    def test_a_class_without_training_rows_gets_almost_no_probability(
+        self, algorithm: Algorithm
+    ) -> None:
+        data = replace(made_up_data("multiclass"), n_classes=4)
+
+        answers = self.fit(algorithm, data, "multiclass").predictor.predict_raw(data.validation.X)
+
+        assert answers.shape == (len(data.validation), 4)
+        assert answers[:, 3].max() < 0.05
+
+    def test_two_classes_of_three_seen_in_training_are_told_apart(
+        self, algorithm: Algorithm
+    ) -> None:
+        data = made_up_data("multiclass")
+        seen = data.train.y != 1
+        part = TrainingPart(X=data.train.X[seen], y=data.train.y[seen])
+
+        fitted = self.fit(algorithm, replace(data, train=part), "multiclass")
+
+        answers = fitted.predictor.predict_raw(data.validation.X)
+        outer = data.validation.y != 1
+        assert (answers.argmax(axis=1)[outer] == data.validation.y[outer]).mean() > 0.9
+
+    def test_a_logarithmic_target_gives_positive_answers(self, algorithm: Algorithm) -> None:
+        data = made_up_data("regression")
+
+        def grown(part: TrainingPart) -> TrainingPart:
+            return replace(part, y=np.exp(part.y / 20))
+
+        data = replace(data, train=grown(data.train), validation=grown(data.validation))
+
+        fitted = self.fit(algorithm, data, "regression", target_transform="log")
+
+        answers = fitted.predictor.predict_raw(data.validation.X)
+        assert answers.min() > 0
+        assert np.median(np.abs(answers / data.validation.y - 1)) < 0.3
+
+    def test_a_logarithm_of_what_is_not_positive_is_refused(self, algorithm: Algorithm) -> None:
+        data = made_up_data("regression")
+        data = replace(data, train=replace(data.train, y=data.train.y - 200))
+
+        with pytest.raises(InvalidInputError, match="every target above 0; the smallest is -"):
+            self.fit(algorithm, data, "regression", target_transform="log")

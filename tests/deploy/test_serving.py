@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loopwright.core.digest import digest_file
+from loopwright.core.errors import BackendError
+from loopwright.deploy import CaptureSettings, read_actual, read_capture
+
+Run = Callable[..., Any]
+
+
+def test_models_are_switched_under_load_without_a_failed_or_mixed_answer(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=1.0)
+    slopes = {f"v{number}": float(number) for number in range(1, 8)}
+    is_over = threading.Event()
+    faults: list[Any] = []
+    seen: list[str] = []
+
+    def ask(seed: int) -> None:
+        with site.client() as client:
+            while not is_over.is_set():
+                rows = [{"area": float(seed + number)} for number in range(1 + seed % 3)]
+                try:
+                    answers = client.invoke(rows)
+                except Exception as error:
+                    faults.append(error)
+                    return
+                versions = {answer["model_version"] for answer in answers}
+                for row, answer in zip(rows, answers, strict=True):
+                    if answer["prediction"] != slopes[answer["model_version"]] * row["area"]:
+                        faults.append(answer)
+                if len(versions) != 1:
+                    faults.append(versions)
+                seen.extend(versions)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for number in range(2, 8):
+        site.desire(slope=float(number))
+        site.wait()
+        # whoever asks after the wait is over is answered by the new version
+        with site.client() as client:
+            assert client.invoke([{"area": 1.0}])[0]["model_version"] == f"v{number}"
+    is_over.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert faults == []
+    assert set(seen) >= {"v1", "v7"}
+    captured = read_capture(site.folder / "capture").frame
+    versions = captured["version"].to_list()
+    assert sorted(versions, key=lambda version: int(version[1:])) == versions
+    for version, area, prediction in zip(
+        versions, captured["inputs"].struct.field("area"), captured["prediction"], strict=True
+    ):
+        assert prediction == slopes[version] * area
+
+
+def test_a_batch_under_way_ends_with_the_model_it_began_with(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=1.0, bundle={"delay_s": 0.03})
+
+    with site.dial() as batch, site.dial() as other:
+        batch.post([{"area": 1.0}] * 300)
+        other.get("/ping").hear()
+        site.desire(slope=5.0)
+        site.wait()
+        newer = other.post({"area": 1.0}).hear()[2]
+        older = batch.hear()[2]
+
+    assert (newer["model_version"], newer["prediction"]) == ("v2", 5.0)
+    assert older["model_version"] == "v1"
+    assert {each["prediction"] for each in older["predictions"]} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bundle": {"golden": -1.0}},
+        {"bundle_digest": "sha256:" + "0" * 64},
+        {"host": "127.0.0.2"},
+        {"capture": CaptureSettings(folder="x", share=7.0)},
+    ],
+)
+def test_a_change_that_cannot_be_carried_out_keeps_the_old_model(
+    run_endpoint: Run, change: dict[str, Any]
+) -> None:
+    site = run_endpoint(slope=2.0)
+    site.desire(slope=9.0, **change)
+
+    with pytest.raises(BackendError, match="It still serves version v1"):
+        site.wait()
+
+    with site.client() as client:
+        answer = client.invoke([{"area": 1.0}])[0]
+    actual = read_actual(site.folder)
+    assert (answer["prediction"], answer["model_version"]) == (2.0, "v1")
+    assert actual is not None
+    assert (actual.version, actual.generation, actual.error_generation) == ("v1", 1, 2)
+
+
+def test_a_bundle_that_is_garbage_or_missing_keeps_the_old_model(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=2.0)
+    (site.folder / "garbage").write_bytes(b"\x1f\x8b not a bundle")
+
+    for path in (site.folder / "garbage", site.folder / "missing", site.folder):
+        site.desire(**{"slope": 9.0})
+        desired = site.folder / "desired.json"
+        text = desired.read_text().replace(f"v{site.generation}.json", path.name)
+        desired.write_text(text)
+        with pytest.raises(BackendError):
+            while True:
+                site.wait()  # the bundle may have been opened before its name was replaced
+                desired.write_text(text + " ")
+
+    with site.client() as client:
+        assert client.ping()["status"] == "ok"
+
+
+def test_a_desired_file_that_cannot_be_read_changes_nothing(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=2.0)
+    path = site.folder / "desired.json"
+    good = path.read_bytes()
+    path.write_bytes(b"{")
+    while (actual := read_actual(site.folder)) is None or actual.error is None:
+        pass
+
+    path.write_bytes(good)
+    while (healed := read_actual(site.folder)) is None or healed.error is not None:
+        pass
+
+    assert "desired.json cannot be used" in actual.error
+    with site.client() as client:
+        assert client.invoke([{"area": 1.0}])[0]["model_version"] == "v1"
+
+
+def test_a_better_change_after_a_broken_one_is_carried_out(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=2.0)
+    site.desire(slope=9.0, bundle={"golden": 0.0})
+    with pytest.raises(BackendError):
+        site.wait()
+
+    site.desire(slope=3.0)
+    actual = site.wait()
+
+    assert (actual.version, actual.error) == ("v3", None)
+    with site.client() as client:
+        assert client.invoke([{"area": 1.0}])[0]["prediction"] == 3.0
+
+
+def test_a_bundle_with_the_right_digest_is_served(run_endpoint: Run, site: Any) -> None:
+    run_endpoint(slope=2.0)
+    path = site.standin.write_bundle(site.folder / "v2.json", slope=4.0)
+
+    site.desire(slope=4.0, bundle_digest=digest_file(path))
+    actual = site.wait()
+
+    assert actual.version == "v2"
+
+
+def test_capture_share_and_folder_can_change(run_endpoint: Run) -> None:
+    site = run_endpoint()
+    elsewhere = site.folder / "elsewhere"
+
+    with site.client() as client:
+        client.invoke([{"area": 1.0}])
+        site.desire(capture=CaptureSettings(folder=str(elsewhere), share=0.5))
+        site.wait()
+        client.invoke_many([{"area": 1.0}] * 400, batch_rows=50)
+        site.desire(capture=None)
+        site.wait()
+        client.invoke([{"area": 1.0}])
+
+    assert read_capture(site.folder / "capture").frame.height == 1
+    assert 140 < read_capture(elsewhere).frame.height < 260
+
+
+def test_an_endpoint_told_to_stop_while_it_loads_leaves_at_once(
+    site: Any, start_process: Callable[..., Any]
+) -> None:
+    site.desire()
+    endpoint = start_process()
+
+    assert endpoint.leave() == 0
