@@ -11,7 +11,7 @@ import pytest
 from loopwright.compute import Capacity, Compute, InlineCompute, LocalCompute
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import InvalidInputError
-from loopwright.store import MemoryMetadataStore, SqlMetadataStore
+from loopwright.store import SqlMetadataStore
 from loopwright.testing import ComputeContract
 from loopwright.testing.compute import python
 
@@ -34,11 +34,3 @@ class TestLocalCompute(ComputeContract):
         clock = SystemClock()
         with closing(SqlMetadataStore(f"sqlite:///{tmp_path}/store.db", clock)) as metadata:
             yield LocalCompute(metadata, tmp_path / "a home" / "jobs", clock, capacity=ROOM)
-
-
-class TestLocalComputeInMemory(ComputeContract):
-    @pytest.fixture
-    def compute(self, tmp_path: Path) -> Compute:
-        clock = SystemClock()
-        metadata = MemoryMetadataStore(clock)
-        return LocalCompute(metadata, tmp_path / "jobs", clock, capacity=ROOM)

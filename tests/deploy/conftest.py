@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,12 +67,12 @@ class Site:
         assert self.actual.port is not None
         return self.actual.port
 
-    def desire(self, *, slope: float = 2.0, bundle: dict[str, Any] | None = None, **changes: Any):
+    def desire(self, *, slope: float = 2.0, model: dict[str, Any] | None = None, **changes: Any):
         """Write a bundle and ask for it; its version is `v<generation>`."""
         self.generation += 1
         version = f"v{self.generation}"
         path = self.standin.write_bundle(
-            self.folder / f"{version}.json", slope=slope, **(bundle or {})
+            self.folder / f"{version}.json", slope=slope, **(model or {})
         )
         wanted = {
             "name": "prices",
@@ -89,6 +90,16 @@ class Site:
             self.folder, generation=self.generation, timeout_s=20, is_alive=is_alive
         )
         return self.actual
+
+    def until(self, is_so: Callable[[ActualState], bool]) -> ActualState:
+        """Wait until the endpoint says something of itself."""
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            actual = read_actual(self.folder)
+            if actual is not None and is_so(actual):
+                return actual
+            time.sleep(0.005)
+        raise AssertionError(read_actual(self.folder))
 
     def client(self, **settings: Any) -> EndpointClient:
         return EndpointClient("127.0.0.1", self.port, **settings)

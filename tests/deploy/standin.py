@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.deploy.limits import Limits
 from loopwright.deploy.server import serve
 from loopwright.deploy.serving import Timing
 from loopwright.prepare.signature import Field, Signature
@@ -58,7 +58,13 @@ class SlopeModel:
 
 def write_bundle(path: Path, *, slope: float, **settings: Any) -> Path:
     """Write a bundle of `SlopeModel`; `golden` can be given wrong."""
-    value = {"slope": slope, "golden": slope * 10, "delay_s": 0.0, "task": "regression"}
+    value = {
+        "slope": slope,
+        "golden": slope * 10,
+        "delay_s": 0.0,
+        "opening_s": 0.0,
+        "task": "regression",
+    }
     path.write_text(json.dumps(value | settings))
     return path
 
@@ -66,16 +72,17 @@ def write_bundle(path: Path, *, slope: float, **settings: Any) -> Path:
 def open_standin(path: Path) -> SlopeModel:
     """Open what `write_bundle` wrote."""
     try:
-        return SlopeModel(**json.loads(path.read_bytes()))
+        settings = json.loads(path.read_bytes())
+        time.sleep(settings.pop("opening_s"))
+        return SlopeModel(**settings)
     except (ValueError, OSError) as error:
         raise InvalidInputError(f"{path.name} is not a model: {error}.") from error
 
 
 def main(folder: str) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    return serve(
-        Path(folder), open_standin, limits=Limits(), timing=Timing(watch_s=0.02, lock_s=0.5)
-    )
+    timing = Timing(watch_s=float(os.environ.get("STANDIN_WATCH_S", "0.02")), lock_s=0.5)
+    return serve(Path(folder), open_standin, timing=timing)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -246,7 +247,7 @@ def test_a_body_that_trickles_is_ended_although_it_never_stops(run_endpoint: Run
     with site.dial() as line:
         line.say(HEAD + b"Content-Length: 100000\r\n\r\n")
         began_at = time.monotonic()
-        with pytest.raises(ConnectionError):
+        with contextlib.suppress(ConnectionError):
             while time.monotonic() - began_at < 10:
                 line.say(b" ")
                 time.sleep(0.005)
@@ -269,9 +270,13 @@ def test_a_client_that_does_not_read_its_answers_is_cut_off(run_endpoint: Run) -
 
     with site.dial() as line:
         line.line.settimeout(5)
-        with pytest.raises(ConnectionError):
-            for _ in range(100_000):
+        n_asked = 0
+        with contextlib.suppress(ConnectionError):
+            while n_asked < 100_000:
                 line.get("/openapi.json")
+                n_asked += 1
+
+    assert n_asked < 100_000
 
 
 def test_one_connection_too_many_is_told_so(run_endpoint: Run) -> None:
@@ -287,9 +292,11 @@ def test_one_connection_too_many_is_told_so(run_endpoint: Run) -> None:
 
 
 def test_too_many_waiting_requests_are_refused_at_once(run_endpoint: Run) -> None:
-    queue: WorkQueue[Any] = WorkQueue(max_waiting=3)
-    site = run_endpoint(queue=queue, bundle={"delay_s": 0.05})
+    queue: WorkQueue[Any] = WorkQueue(max_waiting=1)
+    site = run_endpoint(queue=queue, model={"delay_s": 0.2})
     lines = [site.dial() for _ in range(12)]
+    for line in lines:
+        line.get("/ping").hear()
 
     for line in lines:
         line.post({"area": 1.0})
@@ -298,12 +305,12 @@ def test_too_many_waiting_requests_are_refused_at_once(run_endpoint: Run) -> Non
         line.line.close()
 
     statuses = [status for status, _, _ in answers]
-    assert set(statuses) == {200, 503}
+    assert sorted(statuses) == [200] * 2 + [503] * 10
     assert all(int(headers["retry-after"]) >= 1 for status, headers, _ in answers if status == 503)
 
 
 def test_ping_is_answered_while_a_large_batch_is_worked_on(run_endpoint: Run) -> None:
-    site = run_endpoint(bundle={"delay_s": 0.01})
+    site = run_endpoint(model={"delay_s": 0.01})
 
     with site.dial() as batch, site.dial() as other:
         batch.post([{"area": 1.0}] * 1000)
@@ -321,7 +328,7 @@ def test_ping_is_answered_while_a_large_batch_is_worked_on(run_endpoint: Run) ->
 
 
 def test_clients_that_go_away_leave_nothing_behind(run_endpoint: Run) -> None:
-    site = run_endpoint(bundle={"delay_s": 0.001})
+    site = run_endpoint(model={"delay_s": 0.001})
     reset = struct.pack("ii", 1, 0)
 
     for number in range(100):
@@ -343,7 +350,7 @@ def test_clients_that_go_away_leave_nothing_behind(run_endpoint: Run) -> None:
 
 
 def test_a_client_may_close_its_side_and_still_get_its_answer(run_endpoint: Run) -> None:
-    site = run_endpoint(bundle={"delay_s": 0.02})
+    site = run_endpoint(model={"delay_s": 0.02})
 
     with site.dial() as line:
         line.post({"area": 4.0})

@@ -79,7 +79,7 @@ def test_labels_survive_kill_9_and_the_next_process_goes_on(
 def test_sigterm_finishes_what_is_under_way_and_exits_0(
     site: Any, start_process: Callable[..., Any]
 ) -> None:
-    site.desire(bundle={"delay_s": 0.05})
+    site.desire(model={"delay_s": 0.05})
     endpoint = start_process()
     with site.dial() as busy, site.dial() as idle:
         busy.post([{"area": float(area)} for area in range(200)])
@@ -136,7 +136,7 @@ def test_a_port_in_use_ends_the_process_with_code_2_and_says_what_to_do(
 def test_a_broken_bundle_at_the_start_ends_the_process_with_the_reason(
     site: Any, start_process: Callable[..., Any]
 ) -> None:
-    site.desire(bundle={"golden": -1.0})
+    site.desire(model={"golden": -1.0})
 
     endpoint = start_process(ready=False)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -62,7 +63,7 @@ def test_models_are_switched_under_load_without_a_failed_or_mixed_answer(run_end
 
 
 def test_a_batch_under_way_ends_with_the_model_it_began_with(run_endpoint: Run) -> None:
-    site = run_endpoint(slope=1.0, bundle={"delay_s": 0.03})
+    site = run_endpoint(slope=1.0, model={"delay_s": 0.03})
 
     with site.dial() as batch, site.dial() as other:
         batch.post([{"area": 1.0}] * 300)
@@ -80,7 +81,7 @@ def test_a_batch_under_way_ends_with_the_model_it_began_with(run_endpoint: Run) 
 @pytest.mark.parametrize(
     "change",
     [
-        {"bundle": {"golden": -1.0}},
+        {"model": {"golden": -1.0}},
         {"bundle_digest": "sha256:" + "0" * 64},
         {"host": "127.0.0.2"},
         {"capture": CaptureSettings(folder="x", share=7.0)},
@@ -103,44 +104,40 @@ def test_a_change_that_cannot_be_carried_out_keeps_the_old_model(
     assert (actual.version, actual.generation, actual.error_generation) == ("v1", 1, 2)
 
 
-def test_a_bundle_that_is_garbage_or_missing_keeps_the_old_model(run_endpoint: Run) -> None:
+@pytest.mark.parametrize("name", ["garbage", "missing", "."])
+def test_a_bundle_that_is_garbage_or_missing_keeps_the_old_model(
+    run_endpoint: Run, name: str
+) -> None:
     site = run_endpoint(slope=2.0)
     (site.folder / "garbage").write_bytes(b"\x1f\x8b not a bundle")
+    site.desire(slope=9.0, bundle=str(site.folder / name))
 
-    for path in (site.folder / "garbage", site.folder / "missing", site.folder):
-        site.desire(**{"slope": 9.0})
-        desired = site.folder / "desired.json"
-        text = desired.read_text().replace(f"v{site.generation}.json", path.name)
-        desired.write_text(text)
-        with pytest.raises(BackendError):
-            while True:
-                site.wait()  # the bundle may have been opened before its name was replaced
-                desired.write_text(text + " ")
+    with pytest.raises(BackendError, match="is not a model"):
+        site.wait()
 
     with site.client() as client:
-        assert client.ping()["status"] == "ok"
+        assert client.invoke([{"area": 1.0}])[0]["model_version"] == "v1"
 
 
 def test_a_desired_file_that_cannot_be_read_changes_nothing(run_endpoint: Run) -> None:
     site = run_endpoint(slope=2.0)
     path = site.folder / "desired.json"
     good = path.read_bytes()
+
     path.write_bytes(b"{")
-    while (actual := read_actual(site.folder)) is None or actual.error is None:
-        pass
-
-    path.write_bytes(good)
-    while (healed := read_actual(site.folder)) is None or healed.error is not None:
-        pass
-
-    assert "desired.json cannot be used" in actual.error
+    ill = site.until(lambda actual: actual.error is not None)
     with site.client() as client:
-        assert client.invoke([{"area": 1.0}])[0]["model_version"] == "v1"
+        version = client.invoke([{"area": 1.0}])[0]["model_version"]
+    path.write_bytes(good)
+    healed = site.until(lambda actual: actual.error is None)
+
+    assert "desired.json cannot be used" in ill.error
+    assert (version, healed.version) == ("v1", "v1")
 
 
 def test_a_better_change_after_a_broken_one_is_carried_out(run_endpoint: Run) -> None:
     site = run_endpoint(slope=2.0)
-    site.desire(slope=9.0, bundle={"golden": 0.0})
+    site.desire(slope=9.0, model={"golden": 0.0})
     with pytest.raises(BackendError):
         site.wait()
 
@@ -182,7 +179,21 @@ def test_capture_share_and_folder_can_change(run_endpoint: Run) -> None:
 def test_an_endpoint_told_to_stop_while_it_loads_leaves_at_once(
     site: Any, start_process: Callable[..., Any]
 ) -> None:
-    site.desire()
-    endpoint = start_process()
+    site.desire(model={"opening_s": 60.0})
+    endpoint = start_process(ready=False)
+    site.until(lambda actual: actual.pid == endpoint.process.pid)
 
     assert endpoint.leave() == 0
+
+
+def test_sighup_has_the_process_look_at_once(
+    site: Any, start_process: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STANDIN_WATCH_S", "600")
+    site.desire(slope=1.0)
+    endpoint = start_process()
+    site.desire(slope=2.0)
+
+    endpoint.process.send_signal(signal.SIGHUP)
+
+    assert site.wait().version == "v2"

@@ -12,7 +12,7 @@ from loopwright.compute.job import Job, JobSpec, JobState, job_body, job_of_body
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import NotFoundError
 from loopwright.core.names import did_you_mean
-from loopwright.store import MetadataStore, Record
+from loopwright.store import Event, MetadataStore, Record
 from loopwright.store.metadata import MOST_ROWS
 
 JOB_STREAM = "jobs"
@@ -34,8 +34,9 @@ class JobLedger:
     def add(self, job: Job) -> None:
         """Write down a new job as the latest attempt at its key."""
         self._metadata.put(_KEY, _name(job.key), {"key": job.key, "id": job.id})
-        self._metadata.create(_LIVE, job.id, {**job_body(job), "place": self._next_place()})
-        self._tell(job)
+        # identifiers made in the same millisecond have no order, events always have
+        place = self._tell(job).seq
+        self._metadata.create(_LIVE, job.id, {**job_body(job), "place": place})
 
     def move(self, job: Job, state: JobState, **changes: Any) -> Job:
         """Write down a job's next state with what else has changed; return it."""
@@ -86,22 +87,16 @@ class JobLedger:
         values = {name: value for name, value in record.body.items() if name != "place"}
         return job_of_body(values, folder=self._folder)
 
-    def _next_place(self) -> int:
-        """Return the next number in the queue; identifiers made in one millisecond have no order."""
-        counter = self._metadata.find("job-counter", "submitted")
-        place = counter.body["n"] + 1 if counter else 1
-        self._metadata.put("job-counter", "submitted", {"n": place})
-        return place
-
     def _pages(self, kind: str) -> Iterator[Record]:
-        after = ""
-        while page := self._metadata.list_(kind, after=after, limit=MOST_ROWS):
+        page = self._metadata.list_(kind, limit=MOST_ROWS)
+        yield from page
+        while len(page) == MOST_ROWS:
+            page = self._metadata.list_(kind, after=page[-1].key, limit=MOST_ROWS)
             yield from page
-            after = page[-1].key
 
-    def _tell(self, job: Job) -> None:
+    def _tell(self, job: Job) -> Event:
         body = {"id": job.id, "key": job.key, "name": job.name, "reason": job.reason}
-        self._metadata.append(JOB_STREAM, job.state.value, body)
+        return self._metadata.append(JOB_STREAM, job.state.value, body)
 
 
 def queued_job(spec: JobSpec, *, job_id: str, folder: Path, attempt: int, at: datetime) -> Job:

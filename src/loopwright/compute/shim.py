@@ -66,8 +66,7 @@ def claim(folder: str) -> bool:
     # whole at once, since others read it: written aside, then linked to its name
     temporary = f"{folder}/shim.{os.getpid()}"
     with open(temporary, "w") as file:
-        # the numbers and letters of an identity need no escapes, so no json module either
-        file.write(str(identity).replace("'", '"'))
+        file.write(_flat_json(identity))
     try:
         os.link(temporary, f"{folder}/shim.json")
     except FileExistsError:
@@ -210,8 +209,8 @@ class Supervision:
         self._status: int | None = None
         self._kill_at = float("inf")
         self._peak_bytes = 0
-        self._next_sample = 0.0
         self._started = time.monotonic()
+        self._next_sample = self._started + _SAMPLE_EVERY_S / 2
         self._output, self._child = _start(command)
 
     def run(self) -> dict[str, Any]:
@@ -412,11 +411,19 @@ def _stop_request() -> dict[str, Any] | None:
     return request
 
 
-def _write_exit(record: Mapping[str, Any]) -> None:
-    import json
+def _flat_json(values: Mapping[str, Any]) -> str:
+    """Return JSON of numbers, None and our own plain texts, which need no escapes."""
+    texts = {None: "null"}
+    written = [
+        f'"{name}": ' + (f'"{value}"' if isinstance(value, str) else texts.get(value, f"{value}"))
+        for name, value in values.items()
+    ]
+    return "{" + ", ".join(written) + "}"
 
+
+def _write_exit(record: Mapping[str, Any]) -> None:
     with open(".exit.json", "w") as file:
-        json.dump(record, file)
+        file.write(_flat_json(record))
         file.flush()
         os.fsync(file.fileno())
     os.replace(".exit.json", "exit.json")

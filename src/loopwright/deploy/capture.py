@@ -202,7 +202,7 @@ def capture_frame(predictions: Sequence[CapturedPrediction]) -> pl.DataFrame:
             pl.Series("inference_id", [each.inference_id for each in predictions], dtype=pl.String),
             times("at", [each.at for each in predictions]),
             pl.Series("version", [str(each.version) for each in predictions], dtype=pl.String),
-            pl.DataFrame(inputs).to_struct("inputs"),
+            _struct("inputs", inputs, n_rows=len(predictions)),
             column("prediction", [each.prediction for each in predictions]),
             pl.Series("probability", [each.probability for each in predictions], dtype=pl.Float64),
             _probabilities([each.probabilities for each in predictions]),
@@ -245,4 +245,10 @@ def _probabilities(values: Sequence[Mapping[str, float] | None]) -> pl.Series:
         pl.Series(name, [each.get(name) if each else None for each in values], dtype=pl.Float64)
         for name in classes
     ]
-    return pl.DataFrame(columns).to_struct("probabilities")
+    return _struct("probabilities", columns, n_rows=len(values))
+
+
+def _struct(name: str, columns: Sequence[pl.Series], *, n_rows: int) -> pl.Series:
+    if columns:
+        return pl.DataFrame(columns).to_struct(name)
+    return pl.Series(name, [None] * n_rows, dtype=pl.Struct([]))

@@ -20,9 +20,9 @@ from loopwright.deploy.capture import CaptureLog, utc_text
 from loopwright.deploy.dispatch import Steps, WorkQueue
 from loopwright.deploy.endpoint import DesiredState
 from loopwright.deploy.http import Connection
-from loopwright.deploy.limits import Limits
 from loopwright.deploy.invocation import invocation, media_type, refusal, unknown_media_type
 from loopwright.deploy.labels import LabelLog, checked_label
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Request, Response, error_response
 from loopwright.deploy.metrics import CONTENT_TYPE as METRICS_TYPE
 from loopwright.deploy.metrics import EndpointMetrics

@@ -25,8 +25,8 @@ from loopwright.deploy.capture import CaptureLog, checked_share
 from loopwright.deploy.dispatch import WorkQueue
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read_desired
 from loopwright.deploy.http import Connection
-from loopwright.deploy.limits import Limits
 from loopwright.deploy.labels import LabelLog
+from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, Served
 from loopwright.deploy.service import Service

@@ -384,10 +384,10 @@ class _Cycle:
                 f"{judged['conclusion']} It waits for `loopwright approve {loop.name}`.",
             )
         if loop.deploy is None:
-            self._crowned(body, bundle, judged, champion)
+            self._crowned(body, winner, bundle, judged, champion)
             return self._closed(body, "live", f"{judged['conclusion']} No endpoint is asked for.")
         runner.reconcile("deploy", work=lambda: deploy(workspace, loop, bundle))
-        self._crowned(body, bundle, judged, champion)
+        self._crowned(body, winner, bundle, judged, champion)
         runner.run(
             "verify",
             inputs=[bundle, parts["test"], body["number"]],
@@ -402,6 +402,7 @@ class _Cycle:
     def _crowned(
         self,
         body: dict[str, Any],
+        winner: Candidate,
         bundle: dict[str, Any],
         judged: dict[str, Any],
         before: dict[str, Any] | None,
@@ -416,6 +417,7 @@ class _Cycle:
             "bundle": bundle["bundle"],
             "algorithm": bundle["algorithm"],
             "figures": judged["figures"],
+            "predictor": winner.members["predictor.npz"],
             "learnt_from": bundle["learnt_from"],
             "learnt_until": (body["live"] or {}).get("until"),
             "since": self.workspace.clock.now().isoformat(),

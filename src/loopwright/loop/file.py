@@ -73,7 +73,8 @@ class LoopFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def to_json(self) -> dict[str, Any]:
         """Return the file's content, defaults included, as JSON types."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
+        # through bytes, so that tuples are lists as in what a store gives back
+        content: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return content
 
 

@@ -9,13 +9,15 @@ import msgspec
 
 from loopwright.compute import JobSpec, Resources
 from loopwright.core.digest import canonical_json
-from loopwright.core.errors import BackendError
+from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.deploy import (
     CaptureSettings,
     DesiredState,
     Endpoint,
     EndpointClient,
+    check_port,
+    free_port,
     read_actual,
     read_desired,
     wait_until_serving,
@@ -114,6 +116,7 @@ def evaluated(
         own=round_["cause"] in OWN_CAUSES,
         title=winner.title,
         n_rows=len(y),
+        is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
     )
     return StepResult(
         output={
@@ -212,8 +215,11 @@ def _decision(
     own: bool,
     title: str,
     n_rows: int,
+    is_same: bool,
 ) -> tuple[bool, str]:
     on = f"On {n_rows:,} rows it never saw, {title}: {told}."
+    if is_same and not own:
+        return holds, f"{on} It is the model that is live already."
     if comparison is None:
         return holds, on if holds else f"{on} The success criteria are not met."
     beside = (
@@ -313,7 +319,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         generation=known.generation if known else 1,
         host=plan.host,
         # keep the port over restarts, so that callers find the endpoint again
-        port=plan.port or (actual.port if actual and actual.port else 0),
+        port=plan.port or (known.port if known else free_port(plan.host)),
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=plan.capture_share),
     )
     if known is not None and msgspec.structs.replace(wanted, port=known.port) == known:
@@ -334,8 +340,10 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
     write_desired(folder, wanted)
     swapped = alive
     if not alive:
-        if actual is not None and _is_taken(plan.host, wanted.port):
-            wanted = msgspec.structs.replace(wanted, port=0, generation=wanted.generation + 1)
+        if plan.port is None and _is_taken(plan.host, wanted.port):
+            wanted = msgspec.structs.replace(
+                wanted, port=free_port(plan.host), generation=wanted.generation + 1
+            )
             write_desired(folder, wanted)
         job = workspace.compute.submit(_service(endpoint, loop))
     if job is None:
@@ -366,9 +374,6 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
 
 
 def _is_taken(host: str, port: int) -> bool:
-    from loopwright.core.errors import InvalidInputError
-    from loopwright.deploy import check_port
-
     try:
         check_port(host, port)
     except InvalidInputError:

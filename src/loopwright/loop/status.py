@@ -65,7 +65,8 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
     if latest is not None:
         prefix = f"{name}/{latest['number']:06d}/"
         steps = [found.body for found in metadata.list_("step", prefix=prefix)]
-        steps.sort(key=lambda body: str(body.get("started_at", "")))
+        # deploy and monitor come back at every look; the others stand in the order they were taken
+        steps.sort(key=lambda body: (body["stage"] == "monitor", body.get("place", 0)))
     champion = metadata.find("champion", name)
     monitor = metadata.find("monitor", name)
     seal = metadata.find("seal", name)

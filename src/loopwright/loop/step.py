@@ -124,7 +124,7 @@ class StepRunner:
             return None
         if mine is None or mine.body.get("fingerprint") != fingerprint:
             kept = {**body, "kept_from": body["round"], "round": self.number, "wall_s": 0.0}
-            kept["algorithm_s"] = 0.0
+            kept |= {"algorithm_s": 0.0, "place": len(self.stages)}
             metadata.put("step", key, kept)
             self._tell(stage, "kept", body["summary"])
         output: dict[str, Any] = body["output"]
@@ -137,6 +137,7 @@ class StepRunner:
             "loop": self.loop,
             "round": self.number,
             "stage": stage,
+            "place": len(self.stages),
             "fingerprint": fingerprint,
             "started_at": started_at,
         }
@@ -162,6 +163,7 @@ class StepRunner:
             "loop": self.loop,
             "round": self.number,
             "stage": stage,
+            "place": len(self.stages),
             "fingerprint": fingerprint,
             "started_at": started_at,
             "ended_at": self.workspace.clock.now().isoformat(),

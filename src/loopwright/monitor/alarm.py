@@ -95,8 +95,9 @@ def told_effect(stream: StreamReference, effect: Effect) -> str:
     """Return the size of an effect in words."""
     times = f"{effect.floor_ratio:.1f} times the noise floor"
     if stream.role == "error" and effect.mean is not None and effect.reference_mean:
+        # values past the reference range count as its largest, so the mean is a lower bound
         ratio = effect.mean / effect.reference_mean
-        return f"mean {effect.reference_mean:.4g} → {effect.mean:.4g}, {ratio:.1f} times"
+        return f"mean {effect.reference_mean:.4g} → at least {effect.mean:.4g}, {ratio:.1f} times as much"
     if effect.missing_share > effect.reference_missing_share + 0.05:
         return f"missing {effect.reference_missing_share:.1%} → {effect.missing_share:.1%}"
     if effect.measure == "total_variation":

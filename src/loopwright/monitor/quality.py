@@ -96,9 +96,9 @@ def live_figure(
     at_most, at_least
         The target; give one of them.
     recent
-        None: all rows since deployment. A number of rows, at least 2: the newest rows, between
-        one and two times as many, unless a longer newest stretch has missed the target: then
-        that one. An old good period cannot hide a recent break.
+        None: all rows since deployment. A number of rows, at least 2: the shortest newest stretch
+        of at least as many rows that decides, so that neither an old good period hides a recent
+        break nor an old bad one a recovery; if none decides, the shortest.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def live_figure(
     whole = _Stretch(values=row_values, alpha=1 - confidence, sharpest_at=_SHARPEST_AT_ROWS)
     stretches = [whole] if recent is None else _recent_stretches(row_values, recent, confidence)
     judged = [_judged(stretch, target, direction) for stretch in stretches]
-    shown = next((found for found in judged if found[3] == "missed"), judged[0])
+    shown = next((found for found in judged if found[3] != "undecided"), judged[0])
     estimate, lower, upper, verdict, n = shown
     return LiveFigure(
         metric=metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.clock import Clock
@@ -70,25 +71,29 @@ class SqlMetadataStore:
 
     def find(self, kind: str, key: str) -> Record | None:
         """Return a record, or None if there is none."""
+        values = {
+            "of_kind": checked_key(kind, field="kind"),
+            "of_key": checked_key(key, field="key"),
+        }
         with self._database.reading() as connection:
-            row = connection.execute(sa.select(schema.record).where(_is(kind, key))).first()
+            row = connection.execute(_find_statement(), values).first()
         return _record(row) if row else None
 
     def list_(
         self, kind: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[Record]:
         """Return up to `limit` records (1 to 10,000) by key, those above `after` that start so."""
-        column = schema.record.c
-        chosen = [
-            column.kind == checked_key(kind, field="kind"),
-            column.key > after,
-            column.key >= prefix,
-        ]
-        if (end := prefix_end(prefix)) is not None:
-            chosen.append(column.key < end)
-        select = sa.select(schema.record).where(*chosen).order_by(column.key)
+        end = prefix_end(prefix)
+        values = {
+            "of_kind": checked_key(kind, field="kind"),
+            "after": after,
+            "prefix": prefix,
+            "most": checked_limit(limit),
+        }
+        if end is not None:
+            values["prefix_end"] = end
         with self._database.reading() as connection:
-            rows = connection.execute(select.limit(checked_limit(limit))).all()
+            rows = connection.execute(_list_statement(has_end=end is not None), values).all()
         return [_record(row) for row in rows]
 
     def replace(self, record: Record, body: dict[str, Any]) -> Record:
@@ -194,6 +199,31 @@ def _is(kind: str, key: str) -> sa.ColumnElement[bool]:
         column.kind == checked_key(kind, field="kind"),
         column.key == checked_key(key, field="key"),
     )
+
+
+# built once: composing a statement costs more than SQLite takes to run it
+
+
+@cache
+def _find_statement() -> sa.Select[Any]:
+    column = schema.record.c
+    return sa.select(schema.record).where(
+        column.kind == sa.bindparam("of_kind"), column.key == sa.bindparam("of_key")
+    )
+
+
+@cache
+def _list_statement(*, has_end: bool) -> sa.Select[Any]:
+    column = schema.record.c
+    chosen = [
+        column.kind == sa.bindparam("of_kind"),
+        column.key > sa.bindparam("after"),
+        column.key >= sa.bindparam("prefix"),
+    ]
+    if has_end:
+        chosen.append(column.key < sa.bindparam("prefix_end"))
+    listed = sa.select(schema.record).where(*chosen).order_by(column.key)
+    return listed.limit(sa.bindparam("most"))
 
 
 def _record(row: sa.Row[Any]) -> Record:

@@ -19,14 +19,15 @@ else:
 
 Weighting = Literal["uniform", "distance"]
 MAX_NEIGHBORS = 1000
-_CHUNK_DISTANCES = 1 << 22
+# distances of one chunk of rows then stay in the processor's cache
+_CHUNK_DISTANCES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KnnPredictor(Predictor):
     """Score a row as the weighted mean of its nearest training rows, by Euclidean distance.
 
-    Of rows at the same distance the earlier one counts as nearer. Memory stays near 100 MB
+    Of rows at the same distance the earlier one counts as nearer. The memory needed is small
     however many rows are asked for at once.
 
     Parameters

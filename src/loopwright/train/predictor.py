@@ -135,7 +135,7 @@ def check_same_scores(
     difference = np.abs(ours - theirs) / np.maximum(1.0, np.abs(theirs))
     greatest = float(difference.max(initial=0.0))
     if not greatest <= SAME_SCORE:
-        row = int(np.nanargmax(difference.max(axis=1)))
+        row = int(np.nan_to_num(difference, nan=np.inf).max(axis=1).argmax())
         raise BackendError(
             f"The exported model answers row {row} with {ours[row].tolist()}, "
             f"{library} with {theirs[row].tolist()}.",

@@ -23,8 +23,8 @@ MAX_DEPTH = 1024
 MAX_FEATURES = 1 << 20
 # one chunk's walk then stays in the processor's second-level cache
 _CHUNK_WALKERS = 1 << 15
-# LightGBM's kZeroThreshold: what counts as zero where zero means missing
-_ZERO = float.fromhex("0x1.a95a600000000p-117")
+# LightGBM's kZeroThreshold, 1e-35 as a 32-bit float: what is not farther from zero is read as zero
+_ZERO = float.fromhex("0x1.a95a5cp-117")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class TreesPredictor(Predictor):
     base
         `(n_outputs,)`: where the sums start.
     comparison
-        `<` (XGBoost) or `<=` (LightGBM).
+        `<` (XGBoost) or `<=` (LightGBM, which also reads what is not above 1e-35 as zero).
     n_features
         How many features a row has.
     link
@@ -108,6 +108,8 @@ class TreesPredictor(Predictor):
         step = max(1, _CHUNK_WALKERS // max(1, self.n_trees))
         with np.errstate(over="ignore"):  # a huge number becomes infinite in float32, as in XGBoost
             typed = np.ascontiguousarray(X, dtype=self.threshold.dtype)
+        if self.comparison == "<=":
+            typed = np.where(np.abs(typed) <= _ZERO, 0.0, typed)
         for start in range(0, len(X), step):
             chunk = typed[start : start + step]
             leaves = self._walk.leaves(chunk)
@@ -203,7 +205,7 @@ class _Walk:
             # a comparison with NaN is false: only those that go left are still to be told
             left |= np.isnan(x) & self.missing_left.take(node)
         if self.zero_missing is not None:
-            is_missing = (np.abs(x) <= _ZERO) & self.zero_missing.take(node)
+            is_missing = (x == 0) & self.zero_missing.take(node)
             left = np.where(is_missing, self.missing_left.take(node), left)
         # children lie in pairs, the right one first
         following: npt.NDArray[np.intp] = self.children.take(2 * node + left)

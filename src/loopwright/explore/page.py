@@ -1,0 +1,171 @@
+"""A profile for people: one HTML page without scripts or network, and lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from loopwright.explore.column import ColumnProfile, Histogram
+from loopwright.explore.profile import Profile
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_WIDTH, _HEIGHT = 300.0, 72.0
+_SHOWN_FINDINGS = 12
+_MARKS = {"serious": "!!", "warning": "! ", "info": "  "}
+
+
+def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
+    """Return one self-contained HTML page: findings, associations, and a card for every column.
+
+    Everything that comes from the data (names, values, notes) is escaped.
+    """
+    strengths = sorted(
+        (column for column in profile.columns if column.association is not None),
+        key=lambda column: -(column.association.value if column.association else 0.0),
+    )
+    return _template().render(
+        title=title,
+        profile=profile,
+        counts=_counts(profile),
+        strengths=strengths[:15],
+        cards=[_card(column, profile) for column in profile.columns],
+        width=_WIDTH,
+        height=_HEIGHT,
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["short"] = short
+    text = resources.files("loopwright.explore").joinpath("profile.html.j2").read_text("utf-8")
+    return environment.from_string(text)
+
+
+def _counts(profile: Profile) -> list[tuple[str, str]]:
+    n_missing = sum(column.n_missing for column in profile.columns)
+    n_cells = profile.n_rows * len(profile.columns)
+    return [
+        ("rows", f"{profile.n_rows:,}"),
+        ("columns", f"{len(profile.columns):,}"),
+        ("missing cells", f"{n_missing / n_cells:.1%}" if n_cells else "none"),
+        ("repeated rows", f"{profile.n_duplicate_rows:,}"),
+        ("findings", f"{len(profile.findings):,}"),
+    ]
+
+
+def _card(column: ColumnProfile, profile: Profile) -> dict[str, Any]:
+    return {
+        "column": column,
+        "is_target": column.name == profile.target,
+        "bars": _bars(column.histogram) if column.histogram else [],
+        "ends": _ends(column),
+        "facts": _facts(column),
+        "findings": [finding for finding in profile.findings if finding.column == column.name],
+    }
+
+
+def _bars(histogram: Histogram) -> list[tuple[float, float, float, str]]:
+    """Return x, height, width and a title for every bar of an SVG histogram."""
+    highest = max(histogram.counts) or 1
+    step = _WIDTH / len(histogram.counts)
+    bars = []
+    for index, n_rows in enumerate(histogram.counts):
+        # a bin with rows stays visible beside a bin with very many
+        height = max(1.5, _HEIGHT * n_rows / highest) if n_rows else 0.0
+        low, high = histogram.edges[index], histogram.edges[index + 1]
+        title = f"{short(low)} to {short(high)}: {n_rows:,} rows"
+        bars.append((round(index * step, 2), round(height, 2), round(step - 1, 2), title))
+    return bars
+
+
+def _ends(column: ColumnProfile) -> tuple[str, str]:
+    if column.date is not None:
+        return column.date.first, column.date.last
+    if column.number is not None:
+        return short(column.number.minimum), short(column.number.maximum)
+    return "", ""
+
+
+def _facts(column: ColumnProfile) -> list[tuple[str, str]]:
+    facts = [("distinct", f"{column.n_distinct:,}"), ("missing", f"{column.missing_share:.1%}")]
+    if column.number is not None and column.kind != "boolean":
+        number = column.number
+        facts += [
+            ("mean", short(number.mean)),
+            ("sd", short(number.sd)),
+            ("median", short(number.quantiles["0.5"])),
+            (
+                "1% to 99%",
+                f"{short(number.quantiles['0.01'])} to {short(number.quantiles['0.99'])}",
+            ),
+        ]
+    if column.text is not None:
+        facts.append(("mean length", short(column.text.mean_length)))
+    if column.association is not None:
+        facts.append((column.association.measure, f"{column.association.value:.2f}"))
+    return facts
+
+
+def short(value: float | None) -> str:
+    """Return a number in few characters, for tables and axes.
+
+    Examples
+    --------
+    >>> [short(x) for x in (7700000.0, 1234.5, 0.25, 3.0, 1e-9, None)]
+    ['7.7M', '1,234', '0.25', '3', '1e-09', '–']
+    """
+    if value is None:
+        return "–"
+    for size, unit in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}" if abs(value) < 1e15 else f"{value:.2e}"
+    if abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def profile_summary(profile: Profile) -> list[str]:
+    """Return the profile as lines for a terminal: the table, its findings, its strongest columns."""
+    lines = [
+        f"{profile.n_rows:,} rows, {len(profile.columns)} columns: {_kinds(profile.columns)}",
+    ]
+    strengths = sorted(
+        (
+            (column.association.value, column.association.measure, column.name)
+            for column in profile.columns
+            if column.association is not None
+        ),
+        reverse=True,
+    )
+    if strengths:
+        best = ", ".join(f"{name} {value:.2f}" for value, _, name in strengths[:5])
+        lines.append(f"Goes with {profile.target} most (0 to 1): {best}")
+    for finding in profile.findings[:_SHOWN_FINDINGS]:
+        subject = f"{finding.column}: " if finding.column is not None else ""
+        advice = "" if finding.severity == "info" else f" {finding.recommendation}"
+        lines.append(f"{_MARKS[finding.severity]} {subject}{finding.evidence}{advice}")
+    n_more = len(profile.findings) - _SHOWN_FINDINGS
+    if n_more > 0:
+        lines.append(f"   and {n_more} more")
+    return lines
+
+
+def _kinds(columns: Sequence[ColumnProfile]) -> str:
+    counts: dict[str, int] = {}
+    for column in columns:
+        counts[column.kind] = counts.get(column.kind, 0) + 1
+    plurals = {"category": "categories", "boolean": "yes/no", "other": "other"}
+    parts = []
+    for kind, n in sorted(counts.items(), key=lambda item: -item[1]):
+        name = kind if n == 1 and kind != "boolean" else plurals.get(kind, f"{kind}s")
+        parts.append(f"{n} {name}")
+    return ", ".join(parts)

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Any
+
+from loopwright.deploy.dispatch import WorkQueue
+
+Steps = Generator[Callable[[], Any] | None, Any, str]
+
+
+def turns(name: str, n_turns: int, trace: list[str]) -> Steps:
+    for _ in range(n_turns):
+        trace.append(name)
+        yield None
+    return name
+
+
+def run(
+    *requests: Steps, is_wanted: Callable[[], bool] = lambda: True, **settings: Any
+) -> list[Any]:
+    """Submit requests together and return what they ended with, in the order they ended."""
+
+    async def main() -> list[Any]:
+        queue: WorkQueue[str] = WorkQueue(**settings)
+        ended: list[Any] = []
+        for steps in requests:
+            queue.submit(steps, done=ended.append, is_wanted=is_wanted)
+        while len(queue):
+            await asyncio.sleep(0.001)
+        return ended
+
+    return asyncio.run(main())
+
+
+def test_requests_take_turns() -> None:
+    trace: list[str] = []
+
+    ended = run(turns("long", 4, trace), turns("short", 1, trace))
+
+    assert ended == ["short", "long"]
+    assert trace == ["long", "short", "long", "long", "long"]
+
+
+def test_an_error_ends_one_request_only() -> None:
+    def failing() -> Steps:
+        yield None
+        raise ZeroDivisionError
+
+    ended = run(failing(), turns("other", 3, []))
+
+    assert isinstance(ended[0], ZeroDivisionError)
+    assert ended[1] == "other"
+
+
+def test_what_blocks_runs_in_another_thread_and_its_result_comes_back() -> None:
+    here = threading.get_ident()
+
+    def blocking() -> Steps:
+        there = yield threading.get_ident
+        return "elsewhere" if there != here else "here"
+
+    assert run(blocking()) == ["elsewhere"]
+
+
+def test_an_error_in_what_blocks_comes_back_where_it_was_asked_for() -> None:
+    def blocking() -> Steps:
+        try:
+            yield lambda: 1 / 0
+        except ZeroDivisionError:
+            return "caught"
+        return "nothing"
+
+    assert run(blocking()) == ["caught"]
+
+
+def test_others_go_on_while_one_blocks() -> None:
+    def blocking() -> Steps:
+        yield lambda: time.sleep(0.05)
+        return "blocked"
+
+    assert run(blocking(), turns("quick", 20, [])) == ["quick", "blocked"]
+
+
+def test_a_request_that_nobody_wants_any_more_is_dropped() -> None:
+    trace: list[str] = []
+
+    ended = run(turns("gone", 5, trace), is_wanted=lambda: len(trace) < 2)
+
+    assert ended == []
+    assert trace == ["gone", "gone"]
+
+
+def test_there_is_room_for_so_many_and_no_more() -> None:
+    async def main() -> list[bool]:
+        queue: WorkQueue[str] = WorkQueue(max_waiting=2)
+        room = []
+        for _ in range(3):
+            room.append(queue.has_room())
+            queue.submit(turns("x", 1, []), done=lambda _: None, is_wanted=lambda: True)
+        while len(queue):
+            await asyncio.sleep(0)
+        return [*room, queue.has_room()]
+
+    assert asyncio.run(main()) == [True, True, False, True]
+
+
+def test_there_is_no_room_when_the_wait_would_be_long() -> None:
+    def slow() -> Steps:
+        time.sleep(0.02)
+        return "slow"
+        yield
+
+    async def main() -> tuple[bool, bool]:
+        queue: WorkQueue[str] = WorkQueue(max_wait_s=0.01)
+        for _ in range(20):
+            queue.submit(slow(), done=lambda _: None, is_wanted=lambda: True)
+        before = queue.has_room()
+        while len(queue) > 8:
+            await asyncio.sleep(0)
+        during = queue.has_room()
+        while len(queue):
+            await asyncio.sleep(0)
+        assert queue.has_room()  # nobody waits: whatever the pace was, one may come
+        assert queue.retry_after_s() == 1
+        return before, during
+
+    assert asyncio.run(main()) == (True, False)
