@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._n_headers = 0
+        self._n_field_bytes = 0
         self._n_head_bytes = 0
         self._request: Request | None = None
         self._body: list[bytes] = []
@@ -150,7 +151,7 @@ class Connection(asyncio.Protocol):
         """Start a new head."""
         self._target = b""
         self._headers = {}
-        self._n_headers = self._n_head_bytes = self._n_body_bytes = 0
+        self._n_headers = self._n_field_bytes = self._n_head_bytes = self._n_body_bytes = 0
         self._in_head = True
         self._deadline = self._now() + self._limits.head_timeout_s
 
@@ -161,6 +162,7 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; trailers are left out, and too many are refused at the end of the head."""
         self._n_headers += 1
+        self._n_field_bytes += len(name) + len(value)
         if self._in_head and self._n_headers <= self._limits.max_headers:
             name = name.lower()
             known = self._headers.get(name)
@@ -173,7 +175,7 @@ class Connection(asyncio.Protocol):
         headers, limits = self._headers, self._limits
         if not self._reads:
             return
-        n_bytes = len(self._target) + sum(len(name) + len(headers[name]) for name in headers)
+        n_bytes = len(self._target) + self._n_field_bytes
         if self._n_headers > limits.max_headers or n_bytes > limits.max_head_bytes:
             self._refuse_head()
             return

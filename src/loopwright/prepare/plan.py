@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import cast
 
 import msgspec
 
@@ -54,9 +53,7 @@ def checked_prepare(
         cannot be read.
     """
     known: dict[str, ColumnType] = (
-        dict(columns)
-        if isinstance(columns, Mapping)
-        else dict.fromkeys(columns, cast("ColumnType", "unknown"))
+        dict(columns) if isinstance(columns, Mapping) else dict.fromkeys(columns, "unknown")
     )
     derived: dict[str, ColumnType] = {**known}
     for name, expression in plan.derive.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -15,6 +14,7 @@ from loopwright.prepare.encoding import TargetEncode
 from loopwright.prepare.function import ColumnType
 from loopwright.prepare.kind import Kind, kind_of, looks_like_code
 from loopwright.prepare.one_hot import OneHot
+from loopwright.prepare.place import find_place, place_steps
 from loopwright.prepare.plan import PreparePlan, checked_prepare
 from loopwright.prepare.recipe import AnyStep, Recipe
 from loopwright.prepare.scaling import Impute, Log1p, Scale
@@ -119,8 +119,8 @@ def suggest(
         )
     steps += _dates(left)
     if variant == "places":
-        steps += _places(left)
-    steps += _categories(left, task=task, family=family, n_rows=table.height)
+        steps += _places(left, task=task)
+    steps += _categories(left, task=task, family=family)
     steps += _numbers(left, auto=plan.auto) if family == "scaled" else []
     return Recipe(tuple(steps))
 
@@ -234,9 +234,7 @@ def _telling_parts(values: pl.Series) -> tuple[Part, ...]:
     return (*found, "days")
 
 
-def _categories(
-    columns: Sequence[_Column], *, task: str, family: Family, n_rows: int
-) -> list[AnyStep]:
+def _categories(columns: Sequence[_Column], *, task: str, family: Family) -> list[AnyStep]:
     few = [c for c in columns if c.kind == "category" and c.n_levels <= _MAX_ONE_HOT[family]]
     many = [c for c in columns if c.kind == "category" and c.n_levels > _MAX_ONE_HOT[family]]
     codes = [c for c in many if not c.is_text]
@@ -301,15 +299,15 @@ def _numbers(columns: Sequence[_Column], *, auto: bool) -> list[AnyStep]:
 def _skewness(values: pl.Series) -> float:
     """Return the skewness of non-negative numbers with more than ten levels, else 0."""
     numbers = values.drop_nulls().cast(pl.Float64)
-    if numbers.n_unique() <= 10 or (numbers.min() or 0.0) < 0.0:
+    if numbers.n_unique() <= 10 or bool((numbers < 0.0).any()):
         return 0.0
     found = numbers.skew()
     return found if found is not None and math.isfinite(found) else 0.0
 
 
-_LATITUDE = re.compile(r"(?i)(?:.*_)?lat(?:itude)?")
-_LONGITUDE = re.compile(r"(?i)(?:.*_)?(?:lon|lng|long|longitude)")
-
-
-def _places(columns: Sequence[_Column]) -> list[AnyStep]:
-    return []
+def _places(columns: Sequence[_Column], *, task: str) -> list[AnyStep]:
+    found = find_place([column.values for column in columns])
+    if found is None:
+        return []
+    taken = [column.name for column in columns]
+    return list(place_steps(*found, taken=taken, per_class=task == "multiclass"))
