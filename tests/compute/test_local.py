@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -399,6 +400,18 @@ def test_a_supervisor_that_cannot_be_started_fails_the_job(
 
     assert job.state is JobState.FAILED
     assert "cannot be started: No such file" in job.reason
+
+
+def test_a_job_whose_folder_was_deleted_has_failed(compute: LocalCompute) -> None:
+    job = compute.submit(python(DAEMON + "time.sleep(60)"))
+    pids = [supervisor_of(job), *map(int, printed(compute, job))]
+
+    shutil.rmtree(job.folder)
+
+    (ended,) = compute.wait([job.id])
+    assert ended.state is JobState.FAILED
+    assert ended.reason == f"Its folder {job.folder} was deleted."
+    await_(lambda: not any(map(is_alive, pids)))
 
 
 # ---- room

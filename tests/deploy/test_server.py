@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -182,3 +185,20 @@ def test_waiting_ends_when_the_process_does(site: Any) -> None:
 
     with pytest.raises(BackendError, match="ended before it served generation 1"):
         wait_until_serving(site.folder, generation=1, timeout_s=20, is_alive=lambda: False)
+
+
+def test_the_process_loads_neither_tables_nor_numbers_for_itself() -> None:
+    # the model brings what it needs; a heavy import here would slow every start and restart
+    code = (
+        "import sys, loopwright.deploy.server; "
+        "print({'polars', 'numpy', 'sqlalchemy', 'http.client'} & set(sys.modules))"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+    assert ran.stdout == "set()\n", ran.stderr

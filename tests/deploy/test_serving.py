@@ -84,6 +84,7 @@ def test_a_batch_under_way_ends_with_the_model_it_began_with(run_endpoint: Run) 
         {"model": {"golden": -1.0}},
         {"bundle_digest": "sha256:" + "0" * 64},
         {"host": "127.0.0.2"},
+        {"port": 1},
         {"capture": CaptureSettings(folder="x", share=7.0)},
     ],
 )
@@ -157,6 +158,18 @@ def test_a_bundle_with_the_right_digest_is_served(run_endpoint: Run, site: Any) 
     actual = site.wait()
 
     assert actual.version == "v2"
+
+
+def test_the_port_that_was_chosen_may_be_written_down(run_endpoint: Run) -> None:
+    site = run_endpoint()
+
+    site.desire(slope=3.0, port=site.port)
+    by_name = site.wait()
+    site.desire(slope=4.0, port=0)
+    any_port = site.wait()
+
+    assert (by_name.version, any_port.version) == ("v2", "v3")
+    assert by_name.port == any_port.port == site.port
 
 
 def test_capture_share_and_folder_can_change(run_endpoint: Run) -> None:

@@ -48,7 +48,7 @@ def make_loop(tmp_path: Path) -> Iterator[MakeLoop]:
         source: str = "{kind: file, path: houses.parquet}",
         algorithms: str = "[linear-learner, lightgbm]",
         hyperparameters: str = "{lightgbm: {rounds: 80}}",
-        mape: float = 0.3,
+        mape: float = 0.24,
         min_rows: int = 300,
         approve: str = "auto",
     ) -> lw.Loop:

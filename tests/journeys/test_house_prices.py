@@ -161,14 +161,14 @@ def test_a_moved_goalpost_shows_for_ever(make_loop: MakeLoop) -> None:
     loop = make_loop(n_rows=800)
     loop.run(on_news=quiet)
     text = loop.read.path.read_text()
-    loop.read.path.write_text(text.replace("at_most: 0.3", "at_most: 0.35"))
+    loop.read.path.write_text(text.replace("at_most: 0.24", "at_most: 0.25"))
 
     outcome = loop.run(on_news=quiet).outcome
 
     assert outcome.status.round["number"] == 2  # type: ignore[index]
     assert [seal["criteria"] for seal in outcome.status.seals] == [
-        ["mape at most 0.3"],
-        ["mape at most 0.35"],
+        ["mape at most 0.24"],
+        ["mape at most 0.25"],
     ]
     assert steps_of(loop)["train"]["kept_from"] == 1
 
@@ -197,7 +197,9 @@ def test_the_house_price_loop_runs_from_postgresql(
     engine = sa.create_engine(postgres_url)
     frame.write_database("sales", engine, if_table_exists="replace")
     engine.dispose()
-    monkeypatch.setenv("SALES_DATABASE", postgres_url)
+    # the server trusts its socket; the password must still appear nowhere
+    secret = sa.make_url(postgres_url).set(password="s3cret-word")
+    monkeypatch.setenv("SALES_DATABASE", secret.render_as_string(hide_password=False))
     loop = make_loop(
         name="from-postgres", source="{kind: sql, url: 'env:SALES_DATABASE', table: sales}"
     )
@@ -208,5 +210,6 @@ def test_the_house_price_loop_runs_from_postgresql(
     assert loop.run(on_news=quiet).outcome.n_steps == 0
     assert loop.run(refresh=True, on_news=quiet).outcome.n_steps == 0
     kept = str(loop.history()) + str(loop.status().value.to_json())
-    password = sa.make_url(postgres_url).password
-    assert password is None or password not in kept
+    assert "s3cret-word" not in kept
+    for path in (loop.settings.home).rglob("*"):
+        assert not path.is_file() or b"s3cret-word" not in path.read_bytes(), path

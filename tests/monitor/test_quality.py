@@ -14,7 +14,7 @@ from scipy.stats import binom
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.monitor import live_figure, live_figures
-from loopwright.monitor.quality import mean_radius, rows_needed, share_bounds
+from loopwright.monitor.quality import _recent_stretches, mean_radius, rows_needed, share_bounds
 
 Draw = Callable[[int, np.random.Generator], np.ndarray]
 
@@ -162,6 +162,17 @@ def test_a_slow_loss_shows_in_a_longer_recent_stretch() -> None:
 
     assert recent.verdict == "missed"
     assert recent.n > 500
+
+
+def test_all_recent_stretches_that_ever_begin_share_the_allowed_error() -> None:
+    spent = {
+        (stretch.sharpest_at, n - len(stretch.values)): stretch.alpha
+        for n in range(1, 6_000)
+        for stretch in _recent_stretches(np.zeros(n), 10, 0.95)
+    }
+
+    assert len(spent) > 1_000
+    assert 0.04 < sum(spent.values()) <= 0.05
 
 
 @pytest.mark.parametrize("draw", list(TRUE_MEANS))

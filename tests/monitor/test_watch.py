@@ -102,6 +102,16 @@ def test_the_order_of_rows_within_a_look_does_not_matter(
     assert shuffled == ordered
 
 
+def test_the_false_alarms_of_the_plan_are_shared_by_both_detectors(reference: Reference) -> None:
+    plan = MonitorPlan(every="1 hour", false_alarms_per_year=4)
+
+    state = start_watch(reference, plan, version="1")
+
+    # 8,766 hours and twice 2 alarms
+    assert np.exp(state.data.detector.threshold) == pytest.approx(8_766 / 2)
+    assert np.exp(state.error.detector.threshold) == pytest.approx(8_766 / 2)
+
+
 def test_unchanged_rows_are_ok(
     reference: Reference, fresh: WatchState, capture: Callable[..., Table]
 ) -> None:

@@ -12,6 +12,17 @@ import sqlalchemy as sa
 @pytest.fixture
 def new_postgres_url(postgres_url: str) -> str:
     """Return the URL of a new, empty PostgreSQL database."""
+    return new_database(postgres_url)
+
+
+@pytest.fixture(scope="module")
+def one_postgres_url(postgres_url: str) -> str:
+    """Return the URL of a PostgreSQL database for all tests of a module, since each costs time."""
+    return new_database(postgres_url)
+
+
+def new_database(postgres_url: str) -> str:
+    """Return the URL of a new, empty database on a server."""
     name = f"test_{uuid.uuid4().hex}"
     engine = sa.create_engine(postgres_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

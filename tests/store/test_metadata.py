@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopwright.core.clock import FixedClock
-from loopwright.store import MemoryMetadataStore, MetadataStore, SqlMetadataStore
+from loopwright.store import MemoryMetadataStore, MetadataStore, SqlMetadataStore, schema
+from loopwright.store.database import Database
 from loopwright.store.metadata import prefix_end
 from loopwright.testing import MetadataStoreContract
 
@@ -32,8 +33,11 @@ class TestSqlMetadataStoreOnSqlite(MetadataStoreContract):
 @pytest.mark.postgres
 class TestSqlMetadataStoreOnPostgres(MetadataStoreContract):
     @pytest.fixture
-    def store(self, new_postgres_url: str, clock: FixedClock) -> Iterator[MetadataStore]:
-        with closing(SqlMetadataStore(new_postgres_url, clock)) as store:
+    def store(self, one_postgres_url: str, clock: FixedClock) -> Iterator[MetadataStore]:
+        with closing(SqlMetadataStore(one_postgres_url, clock)) as store:
+            with closing(Database(one_postgres_url)) as database, database.writing() as connection:
+                connection.execute(schema.record.delete())
+                connection.execute(schema.event.delete())
             yield store
 
 

@@ -8,6 +8,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -221,6 +222,29 @@ def test_a_forked_process_must_open_its_own_store(store: SqlMetadataStore, url: 
         said, _ = process.communicate()
 
     assert "Open a store of its own in every process" in said
+
+
+def test_a_relative_path_means_the_folder_it_was_opened_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with closing(SqlMetadataStore("sqlite:///store.db", SystemClock())) as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        store.create("loop", "houses", {})
+        found: list[int] = []
+
+        def count() -> None:
+            found.append(len(store.list_("loop")))
+
+        # the transaction holds the first connection, so the thread needs another
+        with store.transaction():
+            thread = threading.Thread(target=count)
+            thread.start()
+            thread.join()
+
+    assert found == [1]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_closed_store_refuses(store: SqlMetadataStore) -> None:

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.core.errors import InvalidInputError
@@ -30,6 +30,7 @@ def archive(parts: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> b
     return buffer.getvalue()
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from("abcd"), st.lists(st.floats(), max_size=8), min_size=1))
 def test_arrays_come_back_bit_by_bit(values: dict[str, list[float]]) -> None:
     arrays = {name: np.array(one) for name, one in values.items()}

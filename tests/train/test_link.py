@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
@@ -14,6 +14,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.train.link import checked_link, linked
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e308, 1e308), min_size=1, max_size=20))
 def test_sigmoid_agrees_with_scipy(scores: list[float]) -> None:
     column = np.array(scores)[:, None]
@@ -21,6 +22,7 @@ def test_sigmoid_agrees_with_scipy(scores: list[float]) -> None:
     assert linked(column, "sigmoid") == pytest.approx(expit(column), rel=1e-14, abs=1e-300)
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4), min_size=1, max_size=9))
 def test_softmax_agrees_with_scipy_and_adds_to_one(scores: list[list[float]]) -> None:
     answers = linked(np.array(scores), "softmax")

@@ -44,7 +44,7 @@ class LocalCompute:
 
     Jobs are admitted by what they declare, in transactions of the metadata store, so that all
     processes on one home together never promise more than there is; two homes on one machine know
-    nothing of each other.
+    nothing of each other. A job that a job submits is part of its tree, and ends with it.
 
     Parameters
     ----------
@@ -197,13 +197,17 @@ class LocalCompute:
             return True
         supervisor = read_supervisor(job.folder)
         if supervisor is None:
-            return self._unclaimed_s(job) > _GIVE_UP_S
+            return self._unclaimed_s(job) > _GIVE_UP_S or not job.folder.exists()
         return not shim.is_alive(supervisor)
 
     def _settle(self, job: Job) -> bool:
         """Write down the end of a job, inside a transaction; tell whether it has one."""
         if not self._has_news(job):
             return False
+        if not job.folder.exists():
+            shim.kill_marked(job.id)
+            self._end(job, JobState.FAILED, reason=f"Its folder {job.folder} was deleted.")
+            return True
         # the claim also keeps out a supervisor that comes after all
         if read_supervisor(job.folder) is None and read_exit(job.folder) is None:
             if not shim.claim(str(job.folder)):

@@ -70,8 +70,6 @@ class OpenedFiles:
         files = self._files()
         columns = list(self._schema(files[0]))
         for path in files:
-            if self._kind != "Parquet":
-                check_bytes(path)
             self._check_columns(path, columns, files[0])
         if target is not None:
             check_target(target, columns=columns, n_values=None, of=self.describe())

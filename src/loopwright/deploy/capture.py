@@ -213,6 +213,8 @@ def capture_frame(predictions: Sequence[CapturedPrediction]) -> pl.DataFrame:
 def column(name: str, values: Sequence[Any]) -> pl.Series:
     """Return JSON values as one column: numbers, booleans, or text when kinds are mixed."""
     kinds = {type(value) for value in values if value is not None}
+    if not kinds:  # no type of its own, so that pages of one column go together
+        return pl.Series(name, values, dtype=pl.Null)
     if kinds <= {int, float} and kinds:
         if kinds == {int} and all(value is None or abs(value) < 2**63 for value in values):
             return pl.Series(name, values, dtype=pl.Int64)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.core.lazy import LazyModule
 from loopwright.core.names import new_id
 from loopwright.deploy.capture import plain_value
+
+if TYPE_CHECKING:
+    import http.client as http_client
+else:
+    # the endpoint's own process imports this package, too, and needs no client
+    http_client = LazyModule("http.client")
 
 _REFUSALS = frozenset({400, 413, 415})
 _RETRYABLE = frozenset({408, 429, 502, 503, 504})
@@ -36,7 +42,7 @@ class EndpointClient:
         self, host: str, port: int, *, token: str | None = None, timeout_s: float = 60.0
     ) -> None:
         self._address = f"http://{host}:{port}"
-        self._connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        self._connection = http_client.HTTPConnection(host, port, timeout=timeout_s)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._encode = msgspec.json.Encoder(enc_hook=plain_value).encode
 
@@ -164,7 +170,7 @@ class EndpointClient:
                 self._connection.request(method, path, body, headers)
                 response = self._connection.getresponse()
                 return response.status, response.read()
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http_client.HTTPException) as error:
                 self._connection.close()
                 if may_repeat and isinstance(error, ConnectionError):
                     continue

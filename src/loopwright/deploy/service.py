@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import formatdate
 from typing import Any
 
 import msgspec
@@ -68,7 +67,9 @@ class Service:
 
     def check_time(self, now: float) -> None:
         """Do what is due about once a second."""
-        self.date_line = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        self.date_line = time.strftime(
+            "date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime()
+        ).encode()
         for connection in list(self.connections):
             connection.check_time(now)
 

@@ -93,7 +93,8 @@ class EndpointServer:
         self._queue = WorkQueue() if queue is None else queue
         self._timing = timing or Timing()
         self._endpoint = Endpoint("", folder)
-        self._changed = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._is_told = False
         self._stopped = asyncio.Event()
         self.actual = ActualState(pid=os.getpid(), host="")
 
@@ -127,7 +128,8 @@ class EndpointServer:
 
     def reload(self) -> None:
         """Look at `desired.json` now."""
-        self._changed.set()
+        self._is_told = True
+        self._woken.set()
 
     # --- serving ---
 
@@ -200,14 +202,15 @@ class EndpointServer:
     # --- changes ---
 
     async def _watch(self, service: Service, stamp: tuple[int, ...]) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._timing.watch_s)
-            is_told = self._changed.is_set()
-            self._changed.clear()
-            seen = self._stamp()
+            timer = loop.call_later(self._timing.watch_s, self._woken.set)
+            await self._woken.wait()
+            timer.cancel()
+            self._woken.clear()
+            seen, is_told = self._stamp(), self._is_told
             if seen != stamp or is_told:
-                stamp = seen
+                stamp, self._is_told = seen, False
                 await self._follow(service)
 
     async def _follow(self, service: Service) -> None:
@@ -220,7 +223,7 @@ class EndpointServer:
                 # a change that failed has been taken back
                 await self._tell(error=None, error_generation=None)
                 return
-            _refuse_fixed_changes(service.desired, desired)
+            _refuse_fixed_changes(service.desired, desired, port=self.actual.port)
             served = await _in_thread(lambda: opened(desired, self._open_model))
             before = service.capture
             service.switch(served, desired, self._capture(desired, before))
@@ -294,7 +297,12 @@ def opened(desired: DesiredState, open_model: ModelOpener) -> Served:
     return Served(model=model, version=desired.version)
 
 
-def _refuse_fixed_changes(known: DesiredState | None, desired: DesiredState) -> None:
+def _refuse_fixed_changes(
+    known: DesiredState | None, desired: DesiredState, *, port: int | None
+) -> None:
+    if desired.port in (0, port):
+        # any port will do, or the one that was chosen
+        known = known and msgspec.structs.replace(known, port=desired.port)
     for field in ("name", "host", "port", "max_body_bytes"):
         if known is not None and getattr(known, field) != getattr(desired, field):
             raise InvalidInputError(

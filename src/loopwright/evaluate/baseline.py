@@ -174,7 +174,7 @@ def _framing(
         )
         for name, (said, how) in answered.items()
     )
-    signal = _signal(answered, y_validation, classes, measure, seed)
+    signal = _signal(answered, y_train, y_validation, classes, measure, seed)
     decision, reason = _decision(entrants, signal)
     return Framing(decision=decision, reason=reason, entrants=entrants, rule=rule, signal=signal)
 
@@ -199,6 +199,7 @@ def _decision(entrants: Sequence[Entrant], signal: Comparison) -> tuple[Decision
 
 def _signal(
     answered: dict[str, tuple[Answers, str]],
+    y_train: Array,
     y: Array,
     classes: tuple[str, ...],
     measure: Metric,
@@ -210,7 +211,8 @@ def _signal(
         compare(
             metric,
             y,
-            champion=answered["constant"][0],
+            # each metric has its own best constant: a model must beat that one
+            champion=_constant(y_train, len(y), classes, metric),
             challenger=answered[name][0],
             confidence=_SIGNAL_CONFIDENCE,
             seed=seed,

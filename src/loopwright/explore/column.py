@@ -126,6 +126,9 @@ def profile_column(column: pl.Series, note: str | None = None) -> ColumnProfile:
         found = {"n_distinct": 0, "kind": "other"}
     elif present.len():
         found = _found(present)
+        if found["n_distinct"] == 1 and not n_missing:
+            # one value beside missing ones still tells two sorts of rows apart
+            found["kind"] = "constant"
     return ColumnProfile(
         name=column.name,
         dtype=str(column.dtype),
@@ -193,7 +196,9 @@ def _number_summary(values: NDArray[Any], n_infinite: int) -> NumberSummary:
         m3 = float((squares * centred).mean())
         # below this the spread is rounding noise of the mean
         spread = m2 > (np.finfo(np.float64).eps * abs(mean)) ** 2
-        skew = m3 / m2**1.5 if spread and m2**1.5 > 0 else None
+        # numpy's power overflows to infinity where Python's raises
+        scale = float(np.float64(m2) ** 1.5)
+        skew = m3 / scale if spread and scale > 0 else None
         sd = float(np.sqrt(m2 * floats.size / (floats.size - 1))) if floats.size > 1 else None
     quantiles = [quantile(floats, q) for q in _QUANTILES]
     lower, upper = quantiles[2], quantiles[4]
@@ -246,8 +251,6 @@ def histogram(ordered: NDArray[Any], n_bins: int = N_BINS) -> Histogram | None:
 
 
 def _number_kind(name: str, dtype: pl.DataType, values: NDArray[Any], n_distinct: int) -> Kind:
-    if n_distinct == 1:
-        return "constant"
     low, high = values[0], values[-1]
     if n_distinct == 2 and low == 0 and high == 1:
         return "boolean"
@@ -283,8 +286,7 @@ def _date_facts(present: pl.Series) -> dict[str, Any]:
         n_days=float(days[-1] - days[0]),
         largest_gap_days=float(np.diff(days).max()) if days.size > 1 else 0.0,
     )
-    kind = "constant" if n_distinct == 1 else "date"
-    return {"n_distinct": n_distinct, "kind": kind, "date": summary, "histogram": histogram(days)}
+    return {"n_distinct": n_distinct, "kind": "date", "date": summary, "histogram": histogram(days)}
 
 
 def _iso(moment: Any, dtype: pl.DataType) -> str:
@@ -302,7 +304,7 @@ def _text_facts(present: pl.Series) -> dict[str, Any]:
         "top": tuple(_top_value(value, n, n_present) for value, n in top.iter_rows()),
     }
     if present.dtype != pl.String:
-        return facts | {"kind": "constant" if counts.height == 1 else "boolean"}
+        return facts | {"kind": "boolean"}
     sample = present.head(_TEXT_SAMPLE).to_list()
     text = TextSummary(
         mean_length=sum(map(len, sample)) / len(sample),
@@ -312,8 +314,6 @@ def _text_facts(present: pl.Series) -> dict[str, Any]:
 
 
 def _text_kind(name: str, n_distinct: int, n_present: int, text: TextSummary) -> Kind:
-    if n_distinct == 1:
-        return "constant"
     wordy = text.mean_words >= _WORDS_OF_TEXT
     if n_distinct > _IDENTIFIER_SHARE * n_present and (n_present > 20 or is_code_name(name)):
         return "text" if wordy else "identifier"

@@ -284,7 +284,7 @@ def _personal(name: str, what: str) -> Finding:
         column=name,
         kind="personal_data",
         severity="serious",
-        evidence=f"It looks like {what}.",
+        evidence=f"It holds what looks like {what}.",
         recommendation="Drop or pseudonymise it, unless there is a reason and a right to use it.",
     )
 

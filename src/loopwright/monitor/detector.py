@@ -39,15 +39,14 @@ class StreamEvidence:
         log(1 + R) of every bet at every stake, R being its Shiryaev-Roberts statistic.
     evidence
         log(1 + the mean of R over bets), in nats; near 0 to 2 while nothing changes.
-    since_window, since_at
-        Where the present evidence began to gather: the likely time of a change.
+    since_at
+        When the present evidence began to gather: the likely time of a change.
     counts
         Live rows per bin since then.
     """
 
     growth: tuple[float, ...]
     evidence: float = 0.0
-    since_window: int = 0
     since_at: datetime | None = None
     counts: tuple[int, ...]
 
@@ -187,7 +186,6 @@ def step(
                 table=bet_table(stream, state.tolerance),
                 counts=counts,
                 cap=cap,
-                window=state.n_windows,
                 at=at,
             )
     mean = sum(weights[key] * float(np.expm1(held.evidence)) for key, held in streams.items())
@@ -233,7 +231,6 @@ def _next_evidence(
     table: BetTable,
     counts: NDArray[np.int64],
     cap: float,
-    window: int,
     at: datetime | None,
 ) -> StreamEvidence:
     goes_on = held.evidence > _REST
@@ -247,7 +244,6 @@ def _next_evidence(
     return StreamEvidence(
         growth=tuple(growth.tolist()),
         evidence=round(float(np.log1p(mean)), _DECIMALS),
-        since_window=held.since_window if goes_on else window,
         since_at=held.since_at if goes_on else at,
         counts=tuple((counts + np.array(held.counts) if goes_on else counts).tolist()),
     )

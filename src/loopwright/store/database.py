@@ -275,6 +275,9 @@ def parsed_url(url: str) -> sa.URL:
             "'postgresql://user:password@host:5432/database'.",
             field="database",
         ) from None
+    if backend == "sqlite":
+        # connections are opened whenever they are needed, wherever the process is by then
+        parts = parts.set(database=str(Path(str(parts.database)).absolute()))
     return parts.set(drivername=_DRIVERS[backend])
 
 

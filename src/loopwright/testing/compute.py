@@ -16,7 +16,7 @@ SMALL = Resources(cpus=0.1, memory="200 MiB")
 
 def python(code: str, *, key: str = "work", **fields: Any) -> JobSpec:
     """Return a small job that runs some Python."""
-    given = {"name": "a test", "kind": "training", "resources": SMALL} | fields
+    given: dict[str, Any] = {"name": "a test", "kind": "training", "resources": SMALL} | fields
     return JobSpec(key=key, command=(sys.executable, "-I", "-S", "-c", code), **given)
 
 

@@ -231,7 +231,7 @@ def fit_algorithm(
     seed
         Of everything that is drawn at random.
     threads
-        How many threads the library may use.
+        How many threads the library may use; linear algebra takes its own from the environment.
     target_transform
         `log` learns the logarithm of the target and answers its exponential: errors then count
         relative to the value. Answers are medians rather than means. Regression only, and only if

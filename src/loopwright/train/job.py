@@ -21,6 +21,7 @@ RECIPE_FILE = "recipe.json"
 TRAIN_FILE = "train.parquet"
 VALIDATION_FILE = "validation.parquet"
 RESULT_FILE = "result.json"
+METRICS_FILE = "metrics.jsonl"
 OUT_FOLDER = "out"
 # changes when the worker would make something else of the same files
 _WORKER_FORMAT = 1

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
 from loopwright.train.algorithm import Features, FittedModel, Hyperparameter, OnMetric
-from loopwright.train.knn_predictor import MAX_NEIGHBORS, KnnPredictor, Weighting
+from loopwright.train.knn_predictor import LEAST_WEIGHT, MAX_NEIGHBORS, KnnPredictor, Weighting
 from loopwright.train.loss import log_loss, squared_loss
+from loopwright.train.predictor import completed
 from loopwright.train.training_data import TrainingData
 
 if TYPE_CHECKING:
@@ -79,12 +80,13 @@ class NearestNeighbors:
         """Return the candidate with the least validation loss; see `Algorithm.fit`."""
         started = time.perf_counter()
         k, weighting = hyperparameters["n_neighbors"], hyperparameters["weighting"]
-        rows = _kept_rows(data.train.weights, hyperparameters["max_rows"], seed)
+        weights = data.train.weights / data.train.weights.max()
+        rows = _kept_rows(weights, hyperparameters["max_rows"], seed)
         ks = [min(k, len(rows))] if k else sorted({min(k, len(rows)) for k in _PATH})
         predictor = KnnPredictor(
-            points=np.ascontiguousarray(data.train.X[rows]),
+            points=completed(data.train.X[rows]),
             values=data.class_columns(data.train)[rows],
-            weights=data.train.weights[rows],
+            weights=weights[rows],
             n_neighbors=ks[-1],
         )
         candidates = [
@@ -99,7 +101,7 @@ class NearestNeighbors:
 
 
 def _kept_rows(weights: npt.NDArray[np.float64], n_rows: int, seed: int) -> npt.NDArray[np.intp]:
-    counted = np.flatnonzero(weights > 0)
+    counted = np.flatnonzero(weights >= LEAST_WEIGHT)
     if len(counted) <= n_rows:
         return counted
     return np.sort(np.random.default_rng(seed).choice(counted, size=n_rows, replace=False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
-from loopwright.train.predictor import Predictor, completed
+from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,7 @@ else:
 
 Weighting = Literal["uniform", "distance"]
 MAX_NEIGHBORS = 1000
+LEAST_WEIGHT = 1e-50
 # distances of one chunk of rows then stay in the processor's cache
 _CHUNK_DISTANCES = 1 << 18
 
@@ -38,7 +39,7 @@ class KnnPredictor(Predictor):
         `(n_points, n_outputs)`: their targets; for classes one column a class (or one column,
         the positive class), 1 where the row belongs to it.
     weights
-        `(n_points,)`, above 0.
+        `(n_points,)`, 1e-50 to 1e50.
     n_neighbors
         How many rows are averaged, 1 to 1,000; with fewer points all of them are.
     weighting
@@ -49,7 +50,7 @@ class KnnPredictor(Predictor):
     Raises
     ------
     InvalidInputError
-        If shapes do not fit or a number is not finite.
+        If shapes do not fit, or a number is missing or beyond 1e100.
     """
 
     points: npt.NDArray[np.float64]
@@ -182,8 +183,10 @@ def _check(knn: KnnPredictor) -> None:
     arrays = (knn.points, knn.values, knn.weights)
     if not shapes_fit or any(array.dtype != np.float64 for array in arrays):
         raise _broken("its arrays do not fit together")
-    if not all(np.isfinite(array).all() for array in arrays) or knn.weights.min() <= 0:
-        raise _broken("a number is not finite, or a weight not above 0")
+    limits = (MAX_FEATURE, MAX_FEATURE, 1 / LEAST_WEIGHT)
+    within = all((np.abs(a) <= limit).all() for a, limit in zip(arrays, limits, strict=True))
+    if not within or knn.weights.min() < LEAST_WEIGHT:
+        raise _broken("a number is missing or beyond what sums and products can hold")
     k_fits = type(knn.n_neighbors) is int and 1 <= knn.n_neighbors <= MAX_NEIGHBORS
     if not k_fits or knn.weighting not in ("uniform", "distance"):
         raise _broken(

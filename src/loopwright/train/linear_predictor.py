@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
-from loopwright.train.predictor import Predictor, completed
+from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +36,7 @@ class LinearPredictor(Predictor):
     Raises
     ------
     InvalidInputError
-        If the shapes do not fit, or a number is not finite.
+        If the shapes do not fit, or a number is missing or beyond 1e100.
     """
 
     coefficients: npt.NDArray[np.float64]
@@ -57,9 +57,9 @@ class LinearPredictor(Predictor):
                 hint="Give (n_outputs, n_features) and (n_outputs,) in 64-bit floats.",
                 field="coefficients",
             )
-        if not (np.isfinite(self.coefficients).all() and np.isfinite(self.intercepts).all()):
+        if not all((np.abs(a) <= MAX_FEATURE).all() for a in (self.coefficients, self.intercepts)):
             raise InvalidInputError(
-                "A coefficient or intercept of the linear model is not finite.",
+                f"A coefficient or intercept of the linear model is missing or beyond {MAX_FEATURE:g}.",
                 hint="Train it again; more regularisation (a larger alpha) keeps weights finite.",
                 field="coefficients",
             )

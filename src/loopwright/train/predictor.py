@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-_LARGEST_FEATURE = 1e100
+MAX_FEATURE = 1e100
 # Relative difference up to which two ways to compute a score are the same.
 SAME_SCORE = 1e-9
 
@@ -86,12 +86,12 @@ def completed(X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     recipe leaves neither in ordinary rows, so that ordinary rows come back as they are.
     """
     X = np.ascontiguousarray(X)
-    if (np.abs(X) <= _LARGEST_FEATURE).all():
+    if (np.abs(X) <= MAX_FEATURE).all():
         return X
     limited: npt.NDArray[np.float64] = np.clip(
-        np.nan_to_num(X, nan=0.0, posinf=_LARGEST_FEATURE, neginf=-_LARGEST_FEATURE),
-        -_LARGEST_FEATURE,
-        _LARGEST_FEATURE,
+        np.nan_to_num(X, nan=0.0, posinf=MAX_FEATURE, neginf=-MAX_FEATURE),
+        -MAX_FEATURE,
+        MAX_FEATURE,
     )
     return limited
 

@@ -43,7 +43,7 @@ def open_predictor(arrays: bytes, meta: bytes) -> Predictor:
     """
     content = _meta(meta)
     kind = content["kind"]
-    if kind not in PREDICTORS:
+    if not isinstance(kind, str) or kind not in PREDICTORS:
         raise InvalidInputError(
             f"No predictor is of kind {str(kind)[:80]!r}.",
             hint=did_you_mean(str(kind)[:80], PREDICTORS),

@@ -30,6 +30,7 @@ from loopwright.data import Conversion
 from loopwright.prepare import FittedRecipe, Recipe, Signature, fit_recipe
 from loopwright.train.algorithm import FittedModel, fit_algorithm, get_algorithm
 from loopwright.train.job import (
+    METRICS_FILE,
     OUT_FOLDER,
     RECIPE_FILE,
     RESULT_FILE,
@@ -51,7 +52,7 @@ else:
     pl = LazyModule("polars")
 
 _PACKAGES = ("loopwright", "numpy", "polars", "scikit-learn", "xgboost-cpu", "xgboost", "lightgbm")
-# XGBoost, LightGBM and scikit-learn import these when they find them, for seconds, and need none
+# XGBoost, LightGBM and scikit-learn import these where they find them: seconds for nothing here
 _UNNEEDED = ("pandas", "pyarrow", "matplotlib", "dask")
 
 
@@ -108,25 +109,24 @@ def do_training_job(folder: Path) -> TrainingResult:
     algorithm = get_algorithm(spec.algorithm)
     out = folder / OUT_FOLDER
     out.mkdir(exist_ok=True)
-    with _without_modules(_unneeded(algorithm.library(spec.task))):
-        _import_library(algorithm.library(spec.task))
-        import_s = watch.lap()
-        train = _read_part(folder / TRAIN_FILE, spec)
-        validation = _read_part(folder / VALIDATION_FILE, spec)
-        read_s = watch.lap()
-        fitted_recipe, data = _prepared(recipe, spec, train, validation)
-        recipe_s = watch.lap()
-        with (out / "metrics.jsonl").open("w", buffering=1) as curve:
-            fitted = fit_algorithm(
-                algorithm,
-                data,
-                task=spec.task,
-                hyperparameters=spec.hyperparameters,
-                seed=spec.seed,
-                threads=spec.threads,
-                target_transform=spec.target_transform,
-                on_metric=_metric_writer(curve),
-            )
+    _import_libraries(algorithm.library(spec.task))
+    import_s = watch.lap()
+    train = _read_part(folder / TRAIN_FILE, spec)
+    validation = _read_part(folder / VALIDATION_FILE, spec)
+    read_s = watch.lap()
+    fitted_recipe, data = _prepared(recipe, spec, train, validation)
+    recipe_s = watch.lap()
+    with (out / METRICS_FILE).open("w", buffering=1) as curve:
+        fitted = fit_algorithm(
+            algorithm,
+            data,
+            task=spec.task,
+            hyperparameters=spec.hyperparameters,
+            seed=spec.seed,
+            threads=spec.threads,
+            target_transform=spec.target_transform,
+            on_metric=_metric_writer(curve),
+        )
     _write_model(out, spec, train, fitted_recipe, fitted)
     _write_answers(out, spec, validation, data, fitted)
     result = TrainingResult(
@@ -170,8 +170,13 @@ def _order(folder: Path) -> tuple[TrainingSpec, Recipe]:
     return spec, Recipe.from_json(recipe)
 
 
-def _unneeded(library: str | None) -> tuple[str, ...]:
-    return _UNNEEDED if library == "sklearn.linear_model" else (*_UNNEEDED, "sklearn")
+def _import_libraries(name: str | None) -> None:
+    import_module("numpy")
+    import_module("polars")
+    if name:
+        of_its_own = () if name.startswith("sklearn") else ("sklearn",)
+        with _without_modules((*_UNNEEDED, *of_its_own)):
+            import_module(name)
 
 
 @contextmanager
@@ -185,13 +190,6 @@ def _without_modules(names: tuple[str, ...]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
-
-
-def _import_library(name: str | None) -> None:
-    import_module("numpy")
-    import_module("polars")
-    if name:
-        import_module(name)
 
 
 def _read_part(path: Path, spec: TrainingSpec) -> _Part:
@@ -325,7 +323,8 @@ def _digests(folder: Path) -> dict[str, str]:
     names = (TRAIN_FILE, VALIDATION_FILE, RECIPE_FILE, SPEC_FILE)
     out = sorted(p for p in (folder / OUT_FOLDER).rglob("*") if p.is_file())
     files = {name: folder / name for name in names}
-    files |= {str(p.relative_to(folder)): p for p in out if p.name != "metrics.jsonl"}
+    told = (METRICS_FILE, RESULT_FILE)
+    files |= {str(p.relative_to(folder)): p for p in out if p.name not in told}
     return {name: digest_file(path) for name, path in files.items()}
 
 
