@@ -23,7 +23,7 @@ from loopwright.loop import (
     run_loop,
 )
 from loopwright.settings import Settings, read_settings
-from loopwright.wiring import find_workspace, open_workspace
+from loopwright.wiring import compute_capacity, find_workspace, open_workspace
 
 if TYPE_CHECKING:
     import polars as pl
@@ -112,6 +112,7 @@ class Loop:
             home=self.settings.home,
             find_workspace=lambda: find_workspace(self.settings),
             open_workspace=lambda: open_workspace(self.settings),
+            capacity=compute_capacity(self.settings),
             on_news=on_news or _printed,
             refresh=refresh,
             overrule=overrule,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from loopwright.loop.workspace import Workspace
 from loopwright.settings import Settings
 
 if TYPE_CHECKING:
-    from loopwright.compute import Compute
+    from loopwright.compute import Capacity, Compute
     from loopwright.store import ArtifactStore, MetadataStore
 
 
@@ -67,4 +68,14 @@ def open_compute(settings: Settings, metadata: MetadataStore, clock: Clock) -> C
     """Return where jobs run: this machine."""
     from loopwright.compute.local import LocalCompute
 
-    return LocalCompute(metadata, settings.home / "jobs", clock)
+    return LocalCompute(
+        metadata, settings.home / "jobs", clock, capacity=compute_capacity(settings)
+    )
+
+
+def compute_capacity(settings: Settings) -> Capacity:
+    """Return what jobs may use together: the machine, or as much of it as the operator gives."""
+    from loopwright.compute import machine_capacity
+
+    capacity = machine_capacity()
+    return replace(capacity, cpus=settings.cpus) if settings.cpus else capacity

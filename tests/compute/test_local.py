@@ -366,8 +366,10 @@ def test_a_job_whose_starter_was_killed_is_started_by_the_next_to_look(
 
 
 def test_a_job_started_twice_runs_once(compute: LocalCompute) -> None:
-    job = compute.submit(python("import time; print('ran', flush=True); time.sleep(0.2)"))
-    command, environment = local.shim_command(job, ["echo", "again"]), {"PATH": os.defpath}
+    spec = python("import time; print('ran', flush=True); time.sleep(0.2)")
+    job = compute.submit(spec)
+    # whichever comes first has the job
+    command, environment = local.shim_command(job, spec.command), {"PATH": os.defpath}
 
     again = [subprocess.run(command, env=environment, check=True) for _ in range(2)]
 
@@ -412,6 +414,19 @@ def test_a_job_whose_folder_was_deleted_has_failed(compute: LocalCompute) -> Non
     assert ended.state is JobState.FAILED
     assert ended.reason == f"Its folder {job.folder} was deleted."
     await_(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_supervisor_is_run_compiled_unless_its_source_is_newer(tmp_path: Path) -> None:
+    source, compiled = tmp_path / "shim.py", tmp_path / "shim.pyc"
+    source.touch()
+    assert local._program(str(source), str(compiled)) == str(source)
+    assert local._program(str(source), None) == str(source)
+
+    compiled.touch()
+
+    assert local._program(str(source), str(compiled)) == str(compiled)
+    os.utime(compiled, (0, 0))
+    assert local._program(str(source), str(compiled)) == str(source)
 
 
 # ---- room

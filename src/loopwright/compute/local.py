@@ -286,8 +286,21 @@ def shim_command(job: Job, command: Sequence[str]) -> list[str]:
     """Return how the supervisor of a job is started."""
     limits = [job.time_limit_s or 0.0, job.resources.memory_mib, LOG_LIMIT_BYTES]
     # isolated and without site-packages, since it needs neither and starts faster
-    interpreter = [sys.executable, "-I", "-S", shim.__file__]
+    interpreter = [
+        sys.executable,
+        "-I",
+        "-S",
+        _program(shim.__file__, getattr(shim, "__cached__", None)),
+    ]
     return [*interpreter, str(job.folder), *map(str, limits), *command]
+
+
+def _program(source: str, compiled: str | None) -> str:
+    """Return what to run: the compiled module if it is current, since compiling takes longer."""
+    with suppress(OSError):
+        if compiled and Path(compiled).stat().st_mtime >= Path(source).stat().st_mtime:
+            return compiled
+    return source
 
 
 def _spawned(command: list[str], environment: Mapping[str, str], *, log: Path) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from loopwright.compute import Capacity
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.data import Snapshot
@@ -79,6 +80,7 @@ def run_loop(
     home: Path,
     find_workspace: Callable[[], Workspace | None],
     open_workspace: Callable[[], Workspace],
+    capacity: Capacity,
     on_news: OnNews,
     refresh: bool = False,
     overrule: str = "",
@@ -98,6 +100,8 @@ def run_loop(
         Opens the store if it exists.
     open_workspace
         Opens the store, making it if needed.
+    capacity
+        What jobs may use: what asks for more is refused before anything is written.
     on_news
         Told of every step.
     refresh
@@ -112,7 +116,7 @@ def run_loop(
     """
     clock = time.perf_counter()
     checked_home(home)
-    checked_plans(read)
+    checked_plans(read, capacity)
     workspace = find_workspace()
     try:
         with extracted(

@@ -27,7 +27,7 @@ def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.
     cursor = after
     while True:
         page = read_capture(folder / "capture", after=cursor)
-        if page.cursor == cursor or not page.frame.height:
+        if page.cursor == cursor:
             return
         cursor = page.cursor
         yield (
@@ -41,7 +41,7 @@ def labelled(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.
     cursor = after
     while True:
         page = read_labels(folder / "labels", after=cursor)
-        if page.cursor == cursor or not page.frame.height:
+        if page.cursor == cursor:
             return
         cursor = page.cursor
         yield page.frame, page.cursor

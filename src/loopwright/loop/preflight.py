@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from loopwright.compute import Capacity
+from loopwright.compute.resource import refuse_impossible
 from loopwright.core.errors import InvalidInputError
 from loopwright.data import Snapshot, check_plan, check_split
 from loopwright.deploy import check_port, checked_deploy, read_actual
@@ -12,7 +14,7 @@ from loopwright.prepare import checked_prepare
 from loopwright.train import checked_train
 
 
-def checked_plans(read: ReadFile) -> None:
+def checked_plans(read: ReadFile, capacity: Capacity) -> None:
     """Check every block of a loop file that can be judged by itself.
 
     Raises
@@ -23,6 +25,8 @@ def checked_plans(read: ReadFile) -> None:
     loop = read.content
     check_plan(loop.data)
     checked_train(loop.train)
+    if loop.train.resources is not None:
+        refuse_impossible(loop.train.resources, capacity)
     loop.monitor.checked()
     if loop.deploy is not None:
         checked_deploy(loop.deploy)

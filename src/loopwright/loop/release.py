@@ -316,13 +316,15 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         name=plan.endpoint,
         bundle=path,
         version=bundle["version"],
+        bundle_digest=bundle["bundle"],
         generation=known.generation if known else 1,
         host=plan.host,
         # keep the port over restarts, so that callers find the endpoint again
         port=plan.port or (known.port if known else free_port(plan.host)),
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=plan.capture_share),
     )
-    if known is not None and msgspec.structs.replace(wanted, port=known.port) == known:
+    failed = actual is not None and actual.error_generation == wanted.generation
+    if known == wanted and not failed:
         wanted = known
     elif known is not None:
         wanted = msgspec.structs.replace(wanted, generation=known.generation + 1)

@@ -34,7 +34,7 @@ Variant = Literal["plain", "places"]
 
 ASKED = "asked for in the loop file"
 
-_MAX_ONE_HOT: dict[Family, int] = {"scaled": 12, "tree": 4}
+_MAX_ONE_HOT: dict[Family, int] = {"scaled": 12, "tree": 12}
 _LONG_TAIL_SKEWNESS = 2.0
 _MAX_CLASSES = 10
 
