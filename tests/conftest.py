@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# a second thread saves nothing on tables this small, and costs seconds on a busy machine
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 pytest.register_assert_rewrite("loopwright.testing")
 
 

@@ -143,9 +143,9 @@ def run_demo(folder: Path, *, stop: bool, as_json: bool) -> int:
 
 def _fresh_loop(folder: Path) -> Loop:
     home = folder / ".loopwright"
-    if home.exists():  # an earlier demonstration may still serve
-        Loop(folder / "loop.yaml", home=home).stop()
-        shutil.rmtree(folder)
+    if home.exists() and (folder / "loop.yaml").exists():
+        Loop(folder / "loop.yaml", home=home).stop()  # an earlier demonstration may still serve
+    shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(example_folder(), folder, dirs_exist_ok=True)
     return Loop(folder / "loop.yaml", home=home)
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
 from loopwright.deploy import Cursor, read_capture, read_labels
-from loopwright.loop.sourcing import Target, class_text
+from loopwright.loop.sourcing import Target
 from loopwright.monitor import Joined
 from loopwright.prepare import Signature
+from loopwright.train import class_text
 
 if TYPE_CHECKING:
     import polars as pl

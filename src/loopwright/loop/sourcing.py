@@ -21,6 +21,7 @@ from loopwright.data import Snapshot, open_source, take_snapshot
 from loopwright.data.source import check_target
 from loopwright.loop.file import ReadFile
 from loopwright.problem import checked_problem, inferred_task
+from loopwright.train import class_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -258,15 +259,6 @@ def _classes(present: pl.Series, task: str, column: str) -> tuple[str, ...]:
     chosen = affirmative[0] if len(affirmative) == 1 else names[-1]
     other = next(name for name in names if name != chosen)
     return (other, chosen)
-
-
-def class_text(value: object) -> str:
-    """Return the text a class goes by: numbers without a needless `.0`, truth as true and false."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def class_indices(values: pl.Series, classes: tuple[str, ...]) -> pl.Series:
