@@ -170,7 +170,7 @@ def watch(
     data = _moved("data", state.data, reference, codes, rows["at"], state.window_rows)
     error, n_labelled = state.error, 0
     if losses is not None and losses.height:
-        labelled = losses.sort("at", "loss")
+        labelled = losses.sort("at", maintain_order=True)
         n_labelled = labelled.height
         error_codes = _error_codes(reference, labelled["loss"])
         error = _moved("error", error, reference, error_codes, labelled["at"], state.window_rows)

@@ -118,6 +118,8 @@ class FittedOneHot(
             if not names:
                 continue
             first, n = place[names[0]], len(names)
+            if [place[name] for name in names] != list(range(first, first + n)):
+                raise ValueError(f"the levels of {column!r} do not lie together")
             rows = {level: [float(i == at) for i in range(n)] for at, level in enumerate(levels)}
             plan.append((place[column], first, first + n, rows, [0.0] * n))
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.node import TODAY
 from loopwright.prepare.recipe import FittedRecipe
@@ -31,23 +32,34 @@ class RowEncoder:
     ----------
     fitted
         The recipe as it was fitted.
+
+    Raises
+    ------
+    InvalidInputError
+        If the recipe was stored and its parts do not fit each other.
     """
 
     def __init__(self, fitted: FittedRecipe) -> None:
         place: dict[str, int] = {TODAY: 0}
         types: Types = fitted.inputs
         _give_places(types, place)
-        self._n_inputs = len(place)
         self._inputs = [(name, READERS[kind], kind == "number") for name, kind in types.items()]
         self._operations: list[Operation] = []
-        for step in fitted.steps:
-            after = step.types_after(types)
-            _give_places(after, place)
-            operation = step.operation(types, place)
-            if operation is not None:
-                self._operations.append(operation)
-            types = after
-        self._spare = [None] * (len(place) - self._n_inputs)
+        try:
+            for step in fitted.steps:
+                after = step.types_after(types)
+                _give_places(after, place)
+                operation = step.operation(types, place)
+                if operation is not None:
+                    self._operations.append(operation)
+                types = after
+        except (KeyError, ValueError) as cause:
+            # a stored recipe may come from anywhere
+            raise InvalidInputError(
+                f"The fitted recipe does not hold together: {cause!r}.",
+                hint="Fit the recipe again, or restore the file.",
+            ) from cause
+        self._spare = [None] * (len(place) - 1 - len(fitted.inputs))
         self._features = [place[name] for name in types]
         self._uses_today = fitted.uses_today
         self.feature_names = fitted.feature_names

@@ -238,7 +238,7 @@ class Signature:
             if value["format"] == _FORMAT:
                 fields = tuple(_field_from_json(field) for field in value["fields"])
                 return cls(fields=fields, target=value["target"], unknown=value["unknown"])
-        except (ValueError, KeyError, TypeError) as cause:
+        except (ValueError, KeyError, TypeError, RecursionError) as cause:
             raise InvalidInputError(
                 f"This is not a stored signature: {cause}.", hint="Restore the file."
             ) from cause

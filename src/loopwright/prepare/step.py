@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
 
@@ -293,30 +293,27 @@ class DateParts(
     """Turn dates into numbers: year, month, day of the week (Monday is 1), day of the year, days.
 
     `days` counts from 2000-01-01, so a model can follow a trend; `hour` is for times only.
-    The new columns are named `<column>_<part>`.
+    The new columns are named `<column>_<part>`; `names` keeps them once fitted.
     """
 
     columns: tuple[str, ...]
     parts: tuple[Part, ...] = ("year", "month", "day_of_week", "day_of_year", "days")
+    names: tuple[str, ...] = ()
     reason: str = ""
-    NEEDS: ClassVar[tuple[ValueType, ...]] = ("date", "time")
 
     def fit(self, training: Training) -> DateParts:
-        """Check the columns; there is nothing to learn."""
-        needs: tuple[ValueType, ...] = ("time",) if "hour" in self.parts else self.NEEDS
+        """Check the columns and choose the new names; there is nothing to learn."""
+        needs: tuple[ValueType, ...] = ("time",) if "hour" in self.parts else ("date", "time")
         checked_columns("date_parts", self.columns, training.types, needs)
-        for name in self._made():
-            if name in training.types:
-                raise InvalidInputError(
-                    f"The date part {name!r} cannot be made; there is such a column.",
-                    hint="Drop or rename one of them.",
-                    field=name,
-                    step="date_parts",
-                )
-        return self
+        names: list[str] = []
+        for name in self.columns:
+            for part in self.parts:
+                names.append(fresh(f"{name}_{part}", [*training.types, *names]))
+        return msgspec.structs.replace(self, names=tuple(names))
 
     def _made(self) -> dict[str, tuple[str, Part]]:
-        return {f"{name}_{part}": (name, part) for name in self.columns for part in self.parts}
+        pairs = [(name, part) for name in self.columns for part in self.parts]
+        return dict(zip(self.names, pairs, strict=True))
 
     def types_after(self, types: Types) -> dict[str, ValueType]:
         """Return the columns with the dates replaced by their parts, which come last."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare.encoding import TargetEncode
+from loopwright.prepare.encoding import Frequency, TargetEncode
 from loopwright.prepare.function import ColumnType
 from loopwright.prepare.kind import Kind, kind_of, looks_like_code
 from loopwright.prepare.one_hot import OneHot
@@ -30,11 +30,11 @@ Family = Literal["scaled", "tree"]
 """`scaled` for linear models and neighbours: no gaps, one scale. `tree` for boosted trees."""
 
 Variant = Literal["plain", "places"]
-"""`places` adds what columns of latitude and longitude say about the neighbourhood."""
+"""`places` adds the mean target of the map cells a row lies in, if there are latitude and longitude."""
 
 ASKED = "asked for in the loop file"
 
-_MAX_ONE_HOT: dict[Family, int] = {"scaled": 12, "tree": 12}
+_MAX_ONE_HOT = 12
 _LONG_TAIL_SKEWNESS = 2.0
 _MAX_CLASSES = 10
 
@@ -110,17 +110,18 @@ def suggest(
     dropped = _dropped(columns, plan)
     steps += dropped
     gone = {name for step in dropped for name in step.columns}
-    left = [_kept(column, plan) for column in columns if column.name not in gone]
+    left = [_with_way_to_numbers(column) for column in columns if column.name not in gone]
     if not left:
         raise InvalidInputError(
             "Every column would be dropped, so nothing is left to predict from.",
             hint="Name the columns to use under prepare.keep.",
             field="prepare",
         )
+    n_classes = _n_classes(frame, target, task)
     steps += _dates(left)
     if variant == "places":
-        steps += _places(left, task=task)
-    steps += _categories(left, task=task, family=family)
+        steps += _places(left, n_classes)
+    steps += _categories(left, n_classes=n_classes, family=family)
     steps += _numbers(left, auto=plan.auto) if family == "scaled" else []
     return Recipe(tuple(steps))
 
@@ -195,11 +196,10 @@ def _same_as(column: _Column, seen: dict[int, list[_Column]]) -> str:
     return ""
 
 
-def _kept(column: _Column, plan: PreparePlan) -> _Column:
-    """Return the column with a kind that has a way to numbers."""
+def _with_way_to_numbers(column: _Column) -> _Column:
+    """Return a column that is kept against the suggestion with a kind that a step can read."""
     if column.kind in ("number", "category", "date", "boolean"):
         return column
-    del plan
     stored = find_value_type(column.values.dtype)
     kinds: dict[str | None, Kind] = {"text": "category", "date": "date", "time": "date"}
     return replace(column, kind=kinds.get(stored, "number"))
@@ -234,37 +234,47 @@ def _telling_parts(values: pl.Series) -> tuple[Part, ...]:
     return (*found, "days")
 
 
-def _categories(columns: Sequence[_Column], *, task: str, family: Family) -> list[AnyStep]:
-    few = [c for c in columns if c.kind == "category" and c.n_levels <= _MAX_ONE_HOT[family]]
-    many = [c for c in columns if c.kind == "category" and c.n_levels > _MAX_ONE_HOT[family]]
-    codes = [c for c in many if not c.is_text]
-    texts = [c for c in many if c.is_text]
-    per_class = task == "multiclass"
+def _categories(
+    columns: Sequence[_Column], *, n_classes: int | None, family: Family
+) -> list[AnyStep]:
+    """Return the steps for categories; `n_classes` is None where the target is a number."""
+    found = [column for column in columns if column.kind == "category"]
+    few = [column for column in found if column.n_levels <= _MAX_ONE_HOT]
+    many = [column for column in found if column.n_levels > _MAX_ONE_HOT]
     steps: list[AnyStep] = []
-    for group, keep in ((texts, False), (codes, True)):
+    # trees also gain from the order of codes such as zip codes: neighbours have similar ones
+    codes = [column for column in many if not column.is_text and family == "tree"]
+    texts = [column for column in many if column not in codes]
+    for group, keep_source in ((texts, False), (codes, True)):
         if group:
-            steps.append(
-                TargetEncode(
-                    columns=tuple(c.name for c in group),
-                    per_class=per_class,
-                    keep_source=keep and family == "tree",
-                    reason=f"{_counted(group)}: too many for a column each, so a level becomes the"
-                    " mean target of its other rows"
-                    + (
-                        "; the number itself stays, neighbours may be alike"
-                        if keep and family == "tree"
-                        else ""
-                    ),
-                )
-            )
+            steps.append(_many_levels(group, n_classes=n_classes, keep_source=keep_source))
     if few:
-        steps.append(
-            OneHot(
-                columns=tuple(c.name for c in few),
-                reason=f"{_counted(few)}: few enough for a column each",
-            )
-        )
+        reason = f"{_counted(few)}: few enough for a column each"
+        steps.append(OneHot(columns=_names(few), reason=reason))
     return steps
+
+
+def _many_levels(
+    columns: Sequence[_Column], *, n_classes: int | None, keep_source: bool
+) -> TargetEncode | Frequency:
+    levels = f"{_counted(columns)}: too many for a column each"
+    kept = "; the code itself stays, as similar codes may be alike" if keep_source else ""
+    if n_classes is not None and n_classes > _MAX_CLASSES:
+        return Frequency(
+            columns=_names(columns),
+            keep_source=keep_source,
+            reason=f"{levels}, and {n_classes} classes are too many for a mean target{kept}",
+        )
+    return TargetEncode(
+        columns=_names(columns),
+        per_class=n_classes is not None and n_classes > 2,
+        keep_source=keep_source,
+        reason=f"{levels}, so a level becomes the mean target of its other rows{kept}",
+    )
+
+
+def _names(columns: Iterable[_Column]) -> tuple[str, ...]:
+    return tuple(column.name for column in columns)
 
 
 def _counted(columns: Iterable[_Column]) -> str:
@@ -305,9 +315,15 @@ def _skewness(values: pl.Series) -> float:
     return found if found is not None and math.isfinite(found) else 0.0
 
 
-def _places(columns: Sequence[_Column], *, task: str) -> list[AnyStep]:
+def _places(columns: Sequence[_Column], n_classes: int | None) -> list[AnyStep]:
     found = find_place([column.values for column in columns])
-    if found is None:
+    if found is None or (n_classes or 0) > _MAX_CLASSES:
         return []
-    taken = [column.name for column in columns]
-    return list(place_steps(*found, taken=taken, per_class=task == "multiclass"))
+    per_class = n_classes is not None and n_classes > 2
+    return list(place_steps(*found, taken=_names(columns), per_class=per_class))
+
+
+def _n_classes(frame: pl.DataFrame, target: str | None, task: str) -> int | None:
+    if task != "multiclass":
+        return 2 if task == "binary" else None
+    return frame[target].n_unique() if target in frame.columns else _MAX_CLASSES
