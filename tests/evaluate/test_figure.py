@@ -98,3 +98,30 @@ def test_an_equal_challenger_passes_for_better_in_about_one_case_of_twenty() -> 
         passed += compare(metric, y, champion=old, challenger=new, seed=number).is_better
 
     assert passed / 200 <= 0.11
+
+
+def test_bounds_on_many_rows_are_those_of_a_plain_bootstrap() -> None:
+    rng = np.random.default_rng(8)
+    y = rng.lognormal(size=9_000)
+    said = value_answers(y * rng.lognormal(0, 0.3, size=9_000))
+    errors = np.abs(said.values - y) / y
+
+    found = figure(metric_named("mape"), y, said, confidence=0.95)
+    means = [rng.choice(errors, size=9_000).mean() for _ in range(1_000)]
+
+    assert found.lower == pytest.approx(np.quantile(means, 0.05), rel=0.004)
+    assert found.upper == pytest.approx(np.quantile(means, 0.95), rel=0.004)
+
+
+def test_a_ranking_of_many_rows_has_the_bounds_of_hanley_and_mcneil() -> None:
+    rng = np.random.default_rng(9)
+    y = (rng.random(12_000) < 0.3).astype(float)
+    said = class_answers(np.clip(0.5 + 0.15 * y + rng.normal(0, 0.15, 12_000), 0, 1))
+
+    found = figure(metric_named("roc_auc"), y, said, confidence=0.95)
+    a, n1, n0 = found.value, y.sum(), (1 - y).sum()
+    q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+    variance = (a * (1 - a) + (n1 - 1) * (q1 - a * a) + (n0 - 1) * (q2 - a * a)) / (n1 * n0)
+
+    width = (found.upper - found.lower) / 2
+    assert width == pytest.approx(1.645 * variance**0.5, rel=0.15)

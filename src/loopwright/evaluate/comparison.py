@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.evaluate.figure import N_RESAMPLES, resample_counts
+from loopwright.evaluate.resampling import measured, resampled
 from loopwright.problem import Answers, Metric
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 else:
     np = LazyModule("numpy")
-
-_CELLS_AT_A_TIME = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +70,10 @@ def compare(
     show a difference than two separate figures would need.
     """
     sign = 1.0 if metric.higher_is_better else -1.0
-    ones = np.ones((1, len(y)))
-    old = float(metric.resampled(y, champion, ones)[0])
-    new = float(metric.resampled(y, challenger, ones)[0])
-    piece = max(1, min(N_RESAMPLES, _CELLS_AT_A_TIME // max(1, len(y))))
-    gains = []
-    for start in range(0, N_RESAMPLES, piece):
-        counts = resample_counts(
-            len(y), n_resamples=min(piece, N_RESAMPLES - start), seed=seed + start
-        )
-        gains.append(
-            sign * (metric.resampled(y, challenger, counts) - metric.resampled(y, champion, counts))
-        )
-    drawn = np.concatenate(gains)
+    old, new = measured(metric, y, champion), measured(metric, y, challenger)
+    drawn = sign * (
+        resampled(metric, y, challenger, seed=seed) - resampled(metric, y, champion, seed=seed)
+    )
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         drawn = np.zeros(1)

@@ -118,7 +118,7 @@ class Rule:
         def write(node: dict[str, Any], depth: int) -> None:
             pad = "    " * depth
             if "answer" in node:
-                lines.append(f"{pad}return {self._said(node)!r}")
+                lines.append(f"{pad}return {self._said(node)!r}{self._share(node)}")
                 return
             lines.append(f"{pad}if {_python_condition(node)}:")
             write(node["then"], depth + 1)
@@ -141,6 +141,15 @@ class Rule:
             )
 
         return write(self.root)
+
+    def _share(self, leaf: dict[str, Any]) -> str:
+        """Return the probability behind a class as a comment: rankings are made of it."""
+        if not self.classes:
+            return ""
+        said = self._said(leaf)
+        named = self.classes[1] if len(self.classes) == 2 else str(said)
+        share = leaf["answer"][self.classes.index(named)]
+        return f"  # probability of {named!r}: {share:.3f}"
 
     def _said(self, leaf: dict[str, Any]) -> float | str:
         answer = leaf["answer"]

@@ -112,9 +112,9 @@ def _name_from(source: str) -> str:
 
 def _criteria(target: Target) -> list[str]:
     if target.task == "regression":
-        return ["{metric: r2, at_least: 0.7}"]
+        return ["{metric: r2, at_least: 0.75}"]
     if target.task == "binary":
-        return ["{metric: roc_auc, at_least: 0.75}"]
+        return ["{metric: roc_auc, at_least: 0.8}"]
     return [f"{{metric: accuracy, at_least: {max(0.6, 1.5 / len(target.classes)):.2g}}}"]
 
 

@@ -95,9 +95,7 @@ def told_effect(stream: StreamReference, effect: Effect) -> str:
     """Return the size of an effect in words."""
     times = f"{effect.floor_ratio:.1f} times the noise floor"
     if stream.role == "error" and effect.mean is not None and effect.reference_mean:
-        # values past the reference range count as its largest, so the mean is a lower bound
-        ratio = effect.mean / effect.reference_mean
-        return f"mean {effect.reference_mean:.4g} → at least {effect.mean:.4g}, {ratio:.1f} times as much"
+        return _told_error(effect, mean=effect.mean, reference_mean=effect.reference_mean)
     if effect.missing_share > effect.reference_missing_share + 0.05:
         return f"missing {effect.reference_missing_share:.1%} → {effect.missing_share:.1%}"
     if effect.measure == "total_variation":
@@ -107,6 +105,19 @@ def told_effect(stream: StreamReference, effect: Effect) -> str:
         f"{mean}a live value exceeds a reference value in {0.5 + effect.size:.0%} of pairs (50% if "
         f"nothing had changed), KS {effect.distance:.2f}, {times}"
     )
+
+
+def _told_error(effect: Effect, *, mean: float, reference_mean: float) -> str:
+    # values past the reference range count as its largest, so the mean is a lower bound
+    if mean > reference_mean:
+        ratio = mean / reference_mean
+        return f"mean {reference_mean:.4g} → at least {mean:.4g}, {ratio:.1f} times as much"
+    if effect.size > 0:
+        return (
+            "typical error larger: a live error exceeds a reference error with probability "
+            f"{0.5 + effect.size:.2f} (0.50 if nothing had changed)"
+        )
+    return f"{effect.novel_share:.1%} of the errors lie outside all reference errors"
 
 
 def _prediction_effect(state: DetectorState, reference: Reference) -> Effect | None:

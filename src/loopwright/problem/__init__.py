@@ -2,7 +2,7 @@
 
 from loopwright.problem.answer import Answers, class_answers, value_answers
 from loopwright.problem.criterion import Criterion, checked_criteria
-from loopwright.problem.metric import METRICS, TASKS, Metric, Task, metric_named
+from loopwright.problem.metric import METRICS, TASKS, MeanMetric, Metric, Task, metric_named
 from loopwright.problem.problem import (
     Problem,
     Seal,
@@ -19,6 +19,7 @@ __all__ = [
     "TASKS",
     "Answers",
     "Criterion",
+    "MeanMetric",
     "Metric",
     "Problem",
     "Seal",

@@ -87,9 +87,12 @@ class MeanMetric:
     def resampled(self, y: Array, answers: Answers, counts: Array) -> Array:
         """See `Metric.resampled`."""
         columns = self.columns(y, answers)
-        means = (counts @ columns) / counts.sum(axis=1, keepdims=True)
-        combined: Array = means[:, 0] if self.combine is None else self.combine(means)
-        return combined
+        return self.of_means((counts @ columns) / counts.sum(axis=1, keepdims=True))
+
+    def of_means(self, means: Array) -> Array:
+        """Return the metric for means of the columns, `(n_samples, n_columns)`."""
+        metric: Array = means[:, 0] if self.combine is None else self.combine(means)
+        return metric
 
     def per_row(self, y: Array, answers: Answers) -> Array | None:
         """See `Metric.per_row`."""
