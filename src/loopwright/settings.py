@@ -56,12 +56,24 @@ def read_settings(environment: Mapping[str, str], *, home: Path | None = None) -
             value=given,
         )
     return Settings(
-        home=(home or Path(environment.get("LOOPWRIGHT_HOME") or ".loopwright")).absolute(),
+        home=_absolute(home or Path(environment.get("LOOPWRIGHT_HOME") or ".loopwright")),
         database_url=environment.get("LOOPWRIGHT_DATABASE_URL") or None,
         artifacts_url=environment.get("LOOPWRIGHT_ARTIFACTS_URL") or None,
         user=environment.get("LOOPWRIGHT_USER") or _login_name(),
         cpus=cpus,
     )
+
+
+def _absolute(home: Path) -> Path:
+    try:
+        return home.absolute()
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            "The folder you are in has been deleted.",
+            hint="Change to another folder and try again.",
+            field="home",
+            value=str(home),
+        ) from error
 
 
 def _login_name() -> str:

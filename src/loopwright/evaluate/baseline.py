@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.lazy import LazyModule
 from loopwright.evaluate.comparison import Comparison, compare
-from loopwright.evaluate.figure import Verdict, figure, verdicts
+from loopwright.evaluate.figure import Figure, Verdict, figure, verdicts
 from loopwright.evaluate.rule import ReadableTable, Rule, fitted_rule, readable_tables, rule_answers
 from loopwright.problem import (
     Answers,
@@ -31,6 +31,8 @@ else:
 Decision = Literal["ml_worth_it", "rule_enough", "no_signal"]
 # three entrants are held against the constant, so each must be sure at a higher level
 _SIGNAL_CONFIDENCE = 0.99
+# simple ways learn little from more rows than this
+_MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ def framing(
 ) -> Framing:
     """Return whether machine learning is worth it here.
 
-    Every entrant learns from `train` and is judged on `validation`.
+    Every entrant learns from `train` (at most 20,000 of its rows) and is judged on `validation`.
 
     Parameters
     ----------
@@ -115,6 +117,8 @@ def framing(
     seed
         Of everything random.
     """
+    import sklearn.ensemble
+    import sklearn.linear_model  # noqa: F401 the limit holds for libraries that are loaded
     from threadpoolctl import threadpool_limits
 
     # small fits: a second thread saves little, and costs seconds where the processors are busy
@@ -145,6 +149,9 @@ def _framing(
     today: tuple[str, Answers] | None,
     seed: int,
 ) -> Framing:
+    if train.height > _MOST_ROWS:
+        chosen = np.sort(np.random.default_rng(seed).permutation(train.height)[:_MOST_ROWS])
+        train, y_train = train[chosen.tolist()], y_train[chosen]
     ours, theirs = readable_tables(train, validation)
     rule = fitted_rule(ours, y_train, classes=classes, seed=seed)
     measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")
@@ -159,24 +166,24 @@ def _framing(
     }
     if today:
         answered["today"] = (today[1], today[0] or "today's way")
-    shown = {metric.name: metric for metric in (*metrics, measure)}
     entrants = tuple(
-        Entrant(
-            name=name,
-            how=how,
-            figures={
-                key: figure(metric, y_validation, said, confidence=confidence, seed=seed).to_json()
-                for key, metric in shown.items()
-            },
-            verdicts=tuple(
-                verdicts(criteria, metrics, y_validation, said, confidence=confidence, seed=seed)
-            ),
+        _entrant(
+            name,
+            how,
+            verdicts(criteria, metrics, y_validation, said, confidence=confidence, seed=seed),
+            figure(measure, y_validation, said, confidence=confidence, seed=seed),
         )
         for name, (said, how) in answered.items()
     )
     signal = _signal(answered, y_train, y_validation, classes, measure, seed)
     decision, reason = _decision(entrants, signal)
     return Framing(decision=decision, reason=reason, entrants=entrants, rule=rule, signal=signal)
+
+
+def _entrant(name: str, how: str, judged: Sequence[Verdict], measured: Figure) -> Entrant:
+    figures = {measured.metric: measured.to_json()}
+    figures |= {verdict.figure.metric: verdict.figure.to_json() for verdict in judged}
+    return Entrant(name=name, how=how, figures=figures, verdicts=tuple(judged))
 
 
 def _decision(entrants: Sequence[Entrant], signal: Comparison) -> tuple[Decision, str]:

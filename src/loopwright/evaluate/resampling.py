@@ -18,8 +18,6 @@ else:
 
 N_RESAMPLES = 1_000
 MOST_UNITS = 2_000
-_CELLS_AT_A_TIME = 4_000_000
-_LEAST_RANKED = 100
 
 
 def resampled(metric: Metric, y: Array, answers: Answers, *, seed: int = 0) -> Array:
@@ -44,29 +42,19 @@ def resampled(metric: Metric, y: Array, answers: Answers, *, seed: int = 0) -> A
     Efron's bootstrap (Annals of Statistics 7, 1979), 1,000 resamples. Above 2,000 rows the rows
     are first dealt at random into 2,000 groups of equal size, and groups are drawn: sums over
     random groups vary as sums over rows do, so the spread of a mean is the same, at a cost that
-    does not grow with resamples times rows. Rankings need the rows themselves; of very many rows
-    they are resampled fewer times, at least 100.
+    does not grow with resamples times rows. Rankings are then taken to the first order.
     """
-    n_rows = len(y)
-    n_units = min(n_rows, MOST_UNITS)
-    unit = _dealt(n_rows, n_units, seed)
-    if isinstance(metric, MeanMetric):
-        columns = metric.columns(y, answers)
-        sums = np.stack(
-            [np.bincount(unit, weights=column, minlength=n_units) for column in columns.T], axis=1
-        )
-        sizes = np.bincount(unit, minlength=n_units).astype(np.float64)
-        counts = _drawn(n_units, N_RESAMPLES, seed)
-        return metric.of_means((counts @ sums) / (counts @ sizes)[:, None])
-    n_resamples = min(N_RESAMPLES, max(_LEAST_RANKED, 50 * _CELLS_AT_A_TIME // n_rows))
-    counts = _drawn(n_units, N_RESAMPLES, seed)[:n_resamples]
-    piece = max(1, _CELLS_AT_A_TIME // n_rows)
-    return np.concatenate(
-        [
-            metric.resampled(y, answers, counts[start : start + piece][:, unit])
-            for start in range(0, n_resamples, piece)
-        ]
+    n_units = min(len(y), MOST_UNITS)
+    counts = _drawn(n_units, N_RESAMPLES, seed)
+    if len(y) == n_units and not isinstance(metric, MeanMetric):
+        return metric.resampled(y, answers, counts)
+    columns, of_means = metric.linearised(y, answers)
+    unit = _dealt(len(y), n_units, seed)
+    sums = np.stack(
+        [np.bincount(unit, weights=column, minlength=n_units) for column in columns.T], axis=1
     )
+    sizes = np.bincount(unit, minlength=n_units).astype(np.float64)
+    return of_means((counts @ sums) / (counts @ sizes)[:, None])
 
 
 def measured(metric: Metric, y: Array, answers: Answers) -> float:

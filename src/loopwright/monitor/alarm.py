@@ -117,7 +117,10 @@ def _told_error(effect: Effect, *, mean: float, reference_mean: float) -> str:
             "typical error larger: a live error exceeds a reference error with probability "
             f"{0.5 + effect.size:.2f} (0.50 if nothing had changed)"
         )
-    return f"{effect.novel_share:.1%} of the errors lie outside all reference errors"
+    return (
+        f"{effect.novel_share:.1%} of the errors lie outside all reference errors, "
+        f"mean {reference_mean:.4g} → at least {mean:.4g}"
+    )
 
 
 def _prediction_effect(state: DetectorState, reference: Reference) -> Effect | None:

@@ -82,7 +82,10 @@ class Impute(
         else:
             numbers = column.cast(pl.Float64)
             found = numbers.median() if self.strategy == "median" else numbers.mean()
-        return str(found) if is_text else float(found)
+        if is_text:
+            return str(found)
+        # a mean of huge numbers can overflow
+        return float(found) if math.isfinite(found) else 0.0
 
     def _constant(self, name: str, *, is_text: bool) -> float | str:
         if is_text and isinstance(self.value, str):
@@ -386,10 +389,12 @@ def _moments(column: pl.Series) -> tuple[float, float]:
     values = column.drop_nulls().cast(pl.Float64).to_numpy()
     if not len(values):
         return 0.0, 1.0
-    mean, variance = float(values.mean()), float(values.var())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance = float(values.mean()), float(values.var())
     # below this a spread is rounding only (scikit-learn, `_is_constant_feature`)
     epsilon = float(np.finfo(np.float64).eps)
-    noise = len(values) * epsilon * variance + (len(values) * mean * epsilon) ** 2
+    rounding = len(values) * mean * epsilon
+    noise = len(values) * epsilon * variance + rounding * rounding
     if variance <= noise or not math.isfinite(variance) or not math.isfinite(mean):
         return (mean if math.isfinite(mean) else 0.0), 1.0
     return mean, math.sqrt(variance)

@@ -28,6 +28,8 @@ else:
 Task = Literal["regression", "binary", "multiclass"]
 TASKS: tuple[Task, ...] = ("regression", "binary", "multiclass")
 
+OfMeans = Callable[["Array"], "Array"]
+
 _WITHIN = re.compile(r"share_within_(\d+(?:\.\d+)?)_percent")
 _TINY = 1e-15
 
@@ -69,6 +71,14 @@ class Metric(Protocol):
         """
         ...
 
+    def linearised(self, y: Array, answers: Answers) -> tuple[Array, OfMeans]:
+        """Return columns `(n_rows, m)` and what makes the metric of their means.
+
+        Exact for metrics that are functions of means; for rankings to the first order, which is
+        what their spread over many rows depends on.
+        """
+        ...
+
     def per_row(self, y: Array, answers: Answers) -> Array | None:
         """Return values `(n_rows,)` whose plain mean is the metric, or None if there are none."""
         ...
@@ -93,6 +103,10 @@ class MeanMetric:
         """Return the metric for means of the columns, `(n_samples, n_columns)`."""
         metric: Array = means[:, 0] if self.combine is None else self.combine(means)
         return metric
+
+    def linearised(self, y: Array, answers: Answers) -> tuple[Array, OfMeans]:
+        """See `Metric.linearised`."""
+        return self.columns(y, answers), self.of_means
 
     def per_row(self, y: Array, answers: Answers) -> Array | None:
         """See `Metric.per_row`."""
@@ -127,9 +141,38 @@ class RocAuc:
         area: Array = np.where(pairs > 0, above / np.maximum(pairs, _TINY), np.nan)
         return area
 
+    def linearised(self, y: Array, answers: Answers) -> tuple[Array, OfMeans]:
+        """Return the placements of DeLong, DeLong and Clarke-Pearson (Biometrics 44, 1988).
+
+        A positive row's placement is the share of negative rows it is ranked above, a negative
+        row's the share of positive rows ranked above it. The mean placement of either kind is the
+        area; to the first order a resample's area is the sum of the two means less the area.
+        """
+        score, positive = answers.probability(), y == 1
+        below, above = np.sort(score[~positive]), np.sort(score[positive])
+        placement = np.where(positive, _share_below(below, score), 1 - _share_below(above, score))
+        area = float(placement[positive].mean()) if positive.any() else np.nan
+        columns = np.stack(
+            [placement * positive, positive, placement * ~positive, ~positive], axis=1
+        ).astype(np.float64)
+        return columns, lambda m: _quotient(m[:, 0], m[:, 1]) + _quotient(m[:, 2], m[:, 3]) - area
+
     def per_row(self, y: Array, answers: Answers) -> Array | None:
         """Return None: a ranking is no mean over rows."""
         return None
+
+
+def _share_below(ordered: Array, values: Array) -> Array:
+    """Return the share of `ordered` that lies below each value; ties count half."""
+    left = np.searchsorted(ordered, values, side="left")
+    right = np.searchsorted(ordered, values, side="right")
+    share: Array = (left + right) / 2 / max(1, len(ordered))
+    return share
+
+
+def _quotient(part: Array, whole: Array) -> Array:
+    quotient: Array = np.where(whole > 0, part / np.maximum(whole, _TINY), np.nan)
+    return quotient
 
 
 def metric_named(name: str, *, payoff: dict[str, float] | None = None) -> Metric:

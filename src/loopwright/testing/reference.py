@@ -1,0 +1,298 @@
+"""The reference of the loop file: keys, types and defaults from the code, meanings beside them.
+
+    python -m loopwright.testing.reference > docs/reference/loop-file.md
+
+Types, defaults, ranges, metrics, hyperparameters and functions are read from the code; a meaning
+stands in the docstring of its struct where that has one, else in `section` or in a table below. A key, metric or
+function without a meaning, and a meaning without a key, stop the generation.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from loopwright.prepare.function import FUNCTIONS, OPERATORS
+from loopwright.problem import METRICS, metric_named
+from loopwright.testing.section import SECTIONS, Section
+from loopwright.train import ALGORITHMS, Hyperparameter, get_algorithm
+
+Table = list[tuple[str, ...]]
+
+
+METRIC_MEANINGS = {
+    "mae": "mean absolute error, in the unit of the target",
+    "mape": "mean of \\|error\\| / \\|truth\\|; 0.15 is 15 %",
+    "rmse": "root of the mean squared error, in the unit of the target",
+    "r2": "share of the variance explained; 0 is no better than the mean",
+    "share_within_5_percent": "share of answers at most 5 % off; any number can stand in place of 5",
+    "accuracy": "share of right answers",
+    "log_loss": "mean of -ln(probability given to the true class)",
+    "brier": "mean squared error of the probability",
+    "precision": "share of the positives named that are positive",
+    "recall": "share of the positives that are named",
+    "f1": "harmonic mean of precision and recall",
+    "macro_f1": "mean of f1 over the classes",
+    "balanced_accuracy": "mean of recall over the classes",
+    "roc_auc": "probability that a positive ranks above a negative",
+    "profit_per_case": "mean of what each outcome earns by `problem.payoff`",
+}
+
+FUNCTION_MEANINGS = {
+    "+": "sum",
+    "-": "difference",
+    "*": "product",
+    "/": "quotient; missing where b is 0",
+    "%": "rest of a division, with the sign of b; missing where b is 0",
+    "**": "power; the exponent is a whole number from 1 to 8",
+    "negative": "the number with the other sign",
+    "==": "whether both are equal",
+    "!=": "whether they differ",
+    "<": "whether a is smaller; dates and text compare too",
+    "<=": "whether a is smaller or equal",
+    ">": "whether a is greater",
+    ">=": "whether a is greater or equal",
+    "and": "whether both hold",
+    "or": "whether one of them holds",
+    "not": "whether a does not hold",
+    "abs": "the number without its sign",
+    "ceil": "next whole number up",
+    "floor": "next whole number down",
+    "round": "rounded, halves to even; with 0 to 9 digits",
+    "exp": "e to the power of a; missing where too large",
+    "log": "natural logarithm; missing where a is not above 0",
+    "log1p": "ln(1 + a); missing where a is not above -1",
+    "sqrt": "square root; missing where a is below 0",
+    "min": "the smallest",
+    "max": "the greatest",
+    "year": "year, such as 2026",
+    "month": "month, 1 to 12",
+    "day": "day of the month, 1 to 31",
+    "weekday": "day of the week, 1 (Monday) to 7",
+    "day_of_year": "day of the year, 1 to 366",
+    "days_between": "days from the first to the second date",
+    "lower": "in small letters",
+    "upper": "in capital letters",
+    "length": "number of characters",
+    "contains": "whether the text holds the part",
+    "concat": "texts put together",
+    "if": "the second where the condition holds, else the third",
+    "coalesce": "the first that is not missing",
+    "is_missing": "whether it is missing",
+    "null_if": "missing where a equals the value, else a",
+}
+
+_HEAD = """\
+# The loop file
+
+One file describes a loop: the problem, the data, the criteria and the policies. It is YAML; unknown
+keys, wrong types and values out of range are refused with the line, the key and the nearest right
+one. `loopwright init` writes a first one.
+
+Written by `python -m loopwright.testing.reference` from the code, and compared with it by a test: change
+it there.
+"""
+
+_LANGUAGE = """\
+## The language of `derive`
+
+An expression is made of columns by name, numbers, `"text"`, `true`-or-false comparisons, the operators
+and functions below, `in ("a", "b")`, `today()`, `date("2026-01-31")` and `column("a name with spaces")`.
+A missing operand makes the result missing, unless the line says otherwise. It is never run as
+Python. The same expression is computed for the training table and for each request, to the last bit.
+"""
+
+
+def loop_file_reference() -> str:
+    """Return the reference of the loop file as Markdown.
+
+    Raises
+    ------
+    AssertionError
+        If a key, metric or function has no meaning, or a meaning belongs to nothing.
+    """
+    parts = [_HEAD]
+    for section in SECTIONS:
+        parts += [_heading(section), *_paragraphs(section.struct), _keys(section)]
+    parts += ["## Metrics\n", _metrics(), "## Algorithms\n"]
+    parts += [f"### {name}\n\n{_hyperparameters(name)}" for name in ALGORITHMS]
+    parts += [_LANGUAGE, _functions()]
+    return "\n".join(parts)
+
+
+def field_meanings(section: Section) -> dict[str, str]:
+    """Return what each key of a block means: from the struct's docstring, else from `meanings`."""
+    documented = _parameters(inspect.getdoc(section.struct) or "")
+    twice = documented.keys() & section.meanings.keys()
+    assert not twice, f"{section.path}: the docstring explains {sorted(twice)} already"
+    found = {**documented, **section.meanings}
+    keys = [field.encode_name for field in msgspec.structs.fields(section.struct)]
+    _check_same(found, keys, section.path)
+    _check_same(section.examples, keys, f"examples of {section.path}")
+    return {key: found[key] for key in keys}
+
+
+def _check_same(given: Mapping[str, object], wanted: typing.Iterable[str], place: str) -> None:
+    lacking, useless = set(wanted) - set(given), set(given) - set(wanted)
+    assert not lacking, f"{place}: nothing is said about {sorted(lacking)}"
+    assert not useless, f"{place}: there is no {sorted(useless)}"
+
+
+def _heading(section: Section) -> str:
+    level = "##" if "." not in section.path else "###"
+    name = section.path if section.path == "the file" else f"`{section.path}`"
+    return f"{level} {name[0].upper() + name[1:]}\n\n{section.about}\n"
+
+
+def _paragraphs(struct: type) -> list[str]:
+    """Return what a docstring says between its first line and its sections."""
+    body = (inspect.getdoc(struct) or "").partition("\n\n")[2]
+    prose = re.split(r"^\w+\n-{3,}$", body, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    return [f"{prose}\n"] if prose else []
+
+
+def _parameters(docstring: str) -> dict[str, str]:
+    """Return the entries of the Parameters section of a docstring, each on one line."""
+    _, found, rest = docstring.partition("Parameters\n----------\n")
+    if not found:
+        return {}
+    section = re.split(r"^\w+\n-{3,}$", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    entries = re.findall(r"^(\w+)\n((?:    .*\n?|\n)+)", section, flags=re.MULTILINE)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _keys(section: Section) -> str:
+    meanings = field_meanings(section)
+    hints = typing.get_type_hints(section.struct, include_extras=True)
+    rows: Table = [
+        (
+            f"`{field.encode_name}`",
+            _type(hints[field.name]),
+            _default(field),
+            meanings[field.encode_name],
+            f"`{section.examples[field.encode_name]}`",
+        )
+        for field in msgspec.structs.fields(section.struct)
+    ]
+    return _table(("key", "type", "default", "meaning", "example"), rows)
+
+
+_WORDS: dict[Any, str] = {
+    str: "text",
+    float: "number",
+    int: "whole number",
+    bool: "true or false",
+    object: "any value",
+}
+
+
+def _type(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if origin is typing.Annotated:
+        return _type(arguments[0])
+    if origin is Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        # a whole number is a number too
+        words = [_type(each) for each in arguments if each is not type(None)]
+        return " or ".join(
+            word for word in words if (word, "number" in words) != ("whole number", True)
+        )
+    if origin is tuple:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"map to {_type(arguments[1])}"
+    paths = [section.path for section in SECTIONS if section.struct is hint]
+    return f"[block](#{_anchor(paths[0])})"
+
+
+def _anchor(path: str) -> str:
+    return re.sub(r"[^\w -]", "", path.lower()).replace(" ", "-")
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    if field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    else:
+        value = field.default
+    if value is None or isinstance(value, msgspec.Struct):
+        return "none" if value is None else "its defaults"
+    if value == "":
+        return "empty"
+    return f"`{msgspec.json.encode(value).decode()}`".replace(",", ", ").replace('"', "")
+
+
+def _metrics() -> str:
+    templates = ("share_within_5_percent", "profit_per_case")
+    _check_same(METRIC_MEANINGS, [*METRICS, *templates], "metrics")
+    rows: Table = []
+    for name, meaning in METRIC_MEANINGS.items():
+        metric = metric_named(name, payoff={"true_positive": 1.0})
+        rows.append(
+            (
+                f"`{name}`",
+                ", ".join(sorted(metric.tasks, key=len)),
+                "`at_least`" if metric.higher_is_better else "`at_most`",
+                meaning,
+            )
+        )
+    return _table(("metric", "tasks", "criterion", "meaning"), rows)
+
+
+def _hyperparameters(name: str) -> str:
+    rows: Table = [
+        (
+            f"`{key}`",
+            _WORDS[one.kind],
+            "not set" if one.default is None else f"`{one.default}`",
+            _range(one),
+            one.help,
+        )
+        for key, one in get_algorithm(name).hyperparameters.items()
+    ]
+    return _table(("hyperparameter", "type", "default", "range", "meaning"), rows)
+
+
+def _range(one: Hyperparameter) -> str:
+    if one.choices:
+        return " or ".join(f"`{choice}`" for choice in one.choices)
+    low, high = (f"{bound:,.10g}" if bound is not None else "" for bound in (one.low, one.high))
+    if low and high:
+        return f"{low} to {high}"
+    return f"at least {low}" if low else f"at most {high}" if high else "any"
+
+
+def _functions() -> str:
+    functions = {**OPERATORS, **FUNCTIONS}
+    _check_same(FUNCTION_MEANINGS, functions, "functions")
+    rows: Table = [
+        (f"`{function.shape}`", _takes(function.accepts), function.gives, FUNCTION_MEANINGS[name])
+        for name, function in functions.items()
+    ]
+    return _table(("written", "takes", "gives", "result"), rows)
+
+
+def _takes(accepts: tuple[str, ...]) -> str:
+    return ", ".join(
+        {"same": "any, of one type"}.get(kind, kind) for kind in dict.fromkeys(accepts)
+    )
+
+
+def _table(header: tuple[str, ...], rows: Table) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(loop_file_reference())

@@ -1,0 +1,284 @@
+"""The blocks of the loop file: what each is for, and what its keys mean where the code does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from loopwright.compute import Resources
+from loopwright.data import DataPlan, FileSource, Refresh, Split, SqlSource
+from loopwright.deploy import DeployPlan, Rollout
+from loopwright.loop import LoopFile, RetrainPlan
+from loopwright.loop.file import RowsTrigger
+from loopwright.monitor import LabelPlan, MonitorPlan
+from loopwright.prepare import PreparePlan
+from loopwright.problem import Criterion, Problem, Today
+from loopwright.train import TrainBudget, TrainPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One block of the loop file: where it stands, what it is, an example of each of its keys."""
+
+    path: str
+    struct: type[msgspec.Struct]
+    about: str
+    examples: Mapping[str, str]
+    meanings: Mapping[str, str] = field(default_factory=dict)
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section(
+        path="the file",
+        struct=LoopFile,
+        about="Only `name`, `problem` and `data` are needed.",
+        meanings={
+            "name": "Name of the loop: lower-case letters, digits and hyphens, at most 63.",
+            "problem": "What is asked, what is predicted and when that is good enough.",
+            "data": "Where rows come from and how they are split.",
+            "prepare": "What a person asks of the features.",
+            "train": "What is trained, with which settings and budget.",
+            "deploy": "The endpoint; without the block the model is packed and not served.",
+            "monitor": "How the endpoint is watched.",
+            "retrain": "What starts a new round.",
+        },
+        examples={
+            "name": "name: house-prices",
+            "problem": "problem: {target: price}",
+            "data": "data: {source: {kind: file, path: houses.parquet}}",
+            "prepare": "prepare: {auto: true}",
+            "train": "train: {seed: 7}",
+            "deploy": "deploy: {endpoint: house-prices}",
+            "monitor": "monitor: {every: 1 hour}",
+            "retrain": "retrain: {approve: manual}",
+        },
+    ),
+    Section(
+        path="problem",
+        struct=Problem,
+        about="The business question. The criteria are sealed when the first round begins; a later "
+        "change stays visible as a moved goalpost.",
+        meanings={
+            "target": "Column to predict.",
+            "question": "The business question, in words.",
+            "action": "What is done with the answer, in words.",
+            "today": "How it is done today: what machine learning must beat.",
+            "task": "`regression`, `binary` or `multiclass`; seen from the target when absent.",
+            "positive": "Value of a binary target that counts as positive; when absent, one that says "
+            "yes (`1`, `true`, `churned`, ...), else the rarer of the two.",
+            "payoff": "What each outcome of a binary decision earns, in your money; keys "
+            "`true_positive`, `false_positive`, `true_negative`, `false_negative`.",
+            "criteria": "All must hold, on rows the model never saw; see [metrics](#metrics). The "
+            "first one ranks candidates.",
+            "confidence": "How sure every verdict must be, 0.5 to below 1.",
+        },
+        examples={
+            "target": "target: price",
+            "question": "question: What price can we quote?",
+            "action": "action: The price goes into the draft listing",
+            "today": "today: {does: a valuer visits, cost_per_case: 180}",
+            "task": "task: regression",
+            "positive": "positive: churned",
+            "payoff": "payoff: {true_positive: 160, false_positive: -20}",
+            "criteria": "criteria: [{metric: mape, at_most: 0.15}]",
+            "confidence": "confidence: 0.95",
+        },
+    ),
+    Section(
+        path="problem.today",
+        struct=Today,
+        about="What a model is compared with, beside a constant and a simple rule.",
+        examples={
+            "does": "does: a valuer visits",
+            "cost_per_case": "cost_per_case: 180",
+            "column": "column: valuer_estimate",
+        },
+    ),
+    Section(
+        path="problem.criteria[]",
+        struct=Criterion,
+        about="Each has exactly one of `at_most` and `at_least`, on the side where the metric is good.",
+        meanings={
+            "metric": "Name of a [metric](#metrics) that fits the task.",
+            "at_most": "Largest value that is good enough, for metrics where lower is better.",
+            "at_least": "Smallest value that is good enough, for metrics where higher is better.",
+        },
+        examples={
+            "metric": "metric: share_within_5_percent",
+            "at_most": "at_most: 0.15",
+            "at_least": "at_least: 0.30",
+        },
+    ),
+    Section(
+        path="data",
+        struct=DataPlan,
+        about="The rows a round learns from are frozen as a snapshot; the same rows give the same model.",
+        meanings={
+            "source": "A file or a database.",
+            "refresh": "How often the source is read again.",
+            "split": "Which rows teach, which choose and which judge.",
+        },
+        examples={
+            "source": "source: {kind: file, path: houses.parquet}",
+            "refresh": "refresh: {every: 1 day}",
+            "split": "split: {by: time, column: sold_at}",
+        },
+    ),
+    Section(
+        path="data.source (kind: file)",
+        struct=FileSource,
+        about="Tables in files.",
+        meanings={"path": "File or pattern, relative to the folder of the loop file."},
+        examples={"path": "path: sales/*.parquet"},
+    ),
+    Section(
+        path="data.source (kind: sql)",
+        struct=SqlSource,
+        about="Tables in databases.",
+        meanings={
+            "url": "Address of the database, or `env:NAME`.",
+            "query": "A query that only reads.",
+            "table": "Name of a table, `schema.table` where needed.",
+        },
+        examples={
+            "url": "url: env:SALES_DATABASE",
+            "query": "query: SELECT * FROM sales WHERE price > 0",
+            "table": "table: sales",
+        },
+    ),
+    Section(
+        path="data.refresh",
+        struct=Refresh,
+        about="Files are read again when they have changed, databases when `every` is over, both with "
+        "`loopwright run --refresh`.",
+        meanings={
+            "every": "A duration; within it a run takes the rows of the last reading. Absent: never "
+            "by itself.",
+            "cursor": "Not available yet: every reading takes the whole source.",
+        },
+        examples={"every": "every: 1 day", "cursor": "cursor: updated_at"},
+    ),
+    Section(
+        path="data.split",
+        struct=Split,
+        about="The three shares add up to 1.",
+        meanings={
+            "train": "Share of the rows that models are fitted on.",
+            "validation": "Share that chooses among models.",
+            "test": "Share that judges the chosen model, once.",
+            "by": "How rows are shared out.",
+            "column": "The time or the group, for `by: time` and `by: group`.",
+            "seed": "Of a random split, 0 or more.",
+        },
+        examples={
+            "train": "train: 0.7",
+            "validation": "validation: 0.2",
+            "test": "test: 0.1",
+            "by": "by: group",
+            "column": "column: customer_id",
+            "seed": "seed: 7",
+        },
+    ),
+    Section(
+        path="prepare",
+        struct=PreparePlan,
+        about="What stands here is added to the suggestions of the profile, or overrules them. The "
+        "expressions of `derive` have [a language of their own](#the-language-of-derive).",
+        examples={
+            "auto": "auto: true",
+            "drop": "drop: [internal_code]",
+            "derive": 'derive: {age: "year(date) - yr_built"}',
+            "keep": "keep: [customer_note]",
+        },
+    ),
+    Section(
+        path="train",
+        struct=TrainPlan,
+        about="Every algorithm is a job in a process of its own.",
+        examples={
+            "algorithms": "algorithms: [linear-learner, lightgbm]",
+            "hyperparameters": "hyperparameters: {lightgbm: {num_leaves: 63}}",
+            "budget": "budget: {minutes: 5, jobs: 40}",
+            "resources": "resources: {cpus: 2, memory: 4 GiB}",
+            "seed": "seed: 7",
+        },
+    ),
+    Section(
+        path="train.budget",
+        struct=TrainBudget,
+        about="A round stops trying ideas when either is spent.",
+        examples={"minutes": "minutes: 5", "jobs": "jobs: 40"},
+    ),
+    Section(
+        path="train.resources",
+        struct=Resources,
+        about="A loop that asks for more than the machine has is refused before it starts.",
+        meanings={
+            "cpus": "CPUs of one job, above 0; 0.5 is half of one.",
+            "memory": "Memory of one job: a number with a unit.",
+            "gpus": "GPUs of one job.",
+        },
+        examples={"cpus": "cpus: 2", "memory": "memory: 4 GiB", "gpus": "gpus: 0"},
+    ),
+    Section(
+        path="deploy",
+        struct=DeployPlan,
+        about="The endpoint is a process of its own on this machine.",
+        examples={
+            "endpoint": "endpoint: house-prices",
+            "host": "host: 127.0.0.1",
+            "port": "port: 8080",
+            "rollout": "rollout: {kind: all_at_once}",
+            "capture_share": "capture_share: 1.0",
+        },
+    ),
+    Section(
+        path="deploy.rollout",
+        struct=Rollout,
+        about="This version knows `all_at_once`; anything else is refused.",
+        examples={"kind": "kind: all_at_once", "steps": "steps: []"},
+    ),
+    Section(
+        path="monitor",
+        struct=MonitorPlan,
+        about="Every `loopwright run` looks at what came since the last one; nothing runs in the "
+        "background. `every` says how often you mean to run it: the fewer looks a year, the less "
+        "evidence one alarm needs.",
+        examples={
+            "every": "every: 1 hour",
+            "false_alarms_per_year": "false_alarms_per_year: 2",
+            "window_rows": "window_rows: 250",
+            "labels": "labels: {source: {kind: file, path: truth.csv}}",
+        },
+    ),
+    Section(
+        path="monitor.labels",
+        struct=LabelPlan,
+        about="Not available yet; a file with this block is refused.",
+        examples={
+            "source": "source: {kind: file, path: truth.csv}",
+            "key": "key: inference_id",
+        },
+    ),
+    Section(
+        path="retrain",
+        struct=RetrainPlan,
+        about="A round of the loop's own learns from the labelled live rows and replaces the model "
+        "only by a better one.",
+        examples={
+            "when": "when: [criterion_missed, drift, {rows: 10000}]",
+            "cooldown": "cooldown: 1 day",
+            "approve": "approve: manual",
+            "min_rows": "min_rows: 500",
+        },
+    ),
+    Section(
+        path="retrain.when[] (rows)",
+        struct=RowsTrigger,
+        about="Go round again when so many new labelled rows have come.",
+        meanings={"rows": "New labelled live rows since the model went live."},
+        examples={"rows": "rows: 10000"},
+    ),
+)
