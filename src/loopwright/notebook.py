@@ -16,8 +16,10 @@ from loopwright.loop import (
     Outcome,
     StepNews,
     Workspace,
+    last_decision,
     list_loops,
     look_at_loop,
+    loop_page,
     loop_status,
     read_loop_file,
     run_loop,
@@ -149,6 +151,10 @@ class Loop:
             )
         return Page(monitor_page(report))
 
+    def page(self) -> Page:
+        """Return the page of the whole loop, for everyone it concerns."""
+        return page_of(self._workspace(), self.name)
+
     @property
     def endpoint(self) -> EndpointClient:
         """A client of the live endpoint.
@@ -264,13 +270,7 @@ class Loop:
 
     def history(self) -> list[dict[str, Any]]:
         """Return everything that happened to the loop, oldest first."""
-        metadata, events, after = self._workspace().metadata, [], 0
-        while page := metadata.list_events(f"loop/{self.name}", after=after):
-            events += [
-                {"at": event.at.isoformat(), "what": event.kind, **event.body} for event in page
-            ]
-            after = page[-1].seq
-        return events
+        return _history(self._workspace(), self.name)
 
     def jobs(self) -> list[Job]:
         """Return the loop's jobs, oldest first."""
@@ -378,6 +378,21 @@ def init(
     from loopwright.loop.draft import drafted_file
 
     return drafted_file(Path(path), source=str(source), target=target, name=name, question=question)
+
+
+def page_of(workspace: Workspace, name: str) -> Page:
+    """Return the page of one loop; an unknown name is a `NotFoundError`."""
+    status = loop_status(workspace, name)
+    decision = last_decision(workspace, name)
+    return Page(loop_page(status, _history(workspace, name), decision=decision))
+
+
+def _history(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    metadata, events, after = workspace.metadata, [], 0
+    while page := metadata.list_events(f"loop/{name}", after=after):
+        events += [{"at": event.at.isoformat(), "what": event.kind, **event.body} for event in page]
+        after = page[-1].seq
+    return events
 
 
 def existing_workspace(settings: Settings) -> Workspace:

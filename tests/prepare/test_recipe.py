@@ -173,10 +173,17 @@ def test_a_damaged_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_whose_steps_do_not_fit_each_other_is_refused() -> None:
-    fitted = FittedRecipe.from_json(_stored(columns=["y"]))
+    with pytest.raises(InvalidInputError, match="does not hold together: KeyError"):
+        FittedRecipe.from_json(_stored(columns=["y"]))
 
-    with pytest.raises(InvalidInputError, match="does not hold together"):
-        RowEncoder(fitted)
+
+def test_levels_that_would_overwrite_another_column_are_refused() -> None:
+    frame = pl.DataFrame({"a": ["x", "y"], "b": [1.0, 2.0]})
+    fitted, _ = fit_recipe(Recipe((OneHot(columns=("a",)),)), frame, None, seed=0)
+    stored = fitted.to_json().replace('"a=y"', '"b"')
+
+    with pytest.raises(InvalidInputError, match="do not lie together"):
+        RowEncoder(FittedRecipe.from_json(stored))
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,16 @@ def run(home: Path | None, as_json: bool, file: Path, refresh: bool, overrule: s
 
 @command
 @click.argument("name", required=False)
-def status(home: Path | None, as_json: bool, name: str | None) -> None:
+@click.option("--page", type=click.Path(path_type=Path), help="Write a page on the loop here.")
+def status(home: Path | None, as_json: bool, name: str | None, page: Path | None) -> None:
     """Tell where each loop stands, what was decided and why."""
     from loopwright.cli.show import echo_json, status_lines
+    from loopwright.notebook import page_of
     from loopwright.notebook import status as find_status
 
     found = [each.value for each in find_status(name, home=home)]
+    if page is not None:
+        page_of(_workspace(home), _only([each.name for each in found])).save(page)
     if as_json:
         echo_json([each.to_json() for each in found])
         return
@@ -132,6 +136,8 @@ def status(home: Path | None, as_json: bool, name: str | None) -> None:
         click.echo("\n".join(status_lines(each)))
     if not found:
         click.echo("There are no loops here yet.")
+    if page is not None:
+        click.echo(f"Wrote {page}.")
 
 
 @command
@@ -354,6 +360,19 @@ def _workspace(home: Path | None) -> Any:
     from loopwright.notebook import existing_workspace
 
     return existing_workspace(_settings(home))
+
+
+def _only(names: list[str]) -> str:
+    from loopwright.core.errors import InvalidInputError
+
+    if len(names) != 1:
+        raise InvalidInputError(
+            f"A page shows one loop; there are {len(names)} here: {', '.join(names) or 'none'}.",
+            hint="Name one: loopwright status NAME --page FILE.",
+            field="name",
+            value=None,
+        )
+    return names[0]
 
 
 def _settings(home: Path | None) -> Settings:

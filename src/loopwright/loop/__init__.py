@@ -2,6 +2,7 @@
 
 from loopwright.loop.cycle import Outcome, look_at_loop, run_loop
 from loopwright.loop.file import LoopFile, ReadFile, RetrainPlan, parse_loop_file, read_loop_file
+from loopwright.loop.page import last_decision, loop_page
 from loopwright.loop.status import LoopStatus, list_loops, loop_status
 from loopwright.loop.step import StepNews
 from loopwright.loop.trigger import Seen, Trigger, decide
@@ -18,8 +19,10 @@ __all__ = [
     "Trigger",
     "Workspace",
     "decide",
+    "last_decision",
     "list_loops",
     "look_at_loop",
+    "loop_page",
     "loop_status",
     "parse_loop_file",
     "read_loop_file",

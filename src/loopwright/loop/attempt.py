@@ -9,6 +9,8 @@ from typing import Any, Literal
 BOOSTERS = ("xgboost", "lightgbm")
 _ABSOLUTE_METRICS = ("mape", "mae", "share_within")
 MAX_ATTEMPTS = 4
+# a round of the loop's own must beat the champion soon, not find the best model there can be
+MAX_OWN_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Attempt:
         For each algorithm, what differs from its defaults.
     variant
         Which choice of features; see `loopwright.prepare.suggest`.
+    windows
+        Which of the round's windows of rows are learnt from.
     """
 
     number: int
@@ -37,6 +41,7 @@ class Attempt:
     algorithms: tuple[str, ...]
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     variant: Literal["plain", "places"] = "plain"
+    windows: tuple[str, ...] = ("all",)
 
     def to_json(self) -> dict[str, Any]:
         """Return the attempt as JSON types."""
@@ -47,6 +52,7 @@ class Attempt:
             "algorithms": list(self.algorithms),
             "hyperparameters": self.hyperparameters,
             "variant": self.variant,
+            "windows": list(self.windows),
         }
 
 
@@ -58,6 +64,8 @@ class Evidence:
     ----------
     ranking
         Algorithms, the best on validation first.
+    window
+        The window of rows that the best model learnt from.
     missed
         The metrics of the criteria whose bound misses its target on validation.
     best_iterations
@@ -73,9 +81,15 @@ class Evidence:
     best_iterations: dict[str, int]
     jobs_used: int
     ideas: tuple[str, ...]
+    window: str = "all"
 
 
-def first_attempt(algorithms: Sequence[str], hyperparameters: dict[str, dict[str, Any]]) -> Attempt:
+def first_attempt(
+    algorithms: Sequence[str],
+    hyperparameters: dict[str, dict[str, Any]],
+    *,
+    windows: Sequence[str] = ("all",),
+) -> Attempt:
     """Return the attempt every round begins with: all algorithms as they are."""
     return Attempt(
         number=1,
@@ -83,6 +97,7 @@ def first_attempt(algorithms: Sequence[str], hyperparameters: dict[str, dict[str
         hypothesis="one of the algorithms meets the criteria with its default settings",
         algorithms=tuple(algorithms),
         hyperparameters=hyperparameters,
+        windows=tuple(windows),
     )
 
 
@@ -92,6 +107,7 @@ def next_attempt(
     task: str,
     given: dict[str, dict[str, Any]],
     max_jobs: int,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> Attempt | None:
     """Return what to try next, or None when nothing is left to try within the budget.
 
@@ -105,10 +121,12 @@ def next_attempt(
         Hyperparameters a person set; they are kept.
     max_jobs
         The budget of training jobs of the round.
+    max_attempts
+        So many in all.
     """
     number = len(evidence.ideas) + 1
     boosters = tuple(name for name in evidence.ranking if name in BOOSTERS)
-    if not evidence.missed or not boosters or number > MAX_ATTEMPTS:
+    if not evidence.missed or not boosters or number > max_attempts:
         return None
     for idea, hypothesis, algorithms, changes in _ideas(evidence, task, boosters):
         if idea in evidence.ideas:
@@ -121,6 +139,7 @@ def next_attempt(
             hypothesis=hypothesis,
             algorithms=algorithms,
             hyperparameters={name: {**changes[name], **given.get(name, {})} for name in algorithms},
+            windows=(evidence.window,),
         )
     return None
 
@@ -155,7 +174,9 @@ def _ideas(evidence: Evidence, task: str, boosters: tuple[str, ...]) -> list[_Id
     )
     smaller = (
         "smaller trees",
-        "training stopped early, so the trees fit noise; smaller ones generalise better",
+        "training stopped early, so the trees fit noise; smaller ones generalise better"
+        if stopped_early
+        else "smaller trees average out more noise",
         boosters,
         {
             "xgboost": {**absolute, "max_depth": 3, "min_child_weight": 10.0},

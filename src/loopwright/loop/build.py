@@ -15,7 +15,14 @@ from loopwright.core.errors import BackendError
 from loopwright.core.lazy import LazyModule
 from loopwright.data import Snapshot
 from loopwright.evaluate import best_threshold, figure, verdicts
-from loopwright.loop.attempt import Attempt, Evidence, first_attempt, next_attempt
+from loopwright.loop.attempt import (
+    MAX_ATTEMPTS,
+    MAX_OWN_ATTEMPTS,
+    Attempt,
+    Evidence,
+    first_attempt,
+    next_attempt,
+)
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
 from loopwright.loop.judging import as_answers
@@ -110,7 +117,9 @@ def best_candidate(
     metric = primary_metric(loop.problem, task=target.task)
     found: list[Candidate] = []
     tried: list[str] = []
-    attempt: Attempt | None = first_attempt(loop.train.algorithms, dict(loop.train.hyperparameters))
+    attempt: Attempt | None = first_attempt(
+        loop.train.algorithms, dict(loop.train.hyperparameters), windows=tuple(parts["windows"])
+    )
     started, n_jobs = time.monotonic(), 0
     while attempt is not None:
         suffix = "" if attempt.number == 1 else f".{attempt.number}"
@@ -143,12 +152,14 @@ def best_candidate(
             },
             jobs_used=n_jobs,
             ideas=tuple(tried),
+            window=best.window,
         )
         attempt = next_attempt(
             evidence,
             task=target.task,
             given=dict(loop.train.hyperparameters),
             max_jobs=loop.train.budget.jobs,
+            max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
         )
         if attempt is not None and (time.monotonic() - started) / 60 > loop.train.budget.minutes:
             runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
@@ -183,8 +194,8 @@ def _recipes(
     def work() -> StepResult:
         recipes: dict[str, str] = {}
         explained: dict[str, list[Any]] = {}
-        for window, digest in parts["windows"].items():
-            train = read_part(workspace, digest)
+        for window in attempt.windows:
+            train = read_part(workspace, parts["windows"][window])
             for family in families:
                 recipe = suggest(
                     train,
@@ -228,6 +239,7 @@ def _recipes(
             target.column,
             target.task,
             attempt.variant,
+            list(attempt.windows),
             str(today),
         ],
         work=work,
@@ -271,7 +283,7 @@ def _trained(
 
     def work() -> StepResult:
         orders = [
-            (algorithm, window) for window in parts["windows"] for algorithm in attempt.algorithms
+            (algorithm, window) for window in attempt.windows for algorithm in attempt.algorithms
         ][:jobs]
         submitted = [
             workspace.compute.submit(
@@ -329,7 +341,7 @@ def _trained(
             attempt.to_json(),
             loop.train.seed,
             msgspec.to_builtins(target),
-            jobs >= len(parts["windows"]) * len(attempt.algorithms),
+            jobs >= len(attempt.windows) * len(attempt.algorithms),
         ],
         work=work,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from loopwright.loop.status import LoopStatus
 from loopwright.monitor import MonitorReport
+from loopwright.monitor.bullet import metric_words, told_value
 from loopwright.monitor.page import Tone, told_verdict
 
 
@@ -21,6 +23,26 @@ class Headline:
     action: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a criterion now in force asks of its metric."""
+
+    metric: str
+    value: float
+    wants_low: bool
+
+    def __str__(self) -> str:
+        side = "at most" if self.wants_low else "at least"
+        return f"{metric_words(self.metric)} {side} {told_value(self.metric, self.value)}"
+
+    def holds_for(self, figure: Mapping[str, Any]) -> bool:
+        """Return whether the bound of a figure meets the target, not only its value."""
+        if self.wants_low:
+            return bool(figure["upper"] <= self.value)
+        return bool(figure["lower"] >= self.value)
+
+
+_CRITERION = re.compile(r"(?P<metric>\S+) at (?P<side>most|least) (?P<value>\S+)")
 _CLOSED = {
     "criterion missed": Headline(
         tone="bad",
@@ -52,6 +74,29 @@ _NOT_ML = {
 }
 
 
+def stated_targets(status: LoopStatus) -> dict[str, Target]:
+    """Return the target of every criterion now in force, by metric."""
+    criteria = status.seals[-1]["criteria"] if status.seals else []
+    read = [_CRITERION.fullmatch(criterion) for criterion in criteria]
+    return {
+        each["metric"]: Target(
+            metric=each["metric"], value=float(each["value"]), wants_low=each["side"] == "most"
+        )
+        for each in read
+        if each is not None
+    }
+
+
+def output_of(steps: Sequence[Mapping[str, Any]], stage: str) -> Mapping[str, Any]:
+    """Return the output of the last step of a stage, such as `choose.2`; empty if none ended."""
+    found: list[Mapping[str, Any]] = [
+        step["output"]
+        for step in steps
+        if str(step["stage"]).partition(".")[0] == stage and step.get("output")
+    ]
+    return found[-1] if found else {}
+
+
 def headline(
     status: LoopStatus, steps: Sequence[Mapping[str, Any]], report: MonitorReport | None
 ) -> Headline:
@@ -67,8 +112,7 @@ def headline(
     if state == "open":
         return _open(steps)
     if state == "not ml":
-        output = next((s["output"] for s in steps if s["stage"] == "decide" and s.get("output")), {})
-        return _NOT_ML.get(str(output.get("decision")), _NOT_ML["no_signal"])
+        return _NOT_ML.get(str(output_of(steps, "decide").get("decision")), _NOT_ML["no_signal"])
     if state in _CLOSED:
         return _CLOSED[state]
     return _live(status, steps, report)
@@ -107,22 +151,29 @@ def _live(
     if report is not None and told is not None and told.tone == "bad":
         return Headline(
             tone="bad",
-            title=f"{where}, but needs attention: {told.title[0].lower()}{told.title[1:]}",
-            meaning=report.reason,
+            title=f"{where}, but needs attention",
+            meaning=f"{told.title}: {report.reason}",
             action=report.action,
         )
-    missed = _missed(steps)
+    missed = _missed(status)
     if missed:
         return Headline(
             tone="warn",
             title=f"{where}, with a criterion missed",
-            meaning=f"It beats the model before it beyond doubt, but {', '.join(missed)} does not "
-            "hold with the confidence that was asked for.",
+            meaning=f"{' and '.join(missed).capitalize()}: that does not hold with the confidence "
+            f"that was asked for.{_despite(steps)}",
             action="Decide whether that is good enough for now; more labelled rows will help.",
         )
     if report is not None and told is not None and told.tone == "warn":
         return Headline(
             tone="warn", title=f"{where}. {told.title}", meaning=told.meaning, action=report.action
+        )
+    if not stated_targets(status):
+        return Headline(
+            tone="warn",
+            title=f"{where}; nothing was agreed",
+            meaning="No criteria are stated, so nobody can say whether it is good enough.",
+            action="State in the loop file what must hold.",
         )
     kept = status.round is not None and status.round["state"] == "kept champion"
     return Headline(
@@ -137,9 +188,18 @@ def _live(
     )
 
 
-def _missed(steps: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the criteria that the model that went live in this round misses."""
-    output = next((s["output"] for s in steps if s["stage"] == "evaluate" and s.get("output")), {})
-    if not output.get("promoted"):
-        return []
-    return [str(each["criterion"]) for each in output["verdicts"] if not each["holds"]]
+def _missed(status: LoopStatus) -> list[str]:
+    """Return the criteria that the champion misses on the rows it was judged on."""
+    figures = status.champion["figures"] if status.champion else {}
+    return [
+        str(target)
+        for metric, target in stated_targets(status).items()
+        if metric in figures and not target.holds_for(figures[metric])
+    ]
+
+
+def _despite(steps: Sequence[Mapping[str, Any]]) -> str:
+    judged = output_of(steps, "evaluate")
+    if judged.get("promoted") and (judged["comparison"] or {}).get("is_better"):
+        return " It went live because it is better than the model before it, beyond doubt."
+    return ""

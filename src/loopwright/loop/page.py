@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from math import cos, pi, sin
 from typing import Any
 
-from loopwright.loop.headline import headline
+from loopwright.loop.headline import Target, headline, output_of, stated_targets
 from loopwright.loop.status import LoopStatus
 from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import MonitorReport
-from loopwright.monitor.bullet import Bullet, bullet, common_axis, live_bullets
+from loopwright.monitor.bullet import Bullet, Standing, bullet, common_axis, live_bullets
 from loopwright.monitor.page import told_verdict
 from loopwright.monitor.sheet import page_template, whole_page
 from loopwright.train import get_algorithm
@@ -38,7 +37,6 @@ _CAUSES = {
     "rows": "enough new rows came",
     "overruled": "a person overruled the verdict",
 }
-_CRITERION = re.compile(r"(?P<metric>\S+) at (?P<side>most|least) (?P<target>\S+)")
 _MANY_COLUMNS = 8
 
 Step = Mapping[str, Any]
@@ -67,12 +65,13 @@ def loop_page(
     steps = _ordered(status.steps)
     decided = _latest(steps, "decide") or decision
     report = MonitorReport.from_json(status.monitor) if status.monitor else None
-    targets = _targets(status)
+    targets = stated_targets(status)
     part = page_template("loopwright.loop", "loop.html.j2").render(
         status=status,
         headline=headline(status, steps, report),
         ring=_ring(steps),
-        problem=_output(steps, "problem"),
+        targets=targets,
+        problem=output_of(steps, "problem"),
         judged=_judged(status, steps, targets),
         report=report,
         told=told_verdict(report) if report else None,
@@ -106,12 +105,7 @@ def last_decision(workspace: Workspace, name: str) -> dict[str, Any] | None:
 
 def _ordered(steps: Sequence[Step]) -> list[Step]:
     """Return steps in the order of the ring: deploy and monitor come back and are counted anew."""
-    found: list[Step] = []
-    for step in steps:
-        # a later attempt may keep the very result of an earlier one
-        if step.get("output") is None or step not in found:
-            found.append(step)
-    return sorted(found, key=lambda step: (_PLACES.get(_stage(step), 4), step.get("place", 99)))
+    return sorted(steps, key=lambda step: (_PLACES.get(_stage(step), 4), step.get("place", 99)))
 
 
 def _stage(step: Step) -> str:
@@ -125,11 +119,6 @@ def _all(steps: Sequence[Step], stage: str) -> list[Step]:
 def _latest(steps: Sequence[Step], stage: str) -> Step | None:
     found = _all(steps, stage)
     return found[-1] if found else None
-
-
-def _output(steps: Sequence[Step], stage: str) -> Mapping[str, Any]:
-    found = _latest(steps, stage)
-    return found["output"] if found else {}
 
 
 def _standing(step: Step) -> str:
@@ -164,38 +153,26 @@ def _ring(steps: Sequence[Step]) -> list[dict[str, Any]]:
     return ring
 
 
-def _targets(status: LoopStatus) -> dict[str, tuple[float, bool]]:
-    """Return the target of every criterion now in force, and whether low values are wanted."""
-    criteria = status.seals[-1]["criteria"] if status.seals else []
-    read = [_CRITERION.fullmatch(criterion) for criterion in criteria]
-    return {
-        each["metric"]: (float(each["target"]), each["side"] == "most")
-        for each in read
-        if each is not None
-    }
-
-
 def _bullets(
     figures: Mapping[str, Mapping[str, Any]],
-    targets: Mapping[str, tuple[float, bool]],
+    targets: Mapping[str, Target],
     axes: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[Bullet]:
     """Return figures beside the targets in force; a criterion holds when its bound does."""
     found = []
     for metric, figure in figures.items():
-        target, wants_low = targets.get(metric, (None, True))
-        bound = figure["upper"] if wants_low else figure["lower"]
-        holds = target is not None and (bound <= target if wants_low else bound >= target)
+        target = targets.get(metric)
+        judged: Standing = "holds" if target and target.holds_for(figure) else "missed"
         found.append(
             bullet(
                 metric,
                 estimate=figure["value"],
                 lower=figure["lower"],
                 upper=figure["upper"],
-                target=target,
-                wants_low=wants_low,
-                standing="undecided" if target is None else "holds" if holds else "missed",
-                note=f"on {figure['n_rows']:,} rows; each bound is right with {figure['confidence']:.0%}",
+                target=target.value if target else None,
+                wants_low=target is None or target.wants_low,
+                standing=judged if target else "undecided",
+                note=f"each bound with {figure['confidence']:.0%} confidence",
                 axis=(axes or {}).get(metric),
             )
         )
@@ -203,10 +180,10 @@ def _bullets(
 
 
 def _judged(
-    status: LoopStatus, steps: Sequence[Step], targets: Mapping[str, tuple[float, bool]]
+    status: LoopStatus, steps: Sequence[Step], targets: Mapping[str, Target]
 ) -> dict[str, Any] | None:
     """Return the figures on rows the model never saw: of the newest candidate, else the champion."""
-    output, chosen = _output(steps, "evaluate"), _output(steps, "choose")
+    output, chosen = output_of(steps, "evaluate"), output_of(steps, "choose")
     if output and chosen:
         return {
             "model": chosen["candidates"][0]["algorithm"],
@@ -261,12 +238,12 @@ def _timeline(steps: Sequence[Step]) -> list[dict[str, Any]]:
             "started_at": step.get("started_at"),
         }
         for step in steps
+        # a later attempt may keep the very result of an earlier one
+        if step.get("kept_from") is None or step["kept_from"] != step["round"]
     ]
 
 
-def _entrants(
-    decided: Step | None, targets: Mapping[str, tuple[float, bool]]
-) -> list[dict[str, Any]]:
+def _entrants(decided: Step | None, targets: Mapping[str, Target]) -> list[dict[str, Any]]:
     if decided is None:
         return []
     entrants = decided["output"]["entrants"]
@@ -274,16 +251,14 @@ def _entrants(
     return [{**each, "bullets": _bullets(each["figures"], targets, axes)} for each in entrants]
 
 
-def _candidates(
-    steps: Sequence[Step], targets: Mapping[str, tuple[float, bool]]
-) -> list[dict[str, Any]]:
-    found: list[Mapping[str, Any]] = list(_output(steps, "choose").get("candidates", ()))
+def _candidates(steps: Sequence[Step], targets: Mapping[str, Target]) -> list[dict[str, Any]]:
+    found: list[Mapping[str, Any]] = list(output_of(steps, "choose").get("candidates", ()))
     axes = _axes([candidate["figures"] for candidate in found], targets)
     return [{**each, "bullets": _bullets(each["figures"], targets, axes)} for each in found]
 
 
 def _axes(
-    tables: Sequence[Mapping[str, Mapping[str, Any]]], targets: Mapping[str, tuple[float, bool]]
+    tables: Sequence[Mapping[str, Mapping[str, Any]]], targets: Mapping[str, Target]
 ) -> dict[str, tuple[float, float]]:
     """Return an axis for every metric, so that the charts below each other compare."""
     metrics = dict.fromkeys(metric for figures in tables for metric in figures)
@@ -291,7 +266,7 @@ def _axes(
         metric: common_axis(
             [
                 *(f[metric][end] for f in tables if metric in f for end in ("lower", "upper")),
-                targets.get(metric, (None, True))[0],
+                targets[metric].value if metric in targets else None,
             ]
         )
         for metric in metrics
@@ -323,7 +298,7 @@ def _attempts(steps: Sequence[Step]) -> list[dict[str, Any]]:
 
 def _recipe(steps: Sequence[Step]) -> dict[str, Any] | None:
     """Return the steps that made the features of the best candidate, or of the first recipe."""
-    prepared, chosen = _latest(steps, "prepare"), _output(steps, "choose")
+    prepared, chosen = _latest(steps, "prepare"), output_of(steps, "choose")
     if prepared is None:
         return None
     explained = {

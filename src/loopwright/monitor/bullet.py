@@ -15,7 +15,7 @@ Standing = Literal["holds", "missed", "undecided"]
 _SHARES = {"mape", "accuracy", "precision", "recall", "balanced_accuracy"}
 _WITHIN = re.compile(r"share_within_([\d.]+)_percent")
 _WORDS = {
-    "mape": "average error, in percent of the truth",
+    "mape": "average error, in percent",
     "mae": "average error",
     "rmse": "typical error, where large ones count more",
     "r2": "share of the differences that is explained",

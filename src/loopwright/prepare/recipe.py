@@ -123,6 +123,9 @@ class FittedRecipe:
     def __post_init__(self) -> None:
         types: Types = self.inputs
         for step in self.steps:
+            absent = [name for name in step.columns if name not in types]
+            if absent and not isinstance(step, Drop):
+                raise KeyError(absent[0])
             types = step.types_after(types)
         object.__setattr__(self, "feature_names", tuple(types))
 

@@ -143,6 +143,8 @@ def _kind(column: pl.Series, kinds: Mapping[str, str]) -> Kind:
     """Return what the column means: as given, unless its values cannot mean that."""
     given = kinds.get(column.name)
     stored = find_value_type(column.dtype)
+    if stored is None:
+        return "unreadable"
     is_code = column.dtype.is_integer() and looks_like_code(column.name)
     if given == "number" and stored in ("number", "boolean"):
         return "category" if is_code else "number"

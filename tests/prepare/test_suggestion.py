@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.prepare import PreparePlan, Recipe, RowEncoder, fit_recipe, suggest
+
+N = 400
+_RNG = np.random.default_rng(7)
+
+
+def houses() -> pl.DataFrame:
+    size = _RNG.lognormal(7, 1, size=N)
+    sold = [date(2024, 1, 1) + timedelta(days=int(i)) for i in _RNG.integers(0, 700, size=N)]
+    return pl.DataFrame(
+        {
+            "id": np.arange(N) + 1_000,
+            "price": size * 3,
+            "size": size,
+            "size_again": size,
+            "lot": [None if i % 9 == 0 else float(i % 17) for i in range(N)],
+            "zipcode": 98_000 + _RNG.integers(0, 30, size=N),
+            "view": _RNG.choice(["sea", "hill", "none"], size=N),
+            "street": _RNG.choice([f"street {i}" for i in range(40)], size=N),
+            "note": ["a long text about this house, which nobody will ever read"] * (N - 1) + ["b"],
+            "country": ["US"] * N,
+            "sold": sold,
+            "new": _RNG.random(N) < 0.5,
+            "tags": [[1]] * N,
+            "latitude": 47 + _RNG.random(N),
+            "longitude": -122 + _RNG.random(N),
+        },
+        strict=False,
+    )
+
+
+HOUSES = houses()
+
+
+def steps(recipe: Recipe) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, columns, _ in recipe.explain():
+        found.setdefault(name, []).extend(columns)
+    return found
+
+
+def fitted_on(recipe: Recipe, **options: Any) -> Any:
+    target = np.log(HOUSES["price"].to_numpy())
+    return fit_recipe(recipe, HOUSES.drop("price"), target, seed=7, **options)
+
+
+@pytest.mark.parametrize("family", ["scaled", "tree"])
+@pytest.mark.parametrize("variant", ["plain", "places"])
+def test_a_suggestion_can_be_fitted_and_serves_the_same_rows(family: Any, variant: Any) -> None:
+    recipe = suggest(HOUSES, "price", "regression", family=family, variant=variant)
+
+    fitted, found = fitted_on(recipe)
+    rows = HOUSES.drop("price").to_dicts()
+
+    assert len(found) == N
+    assert fitted.transform(HOUSES).tobytes() == RowEncoder(fitted).encode(rows).tobytes()
+
+
+def test_columns_that_tell_nothing_are_dropped_with_a_reason() -> None:
+    recipe = suggest(HOUSES, "price", "regression", family="tree")
+
+    reasons = {c: reason for name, cs, reason in recipe.explain() if name == "drop" for c in cs}
+
+    assert set(reasons) == {"id", "size_again", "note", "country", "tags"}
+    assert reasons["size_again"] == "the same values as size"
+    assert reasons["country"] == "always 'US'"
+    assert "400 different values" in reasons["id"]
+
+
+def test_every_step_has_a_reason() -> None:
+    recipe = suggest(HOUSES, "price", "regression", family="scaled", variant="places")
+
+    assert all(reason for _, _, reason in recipe.explain())
+
+
+def test_trees_get_no_scaling_and_keep_gaps() -> None:
+    recipe = suggest(HOUSES, "price", "regression", family="tree")
+
+    fitted, found = fitted_on(recipe)
+
+    assert not {"scale", "impute", "log1p"} & set(steps(recipe))
+    assert np.isnan(found[:, fitted.feature_names.index("lot")]).sum() == 45
+
+
+def test_the_scaled_family_has_no_gaps_and_one_scale() -> None:
+    recipe = suggest(HOUSES, "price", "regression", family="scaled")
+
+    fitted, found = fitted_on(recipe)
+
+    assert np.isfinite(found).all()
+    assert "size" in steps(recipe)["log1p"]
+    assert abs(found[:, fitted.feature_names.index("size")].std() - 1.0) < 1e-9
+    assert "lot_missing" in fitted.feature_names
+
+
+def test_few_levels_get_columns_and_many_the_mean_target() -> None:
+    found = steps(suggest(HOUSES, "price", "regression", family="scaled"))
+
+    assert found["one_hot"] == ["view"]
+    assert sorted(found["target_encode"]) == ["street", "zipcode"]
+
+
+def test_trees_see_codes_as_numbers_too() -> None:
+    fitted, _ = fitted_on(suggest(HOUSES, "price", "regression", family="tree"))
+
+    assert {"zipcode", "zipcode_target_mean"} <= set(fitted.feature_names)
+
+
+def test_what_a_person_asks_for_overrules_the_suggestion() -> None:
+    plan = PreparePlan(
+        drop=("lot",),
+        keep=("id", "note"),
+        derive={"age": "days_between(sold, today())", "half": "lot / 2"},
+    )
+    today = date(2026, 1, 31)
+
+    recipe = suggest(HOUSES, "price", "regression", plan, family="tree", today=today)
+    fitted, _ = fitted_on(recipe, today=today)
+
+    asked = [(name, cs) for name, cs, reason in recipe.explain() if "asked for" in reason]
+    assert asked == [("derive", ("age",)), ("derive", ("half",)), ("drop", ("lot",))]
+    assert {"age", "half", "id"} <= set(fitted.feature_names)
+    assert "lot" not in fitted.feature_names
+    assert any(name.startswith("note") for name in fitted.feature_names)
+
+
+def test_without_auto_only_the_necessary_is_done() -> None:
+    plan = PreparePlan(auto=False)
+
+    recipe = suggest(HOUSES, "price", "regression", plan, family="scaled")
+    fitted, _ = fitted_on(recipe)
+
+    assert steps(recipe)["drop"] == ["tags"]
+    assert "log1p" not in steps(recipe)
+    assert "id" in fitted.feature_names
+
+
+def test_kinds_that_were_found_before_are_followed_where_they_can_be() -> None:
+    kinds = {
+        "lot": "identifier",
+        "tags": "identifier",
+        "view": "number",
+        "size": "number",
+        "zipcode": "number",
+    }
+
+    found = steps(suggest(HOUSES, "price", "regression", family="tree", kinds=kinds))
+
+    assert "lot" in found["drop"]
+    assert "view" in found["one_hot"]
+    assert "zipcode" in found["target_encode"]
+
+
+def test_more_than_two_classes_get_a_share_each_and_many_none() -> None:
+    few = HOUSES.with_columns(grade=pl.Series(np.arange(N) % 3))
+    many = HOUSES.with_columns(grade=pl.Series(np.arange(N) % 30))
+
+    recipe = suggest(few, "grade", "multiclass", family="tree")
+    fitted, _ = fit_recipe(recipe, few.drop("grade"), few["grade"].to_numpy(), seed=0)
+
+    assert {"street_share_of_0", "street_share_of_2"} <= set(fitted.feature_names)
+    assert "target_encode" not in steps(suggest(many, "grade", "multiclass", family="tree"))
+    assert "frequency" in steps(suggest(many, "grade", "multiclass", family="tree"))
+
+
+def test_a_map_is_cut_into_cells_only_where_there_is_one() -> None:
+    places = steps(suggest(HOUSES, "price", "regression", family="tree", variant="places"))
+    without = HOUSES.drop("latitude")
+
+    assert places["derive"] == ["area", "neighbourhood"]
+    assert suggest(without, "price", "regression", family="tree", variant="places") == suggest(
+        without, "price", "regression", family="tree"
+    )
+
+
+def test_the_target_is_no_feature_and_cannot_be_derived_from() -> None:
+    plan = PreparePlan(derive={"leak": "price * 2"})
+
+    with pytest.raises(InvalidInputError, match="no column 'price'"):
+        suggest(HOUSES, "price", "regression", plan, family="tree")
+    assert "price" not in str(suggest(HOUSES, "price", "regression", family="tree"))
+
+
+def test_nothing_left_to_learn_from_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"prepare\.keep"):
+        suggest(HOUSES.select("id", "price"), "price", "regression", family="tree")
+
+
+def test_a_table_of_one_row_gets_a_recipe() -> None:
+    row = HOUSES.head(1).drop("tags")
+
+    recipe = suggest(row, "price", "regression", PreparePlan(auto=False), family="scaled")
+    fitted, found = fit_recipe(recipe, row.drop("price"), np.array([1.0]), seed=0)
+
+    assert found.shape == (1, len(fitted.feature_names))
+    assert np.isfinite(found).all()
