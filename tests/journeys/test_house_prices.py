@@ -213,3 +213,25 @@ def test_the_house_price_loop_runs_from_postgresql(
     assert "s3cret-word" not in kept
     for path in (loop.settings.home).rglob("*"):
         assert not path.is_file() or b"s3cret-word" not in path.read_bytes(), path
+
+
+def test_a_change_of_the_file_does_not_forget_what_live_rows_taught(make_loop: MakeLoop) -> None:
+    loop = make_loop(n_rows=2_000)
+    loop.run(on_news=quiet)
+    later = sales(1_000, name="later-sales.parquet")
+    ids = [f"sale-{n}" for n in range(later.height)]
+    loop.predict(later.drop("price"), inference_ids=ids)
+    loop.add_labels(dict(zip(ids, (later["price"] * 1.5).to_list(), strict=True)))
+    assert loop.run(on_news=quiet).outcome.status.champion["round"] == 2  # type: ignore[index]
+    text = loop.read.path.read_text()
+    loop.read.path.write_text(text.replace("rounds: 80", "rounds: 90"))
+
+    outcome = loop.run(on_news=quiet).outcome
+
+    assert outcome.status.round["cause"] == "changed"  # type: ignore[index]
+    assert outcome.status.round["live"]["n_rows"] == 1_000  # type: ignore[index]
+    after = loop.predict(later.drop("price"))
+    ratio = [
+        answer["prediction"] / price for answer, price in zip(after, later["price"], strict=True)
+    ]
+    assert sum(ratio) / len(ratio) > 1.3

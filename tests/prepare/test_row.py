@@ -89,7 +89,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     return a.shape == b.shape and bool((a.view(np.uint64) == b.view(np.uint64)).all())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     training=rows((1, 12), ["", "red", "Grün", "日本", "İ"]),
     later=rows((1, 6), ["", "red", "never seen", "ǅ", "İ"]),

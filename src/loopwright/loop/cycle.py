@@ -23,7 +23,7 @@ from loopwright.loop.sourcing import Extraction, Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.step import OnNews, StepRunner, round_key
 from loopwright.loop.trigger import Trigger
-from loopwright.loop.watching import last_report, look, rows_to_learn_from
+from loopwright.loop.watching import OWN_CAUSES, last_report, look, rows_to_learn_from
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
 from loopwright.monitor import MonitorReport
 
@@ -245,7 +245,22 @@ class _Cycle:
                 "round", round_key(self.loop.name, latest["number"]), latest
             )
             return latest
-        return self._begun(latest["number"] + 1, cause="changed", reason=f"changed: {changed}")
+        return self._begun(
+            latest["number"] + 1,
+            cause="changed",
+            reason=f"changed: {changed}",
+            live=self._live_rows_learnt(latest),
+        )
+
+    def _live_rows_learnt(self, latest: dict[str, Any]) -> dict[str, Any] | None:
+        """Return the live rows if the champion learnt from some: going back would forget them."""
+        champion = self._champion()
+        same_target = latest["spec"]["problem"]["target"] == self.loop.problem.target
+        if champion is None or champion["learnt_until"] is None or not same_target:
+            return None
+        return rows_to_learn_from(
+            self.workspace, self.loop, self.sourced, {**champion, "learnt_until": None}
+        )
 
     def _latest_round(self) -> dict[str, Any] | None:
         rounds = self.workspace.metadata.list_("round", prefix=f"{self.loop.name}/")
@@ -374,7 +389,9 @@ class _Cycle:
             ),
         )
         if not judged["promoted"]:
-            state = "kept champion" if champion else "criterion missed"
+            own = body["cause"] in OWN_CAUSES
+            missed = not own and not judged["criteria_hold"]
+            state = "criterion missed" if missed or champion is None else "kept champion"
             return self._closed(body, state, judged["conclusion"])
         bundle = runner.run(
             "pack",

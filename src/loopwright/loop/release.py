@@ -45,6 +45,7 @@ else:
     pl = LazyModule("polars")
 
 _N_GOLDEN = 5
+_LEAST_COMPARED = 50
 _START_TIMEOUT_S = 60.0
 # the endpoint's row path and the table path may differ in the last bits of a logarithm
 _SAME = 1e-9
@@ -107,7 +108,7 @@ def evaluated(
     }
     compared = None
     if champion is not None:
-        compared = _compared(workspace, loop, target, test, y, answers, champion, round_)
+        compared = _compared(workspace, loop, target, test, y, answers, champion)
     holds = all(verdict.holds for verdict in judged)
     promoted, conclusion = _decision(
         holds=holds,
@@ -165,7 +166,6 @@ def _compared(
     y: Any,
     answers: Answers,
     champion: dict[str, Any],
-    round_: dict[str, Any],
 ) -> Comparison | None:
     """Hold the candidate against the champion; None where the champion answers something else."""
     old = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
@@ -173,11 +173,9 @@ def _compared(
         return None
     if any(name not in test.columns for name in old.fitted.inputs):
         return None
-    chosen = np.arange(len(y))
-    if round_["live"] is None:
-        chosen = _unseen_by(workspace, champion, test)
-        if len(chosen) < 50:
-            return None
+    chosen = _unseen_by(workspace, champion, test)
+    if len(chosen) < _LEAST_COMPARED:
+        return None
     said = as_answers(
         old.predict_frame(test[chosen.tolist()]), target, threshold=old.outcome.threshold
     )

@@ -158,7 +158,7 @@ def common_axis(values: Iterable[float | None]) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = min(known), max(known)
     room = (high - low) or abs(high) or 1.0
-    if 0 <= low <= 0.8 * high:
+    if 0 <= low <= 0.8 * high and high > 0:
         return 0.0, high * 1.15
     return low - 0.4 * room, high + 0.4 * room
 

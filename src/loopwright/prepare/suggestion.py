@@ -95,20 +95,19 @@ def suggest(
     table = frame.drop(target) if target in frame.columns else frame
     unknown: dict[str, ColumnType] = dict.fromkeys(table.columns, "unknown")
     checked_prepare(plan, {**unknown, **value_types(table)})
-    steps: list[AnyStep] = [
+    asked: list[AnyStep] = [
         Derive(name=name, expression=expression, reason=ASKED)
         for name, expression in plan.derive.items()
     ]
-    table = _with_derived(table, steps, today)
+    table = _with_derived(table, asked, today)
     if plan.drop:
-        steps.append(Drop(columns=plan.drop, reason=ASKED))
+        asked.append(Drop(columns=plan.drop, reason=ASKED))
     columns = [
         _Column(name, _kind(table[name], kinds or {}), table[name])
         for name in table.columns
         if name not in plan.drop
     ]
     dropped = _dropped(columns, plan)
-    steps += dropped
     gone = {name for step in dropped for name in step.columns}
     left = [_with_way_to_numbers(column) for column in columns if column.name not in gone]
     if not left:
@@ -118,12 +117,10 @@ def suggest(
             field="prepare",
         )
     n_classes = _n_classes(frame, target, task)
-    steps += _dates(left)
-    if variant == "places":
-        steps += _places(left, n_classes)
-    steps += _categories(left, n_classes=n_classes, family=family)
-    steps += _numbers(left, auto=plan.auto) if family == "scaled" else []
-    return Recipe(tuple(steps))
+    places = _places(left, n_classes) if variant == "places" else []
+    categories = _categories(left, n_classes=n_classes, family=family)
+    numbers = _numbers(left, auto=plan.auto) if family == "scaled" else []
+    return Recipe((*asked, *dropped, *_dates(left), *places, *categories, *numbers))
 
 
 def _with_derived(
