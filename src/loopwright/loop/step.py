@@ -124,7 +124,7 @@ class StepRunner:
             return None
         if mine is None or mine.body.get("fingerprint") != fingerprint:
             kept = {**body, "kept_from": body["round"], "round": self.number, "wall_s": 0.0}
-            kept |= {"algorithm_s": 0.0, "place": len(self.stages)}
+            kept |= {"stage": stage, "algorithm_s": 0.0, "place": len(self.stages)}
             metadata.put("step", key, kept)
             self._tell(stage, "kept", body["summary"])
         output: dict[str, Any] = body["output"]
