@@ -234,10 +234,13 @@ class Loop:
             if isinstance(labels, Mapping)
             else [(row.get("inference_id"), row.get("label")) for row in as_rows(labels)]
         )
+        task = self._task(workspace)
+        if task == "regression":
+            pairs = [(each, _number(label)) for each, label in pairs]
         return add_labels(
             workspace.endpoint_folder(deploy.endpoint),
             pairs,
-            task=self._task(workspace),
+            task=task,
             at=workspace.clock.now(),
             source=source,
         )
@@ -464,6 +467,14 @@ def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
         key: value.isoformat() if hasattr(value, "isoformat") else value
         for key, value in row.items()
     }
+
+
+def _number(label: Any) -> Any:
+    """Return text that reads as a number (from a CSV file, say) as that number."""
+    try:
+        return float(label) if isinstance(label, str) else label
+    except ValueError:
+        return label
 
 
 def _settings(home: str | Path | None) -> Settings:
