@@ -38,11 +38,14 @@ if TYPE_CHECKING:
 OnNews = Callable[[StepNews], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Page:
     """A self-contained HTML page; shown in a notebook, written with `save`."""
 
     html: str
+
+    def __repr__(self) -> str:
+        return f"<Page of {len(self.html) / 1024:,.0f} KiB>"
 
     def _repr_html_(self) -> str:
         framed = html.escape(self.html, quote=True)
@@ -263,6 +266,7 @@ class Loop:
         number = status.round["number"]
         body = {
             "round": number,
+            **status.round["waiting"],
             "by": workspace.user,
             "at": workspace.clock.now().isoformat(),
             "reason": reason,

@@ -26,7 +26,7 @@ from loopwright.data.split import Split
 from loopwright.store import ArtifactStore
 from loopwright.store.memory import MemoryArtifactStore
 
-HOUSES = Path("/work/shared/datasets/kc_house.parquet")
+HOUSES = Path(__file__).parents[3] / "shared" / "datasets" / "kc_house.parquet"
 needs_houses = pytest.mark.skipif(not HOUSES.exists(), reason="the shared data sets are not here")
 
 

@@ -18,7 +18,7 @@ from loopwright.data import convert
 from loopwright.data.conversion import decide_conversions
 from loopwright.explore import Finding, Profile, profile
 
-HOUSES = Path("/work/shared/datasets/kc_house.parquet")
+HOUSES = Path(__file__).parents[3] / "shared" / "datasets" / "kc_house.parquet"
 
 
 @pytest.fixture(scope="module")

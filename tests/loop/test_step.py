@@ -134,3 +134,21 @@ def test_every_step_leaves_events_in_order(workspace: Workspace) -> None:
 
     kinds = [event.kind for event in workspace.metadata.list_events("loop/houses")]
     assert kinds == ["step started", "step done", "decision"]
+
+
+def test_another_loop_does_its_own_steps(workspace: Workspace) -> None:
+    work = Work()
+
+    runner(workspace).run("explore", inputs=["rows"], work=work)
+    StepRunner(workspace, "other", 1, lambda _: None).run("explore", inputs=["rows"], work=work)
+
+    assert work.times == 2
+
+
+def test_a_kept_step_goes_by_its_present_name(workspace: Workspace) -> None:
+    steps = runner(workspace)
+
+    steps.run("prepare.2", inputs=["x"], work=Work())
+    steps.run("prepare.3", inputs=["x"], work=Work())
+
+    assert workspace.metadata.get("step", "houses/000001/prepare.3").body["stage"] == "prepare.3"

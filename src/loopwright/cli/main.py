@@ -256,6 +256,8 @@ def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
     from loopwright.cli.show import echo_json
 
     compute = _workspace(home).compute
+    service = compute.find(job) if job.startswith("endpoint/") else None
+    job = service.id if service else job
     text = compute.log(job)
     if as_json:
         echo_json({"job": job, "log": text})
@@ -332,7 +334,10 @@ def endpoints(home: Path | None, as_json: bool) -> None:
         return
     header = ("name", "url", "version", "pid")
     click.echo(
-        table(header, [(e["name"], e["url"] or "not alive", e["version"], e["pid"]) for e in found])
+        table(
+            header,
+            [(e["name"], e["url"] or "not alive", e["version"], str(e["pid"])) for e in found],
+        )
     )
 
 

@@ -159,7 +159,7 @@ def _framing(
         "constant": (_constant(y_train, len(y_validation), classes, measure), "one answer for all"),
         "rule": (
             _answers(rule_answers(rule, theirs), classes),
-            f"at most {rule.n_conditions} conditions",
+            f"{rule.n_conditions} condition{'s' if rule.n_conditions != 1 else ''}",
         ),
         "linear": (_linear(ours, y_train, theirs, classes), "a weighted sum of the columns"),
         "boosted": (_boosted(ours, y_train, theirs, classes, seed), "a quick boosted model"),

@@ -94,7 +94,7 @@ def first_attempt(
     return Attempt(
         number=1,
         idea="defaults",
-        hypothesis="one of the algorithms meets the criteria with its default settings",
+        hypothesis="perhaps one of the algorithms meets the criteria as it is",
         algorithms=tuple(algorithms),
         hyperparameters=hyperparameters,
         windows=tuple(windows),

@@ -16,7 +16,7 @@ from loopwright.core.errors import BackendError, InvalidInputError, WrongStateEr
 from loopwright.data import Snapshot
 from loopwright.loop.build import Candidate, best_candidate
 from loopwright.loop.file import ReadFile
-from loopwright.loop.framing import decided, explored, parted_rows, stated_problem
+from loopwright.loop.framing import decided, explored, parted_rows, sealed_criteria, stated_problem
 from loopwright.loop.preflight import checked_endpoint, checked_over_columns, checked_plans
 from loopwright.loop.release import deploy, evaluated, packed, verified
 from loopwright.loop.sourcing import Extraction, Sourced, extracted
@@ -204,6 +204,7 @@ class _Cycle:
     ) -> None:
         self.workspace = workspace
         self.loop = read.content
+        self.file = read.path.name
         self.sourced = sourced
         self.on_news = on_news
         self.overrule = overrule
@@ -220,7 +221,8 @@ class _Cycle:
         if self._champion() is None:
             return str(body["state"]), str(body["conclusion"])
         trigger = self._watch(body["number"])
-        if trigger.starts:
+        # while a model waits for a person, another round would only make another one wait
+        if trigger.starts and body["state"] in _FINAL:
             body = self._round(self._own_round(body["number"], trigger))
             if self._champion() is not None and body["state"] in _FINAL:
                 self._watch(body["number"])
@@ -333,7 +335,10 @@ class _Cycle:
             "problem": msgspec.to_builtins(loop.problem),
             "target": msgspec.to_builtins(target),
         }
-        runner.run("problem", inputs=about, work=lambda: stated_problem(workspace, loop, target))
+        seals = sealed_criteria(workspace, loop)
+        runner.run(
+            "problem", inputs=[about, seals], work=lambda: stated_problem(loop, target, seals)
+        )
         live = body["live"]
         parts = runner.run(
             "data",
@@ -398,11 +403,12 @@ class _Cycle:
             inputs=[winner.to_json(), judged["figures"], about_sources(parts)],
             work=lambda: packed(workspace, loop, target, winner, parts, judged),
         )
-        if loop.retrain.approve == "manual" and not self._approved(body["number"]):
+        if loop.retrain.approve == "manual" and not self._approved(body["number"], bundle):
             return self._closed(
-                body,
+                {**body, "waiting": {"bundle": bundle["bundle"], "version": bundle["version"]}},
                 "waiting for approval",
-                f"{judged['conclusion']} It waits for `loopwright approve {loop.name}`.",
+                f"{judged['conclusion']} Version {bundle['version']} waits for "
+                f"`loopwright approve {self.file}`.",
             )
         if loop.deploy is None:
             self._crowned(body, winner, bundle, judged, champion)
@@ -416,9 +422,10 @@ class _Cycle:
         )
         return self._closed(body, "live", judged["conclusion"])
 
-    def _approved(self, number: int) -> bool:
-        key = round_key(self.loop.name, number)
-        return self.workspace.metadata.find("approval", key) is not None
+    def _approved(self, number: int, bundle: dict[str, Any]) -> bool:
+        """Tell whether a person approved this very model, not one that stood there before."""
+        record = self.workspace.metadata.find("approval", round_key(self.loop.name, number))
+        return record is not None and record.body["bundle"] == bundle["bundle"]
 
     def _crowned(
         self,

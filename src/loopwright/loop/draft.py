@@ -106,7 +106,7 @@ def _source(source: str, folder: Path) -> FileSource | SqlSource:
 
 
 def _name_from(source: str) -> str:
-    stem = source.rpartition("#")[2] if "://" in source else Path(source).name.partition(".")[0]
+    stem = source.rpartition("#")[2] if "#" in source else Path(source).name.partition(".")[0]
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:63] or "loop"
 
 

@@ -28,15 +28,23 @@ else:
 PARTS = ("train", "validation", "test")
 
 
-def stated_problem(workspace: Workspace, loop: LoopFile, target: Target) -> StepResult:
-    """Seal the criteria before anything is learnt; a later change shows as a moved goalpost."""
+def sealed_criteria(workspace: Workspace, loop: LoopFile) -> list[dict[str, Any]]:
+    """Seal the criteria before anything is learnt and return all seals of the loop, oldest first.
+
+    The same criteria are sealed once; any change, also back to earlier ones, is one more seal.
+    """
     record = workspace.metadata.find("seal", loop.name)
     history: list[dict[str, Any]] = record.body["seals"] if record else []
     seal = sealed(loop.problem, name=workspace.user, at=workspace.clock.now())
-    moved = bool(history) and history[-1]["digest"] != seal.digest
-    if not history or moved:
-        history = [*history, msgspec.to_builtins(seal)]
+    if not history or history[-1]["digest"] != seal.digest:
+        history = [*history, msgspec.json.decode(msgspec.json.encode(seal))]
         workspace.metadata.put("seal", loop.name, {"seals": history})
+    return history
+
+
+def stated_problem(loop: LoopFile, target: Target, history: list[dict[str, Any]]) -> StepResult:
+    """State what is to be solved; criteria that were changed show as moved goalposts."""
+    moved = len(history) > 1
     wanted = "; ".join(str(criterion) for criterion in loop.problem.criteria) or "none stated"
     summary = f"{target.task} of {target.column!r}; criteria: {wanted}"
     if moved:

@@ -86,7 +86,7 @@ class StepRunner:
         work
             Does it; called only when nobody did it before with the same inputs.
         """
-        fingerprint = digest_value([stage.split(".")[0], inputs])
+        fingerprint = digest_value([self.loop, stage.split(".")[0], inputs])
         self.stages.append(stage)
         known = self._known(stage, fingerprint)
         if known is not None:

@@ -55,6 +55,7 @@ class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     labels: Cursor | None = None
     n_fresh: int = 0
     n_looks: int = 0
+    reason_told: str = ""
 
 
 def look(
@@ -91,6 +92,10 @@ def look(
     )
     if trigger.starts:
         runner.note("the loop goes round again", reason=trigger.reason)
+    elif trigger.reason != memory.reason_told and memory.report["verdict"] not in ("ok", "watch"):
+        runner.note("the loop does not go round again", reason=trigger.reason)
+        told = msgspec.structs.replace(memory, reason_told=trigger.reason)
+        workspace.metadata.put("monitor", loop.name, msgspec.to_builtins(told))
     return trigger
 
 
@@ -131,6 +136,7 @@ def _looked(
         labels=labels_at,
         n_fresh=_n_fresh(joined, champion),
         n_looks=n_looks,
+        reason_told=before.reason_told if before is not None and is_same else "",
     )
     workspace.metadata.put("monitor", loop.name, msgspec.to_builtins(memory))
     return memory, StepResult(

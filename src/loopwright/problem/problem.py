@@ -36,7 +36,7 @@ class Today(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `problem:` block of a loop file; DESIGN.md gives an example of every key."""
+    """The `problem:` block of a loop file; docs/reference/loop-file.md explains every key."""
 
     target: str
     question: str = ""
