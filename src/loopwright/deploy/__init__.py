@@ -17,7 +17,7 @@ from loopwright.deploy.endpoint import (
 )
 from loopwright.deploy.labels import Label, LabelLog, LabelPage, add_labels, read_labels
 from loopwright.deploy.plan import DeployPlan, Rollout, checked_deploy
-from loopwright.deploy.segment import Cursor
+from loopwright.deploy.segment import Cursor, has_more
 
 __all__ = [
     "ActualState",
@@ -37,6 +37,7 @@ __all__ = [
     "check_port",
     "checked_deploy",
     "free_port",
+    "has_more",
     "read_actual",
     "read_capture",
     "read_desired",

@@ -147,6 +147,12 @@ def segments(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob(f"*{_SUFFIX}") if path.stem.isdecimal())
 
 
+def has_more(folder: Path, *, after: Cursor | None = None) -> bool:
+    """Tell whether anything was written since a cursor; reads nothing but the sizes of files."""
+    offsets = after.offsets if after else {}
+    return any(path.stat().st_size > offsets.get(path.name, 0) for path in segments(folder))
+
+
 def read_page(folder: Path, *, after: Cursor | None = None, max_bytes: int = SEGMENT_BYTES) -> Page:
     """Return the whole lines written since a cursor, at most about `max_bytes` of them.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.deploy import Cursor, read_capture, read_labels
+from loopwright.deploy import Cursor, has_more, read_capture, read_labels
 from loopwright.loop.sourcing import Target
 from loopwright.monitor import Joined
 from loopwright.prepare import Signature
@@ -26,7 +26,7 @@ VERIFY_PREFIX = "verify-"
 def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
     """Yield the predictions kept since a cursor, page by page, without those of verifications."""
     cursor = after
-    while True:
+    while has_more(folder / "capture", after=cursor):
         page = read_capture(folder / "capture", after=cursor)
         if page.cursor == cursor:
             return
@@ -40,7 +40,7 @@ def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.
 def labelled(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
     """Yield the labels received since a cursor, page by page."""
     cursor = after
-    while True:
+    while has_more(folder / "labels", after=cursor):
         page = read_labels(folder / "labels", after=cursor)
         if page.cursor == cursor:
             return

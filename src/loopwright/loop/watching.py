@@ -104,11 +104,12 @@ def _looked(
 ) -> tuple[_Memory, StepResult | None]:
     before = _memory(workspace, loop.name)
     folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
-    predictions, capture = _new(captured, folder, before.capture if before else None)
-    labels, labels_at = _new(labelled, folder, before.labels if before else None)
+    new_predictions, capture = _new(captured, folder, before.capture if before else None)
+    new_labels, labels_at = _new(labelled, folder, before.labels if before else None)
     is_same = before is not None and before.version == champion["version"]
-    if before is not None and is_same and not predictions.height and not labels.height:
+    if before is not None and is_same and (capture, labels_at) == (before.capture, before.labels):
         return before, None
+    predictions, labels = _together(new_predictions), _together(new_labels)
     model = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
     reference = Reference.from_json(msgspec.json.decode(model.read_member("reference.json")))
     state = (
@@ -158,15 +159,17 @@ def _memory(workspace: Workspace, name: str) -> _Memory | None:
     return msgspec.convert(record.body, _Memory) if record else None
 
 
-def _new(pages: Any, folder: Any, after: Cursor | None) -> tuple[pl.DataFrame, Cursor | None]:
+def _new(pages: Any, folder: Any, after: Cursor | None) -> tuple[list[pl.DataFrame], Cursor | None]:
+    """Return the pages written since a cursor that hold rows, and where reading ended."""
     frames, cursor = [], after
     for frame, at in pages(folder, after=after):
         frames.append(frame)
         cursor = at
-    frames = [frame for frame in frames if frame.height]
-    if not frames:
-        return pl.DataFrame(), cursor
-    return pl.concat(frames, how="diagonal_relaxed"), cursor
+    return [frame for frame in frames if frame.height], cursor
+
+
+def _together(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
 
 def _joined(folder: Any, target: Target) -> Joined | None:

@@ -186,11 +186,14 @@ class SqlMetadataStore:
 
     def _insert(self, record: Record) -> Any:
         # both dialects know ON CONFLICT, each through its own class
-        from sqlalchemy.dialects import postgresql, sqlite
-
-        dialect = sqlite if self._database.is_sqlite else postgresql
         values = {name: getattr(record, name) for name in schema.record.c.keys()}  # noqa: SIM118
-        return dialect.insert(schema.record).values(values)
+        if self._database.is_sqlite:
+            from sqlalchemy.dialects import sqlite
+
+            return sqlite.insert(schema.record).values(values)
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert(schema.record).values(values)
 
 
 def _is(kind: str, key: str) -> sa.ColumnElement[bool]:
