@@ -158,7 +158,7 @@ def test_a_share_outside_0_to_1_is_refused(tmp_path: Path, share: float) -> None
         ([True, None], [True, None], pl.Boolean),
         (["a", 1, 1.5, True, [1], None], ["a", "1", "1.5", "true", "[1]", None], pl.String),
         ([True, 1], ["true", "1"], pl.String),
-        ([None], [None], pl.String),
+        ([None], [None], pl.Null),
     ],
 )
 def test_a_column_keeps_every_value_whatever_is_mixed(
