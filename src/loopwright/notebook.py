@@ -5,23 +5,29 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateError
 from loopwright.core.files import write_atomically
+from loopwright.data import Snapshot, scan
 from loopwright.loop import (
     LoopStatus,
     Outcome,
+    Refreshed,
     StepNews,
     Workspace,
+    accept_snapshot,
+    find_snapshot,
     last_decision,
     list_loops,
+    list_snapshots,
     look_at_loop,
     loop_page,
     loop_status,
     read_loop_file,
+    refresh_rows,
     run_loop,
 )
 from loopwright.settings import Settings, read_settings
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 
     from loopwright.compute import Job
     from loopwright.deploy import EndpointClient
+    from loopwright.explore import ColumnNote
     from loopwright.loop.file import ReadFile
     from loopwright.monitor import MonitorReport
 
@@ -274,6 +281,119 @@ class Loop:
         with workspace.metadata.transaction():
             workspace.metadata.put("approval", f"{self.name}/{number:06d}", body)
             workspace.metadata.append(f"loop/{self.name}", "approved", body)
+
+    def note(
+        self,
+        column: str,
+        *,
+        text: str = "",
+        decision: str | None = None,
+        unit: str = "",
+        allowed_range: tuple[float | None, float | None] | None = None,
+        by: str = "",
+    ) -> ColumnNote:
+        """Note what you know about a column; the next run goes by it.
+
+        It shows in the profile and, with a decision, as the reason in the recipe. What is not given
+        stays as it was noted before. See `loopwright.explore.ColumnNote` for the arguments.
+
+        Parameters
+        ----------
+        by
+            Who says so; the user of this session when absent.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such column, the loop file says the opposite, or the note says nothing.
+        """
+        from loopwright.explore import ColumnNote, checked_note, save_note
+        from loopwright.loop.noting import check_note_over_loop
+
+        self.read = read_loop_file(self.read.path)
+        known = find_workspace(self.settings)
+        note = checked_note(
+            ColumnNote(
+                column=column,
+                text=text,
+                decision=cast("Any", decision),
+                unit=unit,
+                allowed_range=allowed_range,
+            )
+        )
+        check_note_over_loop(self.read.content, note, self._columns(known))
+        workspace = known or open_workspace(self.settings)
+        note = replace(note, by=by or workspace.user, at=workspace.clock.now())
+        return save_note(workspace.metadata, self.name, note)
+
+    def notes(self) -> tuple[ColumnNote, ...]:
+        """Return what was noted about columns."""
+        from loopwright.explore import list_notes
+
+        workspace = find_workspace(self.settings)
+        return list_notes(workspace.metadata, self.name) if workspace else ()
+
+    def remove_note(self, column: str) -> None:
+        """Take back what was noted about a column; its history stays.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no note on it.
+        """
+        from loopwright.explore import remove_note
+
+        workspace = self._workspace()
+        remove_note(workspace.metadata, self.name, column, by=workspace.user)
+
+    def _columns(self, workspace: Workspace | None) -> list[str]:
+        """Return the columns of the source; none before the first run."""
+        record = workspace.metadata.find("source", self.name) if workspace else None
+        return [column["name"] for column in record.body["snapshot"]["columns"]] if record else []
+
+    def refresh(self, *, full: bool = False) -> Refreshed:
+        """Read the source now and keep what is new, without a round; see `data.refresh`.
+
+        Parameters
+        ----------
+        full
+            Whether to read all rows although the loop file names a cursor.
+        """
+        self.read = read_loop_file(self.read.path)
+        return refresh_rows(
+            self.read,
+            home=self.settings.home,
+            find_workspace=lambda: find_workspace(self.settings),
+            open_workspace=lambda: open_workspace(self.settings),
+            full=full,
+        )
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        """Return the record of every snapshot of the loop, oldest first, with its lineage."""
+        return list_snapshots(self._workspace().metadata, self.name)
+
+    def rows(self, snapshot: str = "current") -> pl.LazyFrame:
+        """Return the rows of a snapshot, read lazily.
+
+        Parameters
+        ----------
+        snapshot
+            A digest or the start of one; `current` for the rows the loop goes by, `latest` for the
+            newest, which may be quarantined.
+        """
+        workspace = self._workspace()
+        found = find_snapshot(workspace.metadata, snapshot, loop=self.name)
+        return scan(Snapshot.from_json(found["snapshot"]), workspace.artifacts)
+
+    def accept_rows(self, *, reason: str = "") -> dict[str, Any]:
+        """Take the quarantined rows; the contract is made anew from them. Returns their record.
+
+        Raises
+        ------
+        WrongStateError
+            If nothing is quarantined.
+        """
+        return accept_snapshot(self._workspace(), self.name, reason=reason)
 
     def history(self) -> list[dict[str, Any]]:
         """Return everything that happened to the loop, oldest first."""

@@ -31,8 +31,10 @@ def open_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspa
         If the database or the object store cannot be reached.
     """
     clock = clock or SystemClock()
+    if settings.database_url is None:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    metadata = open_metadata(settings, clock)  # a database that cannot be reached leaves no folder
     settings.home.mkdir(parents=True, exist_ok=True)
-    metadata = open_metadata(settings, clock)
     return Workspace(
         home=settings.home,
         metadata=metadata,

@@ -194,7 +194,11 @@ def test_reading_cannot_write_to_sqlite(sqlite: Path):
     [
         ({"url": "sqlite:///a.db"}, "either a table or a query"),
         ({"url": "sqlite:///a.db", "table": "t", "query": "SELECT 1"}, "either a table or a query"),
-        ({"url": "mysql://ann:hunter2secret@db/x", "table": "t"}, "'mysql' cannot be read"),
+        ({"url": "oracle://ann:hunter2secret@db/x", "table": "t"}, "'oracle' cannot be read"),
+        (
+            {"url": "mysql://ann:hunter2secret@db/x", "query": "SELECT 1 INTO OUTFILE '/tmp/x'"},
+            "writes a file on the database server",
+        ),
         ({"url": "sqlite://", "table": "t"}, "needs a file"),
         ({"url": "env:NO_SUCH_URL", "table": "t"}, "NO_SUCH_URL.*is not set"),
         ({"url": "hunter2secret", "table": "t"}, "not a database URL"),
@@ -242,3 +246,16 @@ def test_untyped_sqlite_columns_are_read_batch_by_batch(tmp_path: Path):
     source = open_source(SqlSource(url="sqlite:///a.db", table="t"), tmp_path)
 
     assert [value for batch in source.batches() for value in batch["n"]].count(None) == 30_000
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb"])
+def test_mysql_is_opened_with_its_driver_and_described_without_the_password(scheme: str):
+    url = f"{scheme}://ann:hunter2secret@127.0.0.1:1/shop"
+    source = open_source(SqlSource(url=url, table="sales"), Path())
+
+    assert source.describe() == "table sales in MySQL database shop on 127.0.0.1:1"
+    with pytest.raises(BackendError, match=r"MySQL database shop.* cannot be reached") as caught:
+        source.check()
+
+    assert caught.value.retryable
+    assert "hunter2secret" not in str(caught.value)

@@ -52,7 +52,7 @@ def test_a_missing_file_is_refused_with_the_nearest_name(tmp_path: Path):
     [
         ("nowhere/a.csv", "no folder"),
         ("*.parquet", "No file matches"),
-        ("sub.csv", "is a folder"),
+        ("sub.csv", "holds no file that can be read"),
     ],
 )
 def test_a_path_without_files_is_refused(tmp_path: Path, path: str, message: str):
@@ -65,8 +65,8 @@ def test_a_path_without_files_is_refused(tmp_path: Path, path: str, message: str
 
 
 def test_a_suffix_nobody_reads_is_refused_before_anything_is_opened(tmp_path: Path):
-    with pytest.raises(InvalidInputError, match=r"'a\.xlsx'.*\.parquet"):
-        opened(tmp_path, "a.xlsx")
+    with pytest.raises(InvalidInputError, match=r"'a\.sas7bdat'.*\.parquet"):
+        opened(tmp_path, "a.sas7bdat")
 
 
 BROKEN = {

@@ -21,7 +21,7 @@ def test_a_plan_with_defaults_is_seventy_twenty_ten_at_random():
     [
         (DataPlan(source=SOURCE, split=Split(train=0.5)), "add up to"),
         (DataPlan(source=SOURCE, refresh=Refresh(every="often")), "data.refresh.every is 'often'"),
-        (DataPlan(source=SOURCE, refresh=Refresh(cursor="at")), "not supported yet"),
+        (DataPlan(source=SOURCE, refresh=Refresh(cursor=" ")), "data.refresh.cursor is empty"),
     ],
 )
 def test_a_wrong_plan_is_refused_before_the_source_is_opened(plan: DataPlan, message: str):

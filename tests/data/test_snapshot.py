@@ -180,7 +180,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, artifacts):
 
     with pytest.raises(BackendError, match="changed while it was read") as caught:
         take_snapshot(
-            Written("a.csv", tmp_path), artifacts=artifacts, clock=FixedClock(), folder=tmp_path
+            Written(FileSource(path="a.csv"), tmp_path),
+            artifacts=artifacts,
+            clock=FixedClock(),
+            folder=tmp_path,
         )
 
     assert caught.value.retryable

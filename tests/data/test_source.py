@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loopwright.data import DataPlan, FileSource, SqlSource
+from loopwright.data import DataPlan, FileSource, PluginSource, RedisSource, SqlSource
 from loopwright.data.source import without_password
 
 
@@ -15,10 +15,17 @@ def test_the_kind_tells_the_sources_of_a_loop_file_apart():
         for source in (
             {"kind": "file", "path": "a.csv"},
             {"kind": "sql", "url": "sqlite:///a.db", "table": "t"},
+            {"kind": "redis", "url": "env:URL", "pattern": "row:*", "fields": ["a"]},
+            {"kind": "plugin", "name": "crm", "options": {"table": "t"}},
         )
     ]
 
-    assert [type(plan.source) for plan in plans] == [FileSource, SqlSource]
+    assert [type(plan.source) for plan in plans] == [
+        FileSource,
+        SqlSource,
+        RedisSource,
+        PluginSource,
+    ]
 
 
 def test_an_unknown_key_or_kind_is_refused():
@@ -35,6 +42,18 @@ def test_neither_the_repr_nor_the_record_of_a_source_shows_its_password():
     assert spec.redacted().url == "postgresql://ann:***@db/sales"
 
 
+def test_what_is_left_at_its_default_stands_in_no_record():
+    spec = FileSource(path="a.csv")
+
+    assert msgspec.to_builtins(spec) == {"kind": "file", "path": "a.csv"}
+
+
+def test_the_options_of_a_plugin_are_not_shown():
+    spec = PluginSource(name="crm", options={"token": "hunter2secret"})
+
+    assert repr(spec) == "PluginSource(name='crm', options={token})"
+
+
 @pytest.mark.parametrize("url", ["sqlite:///a.db", "postgresql://db/sales", "env:URL"])
 def test_a_url_without_password_stays_as_it_is(url: str):
     assert without_password(url) == url
@@ -46,7 +65,7 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path):
 
     code = (
         "import sys, loopwright.data, loopwright.explore;"
-        "print([m for m in ('polars','numpy','sqlalchemy','jinja2') if m in sys.modules])"
+        "print([m for m in ('polars','numpy','sqlalchemy','jinja2','redis','obstore') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

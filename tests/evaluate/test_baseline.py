@@ -124,3 +124,25 @@ def test_the_best_threshold_earns_the_most() -> None:
 
     # saying yes from 0.3 on finds all four at the price of one false alarm
     assert 0.2 < found < 0.3
+
+
+def test_where_money_decides_a_simple_way_says_yes_from_where_it_earns() -> None:
+    draw = np.random.default_rng(6)
+    payoff = {"true_positive": 160.0, "false_positive": -20.0, "false_negative": -400.0}
+    criterion = Criterion(metric="profit_per_case", at_least=0.0)
+
+    found = framing(
+        rows(1_500, 1),
+        rows(800, 2),
+        y_train=(draw.random(1_500) < 0.25).astype(float),
+        y_validation=(draw.random(800) < 0.25).astype(float),
+        classes=("no", "yes"),
+        criteria=[criterion],
+        metrics=[metric_named("profit_per_case", payoff=payoff)],
+        confidence=0.95,
+    )
+
+    # always yes earns 0.25 * 160 - 0.75 * 20 = 25 per case; saying no from 0.5 on would lose 100
+    constant = next(entrant for entrant in found.entrants if entrant.name == "constant")
+    assert constant.figures["profit_per_case"]["value"] > 10
+    assert found.decision == "rule_enough"

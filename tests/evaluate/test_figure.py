@@ -46,14 +46,54 @@ def test_the_same_seed_gives_the_same_figure() -> None:
     assert figure(metric_named("rmse"), y, said) == figure(metric_named("rmse"), y, said)
 
 
-def test_resamples_without_a_positive_row_are_left_out() -> None:
-    y = np.r_[1.0, np.zeros(9)]
-    said = class_answers(np.linspace(0.9, 0.1, 10))
+def test_a_ranking_of_a_single_positive_row_proves_nothing() -> None:
+    y = np.r_[1.0, np.zeros(99)]
+    said = class_answers(np.linspace(0.9, 0.1, 100))
+    criterion = Criterion(metric="roc_auc", at_least=0.6)
 
-    found = figure(metric_named("roc_auc"), y, said)
+    (judged,) = verdicts([criterion], [metric_named("roc_auc")], y, said, confidence=0.95)
 
-    assert found.value == 1.0
-    assert np.isfinite([found.lower, found.upper]).all()
+    assert judged.figure.value == 1.0
+    assert not judged.holds
+    assert judged.to_json()["bound"] is None
+
+
+@pytest.mark.parametrize(("n", "exact"), [(15, 0.819), (50, 0.942)])
+def test_all_right_on_few_rows_is_no_certainty(n: int, exact: float) -> None:
+    y = np.arange(n) % 2.0
+
+    found = figure(metric_named("accuracy"), y, class_answers(y), confidence=0.95)
+
+    # Clopper and Pearson: 0.05 ** (1 / n)
+    assert found.lower == pytest.approx(exact, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("n", "sigma", "most"), [(60, 1.2, 0.14), (150, 0.7, 0.09)], ids=["long tail", "mild tail"]
+)
+def test_an_upper_bound_follows_a_long_tail(n: int, sigma: float, most: float) -> None:
+    rng = np.random.default_rng(21)
+    truth, too_low = float(np.exp(sigma**2 / 2)), 0
+    for number in range(300):
+        said = value_answers(rng.lognormal(0, sigma, size=n))
+        found = figure(metric_named("mae"), np.zeros(n), said, confidence=0.95, seed=number)
+        too_low += found.upper < truth
+
+    # the percentile bootstrap alone is wrong in 17 of 100 for the long tail
+    assert too_low / 300 <= most
+
+
+def test_a_bound_of_a_share_is_wrong_no_more_often_than_it_says() -> None:
+    rng = np.random.default_rng(22)
+    wrong = 0
+    for number in range(400):
+        right = rng.random(60) < 0.97
+        found = figure(
+            metric_named("accuracy"), np.ones(60), class_answers(right * 1.0), seed=number
+        )
+        wrong += found.lower > 0.97
+
+    assert wrong / 400 <= 0.05
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -15,22 +15,26 @@ from loopwright.explore.association import (
     cramers_v,
     near_duplicates,
     ranks,
-    sample_of,
+    sample_places,
     separation,
     spearman,
 )
-from loopwright.explore.column import profile_columns
+from loopwright.explore.column import ColumnProfile, profile_column
 
 stats = pytest.importorskip("scipy.stats")
 
 
+def profiled(frame: pl.DataFrame) -> list[ColumnProfile]:
+    return [profile_column(column) for column in frame.iter_columns()]
+
+
 def strengths(frame: pl.DataFrame, target: str, task: str) -> dict[str, Association]:
-    columns = profile_columns(frame)
+    columns = profiled(frame)
     return associations(cells_of(frame, columns), columns, target=target, task=task)
 
 
 def pairs(frame: pl.DataFrame, without: str | None = None) -> list[Pair]:
-    columns = profile_columns(frame)
+    columns = profiled(frame)
     return near_duplicates(cells_of(frame, columns), columns, without=without)
 
 
@@ -181,11 +185,9 @@ def test_near_duplicates_are_found_through_missing_values():
 
 
 def test_a_large_table_is_sampled_evenly_and_always_alike():
-    frame = pl.DataFrame({"n": range(100_000)})
+    places = sample_places(100_000)
 
-    sample = sample_of(frame)
-
-    assert sample.height == 30_000
-    assert (sample["n"][0], sample["n"][-1]) == (0, 99_999)
-    assert sample["n"].n_unique() == 30_000
-    assert sample.equals(sample_of(frame))
+    assert places.size == np.unique(places).size == 30_000
+    assert (places[0], places[-1]) == (0, 99_999)
+    assert np.array_equal(places, sample_places(100_000))
+    assert sample_places(3).tolist() == [0, 1, 2]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopwright.explore.column import profile_column, profile_columns
+from loopwright.explore.column import profile_column
 
 numbers = st.lists(
     st.one_of(st.none(), st.floats(-1e9, 1e9), st.integers(-5, 5).map(float)),
@@ -111,6 +111,7 @@ def test_equal_values_have_no_skew_whatever_their_rounding():
 
 KINDS = {
     "number": pl.Series("price", np.random.default_rng(0).normal(size=100)),
+    "ordinal": pl.Series("risk", ["low", "High", "medium", None] * 25),
     "category": pl.Series("town", ["Kent", "Renton"] * 50),
     "boolean": pl.Series("waterfront", [0.0, 1.0, None, 0.0] * 25),
     "date": pl.Series("sold", [date(2026, 1, 1) + timedelta(days=n) for n in range(100)]),
@@ -176,11 +177,3 @@ def test_dates_show_their_stretch_and_their_largest_hole():
     assert found.date is not None
     assert (found.date.first, found.date.last) == ("2026-01-01", "2026-03-01")
     assert (found.date.n_days, found.date.largest_gap_days) == (59.0, 57.0)
-
-
-def test_notes_stand_beside_their_columns():
-    frame = pl.DataFrame({"a": [1, 2], "b": [1, 2]})
-
-    found = profile_columns(frame, {"b": "measured by hand"})
-
-    assert [column.note for column in found] == [None, "measured by hand"]

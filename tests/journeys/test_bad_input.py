@@ -28,7 +28,7 @@ def entries(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    sales(400).write_parquet(tmp_path / "houses.parquet")
+    sales(600).write_parquet(tmp_path / "houses.parquet")
     return tmp_path
 
 

@@ -39,7 +39,7 @@ def cli(context: click.Context, home: Path | None) -> None:
     context.obj = home
 
 
-def command(function: Callable[..., Any]) -> click.Command:
+def command(function: Callable[..., Any], group: click.Group | None = None) -> click.Command:
     """Return a command of the group: `--home` and `--json` everywhere, errors as exit code 2."""
 
     @wraps(function)
@@ -53,13 +53,22 @@ def command(function: Callable[..., Any]) -> click.Command:
         except LoopwrightError as error:
             echo_error(error, as_json=as_json)
             sys.exit(1 if isinstance(error, BackendError) else 2)
+        except Exception as error:
+            if not as_json:
+                raise
+            unforeseen = BackendError(
+                f"{type(error).__name__}: {error}",
+                hint="Please report it; this is a fault of loopwright.",
+            )
+            echo_error(unforeseen, as_json=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("\nInterrupted. Run the same command to go on from here.", err=True)
             sys.exit(130)
 
     decorated = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(shown)
     decorated = click.option("--home", type=click.Path(path_type=Path), hidden=True)(decorated)
-    return cli.command(name=function.__name__.rstrip("_").replace("_", "-"))(decorated)
+    return (group or cli).command(name=function.__name__.rstrip("_").replace("_", "-"))(decorated)
 
 
 def file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -159,6 +168,50 @@ def explore(home: Path | None, as_json: bool, file: Path, output: Path | None) -
     click.echo("\n".join(found.get("summary", ["Run the loop first."])))
     if output is not None:
         click.echo(f"Wrote {path}.")
+
+
+@command
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("column", required=False)
+@click.option("--text", default="", help="What to know about the column, or why you decide so.")
+@click.option("--decision", type=click.Choice(["keep", "drop"]), help="Whether models may see it.")
+@click.option("--unit", default="", help="What its numbers count, such as 'square feet'.")
+@click.option("--range", "allowed", type=float, nargs=2, help="Least and greatest right value.")
+@click.option("--by", default="", help="Who says so [default: you].")
+@click.option("--remove", is_flag=True, help="Take the note back.")
+def note(
+    home: Path | None,
+    as_json: bool,
+    file: Path,
+    column: str | None,
+    text: str,
+    decision: str | None,
+    unit: str,
+    allowed: tuple[float, float] | None,
+    by: str,
+    remove: bool,
+) -> None:
+    """Note what you know about COLUMN; the next run goes by it. Without COLUMN, list the notes."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    loop = Loop(file, home=home)
+    if column is not None and remove:
+        loop.remove_note(column)
+    elif column is not None:
+        loop.note(
+            column, text=text, decision=decision, unit=unit, allowed_range=allowed or None, by=by
+        )
+    found = [each for each in loop.notes() if column in (None, each.column)]
+    if as_json:
+        echo_json([each.to_json() for each in found])
+        return
+    for each in found:
+        click.echo(f"{each.column}: {each.line}")
+    if not found:
+        click.echo("There is no note." if column is None else f"No note on {column!r} is left.")
+    elif column is not None:
+        click.echo(f"`loopwright run {file}` goes by it.")
 
 
 @command

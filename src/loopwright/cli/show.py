@@ -55,7 +55,7 @@ class Progress:
 
 def echo_json(value: Any) -> None:
     """Print a value as indented JSON on standard output."""
-    click.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=1, default=str, ensure_ascii=False, allow_nan=False))
 
 
 def echo_error(error: LoopwrightError, *, as_json: bool) -> None:
@@ -132,6 +132,8 @@ def status_lines(status: LoopStatus) -> list[str]:
         lines.append(f"  endpoint {status.endpoint['name']}: {alive}")
     if status.monitor:
         lines += [f"  monitor: {status.monitor['verdict']}: {status.monitor['reason']}"]
+    if status.quarantine:
+        lines.append(click.style(f"  {status.quarantine}", fg="yellow"))
     if len(status.seals) > 1:
         lines.append(
             click.style(f"  the goalposts were moved {len(status.seals) - 1} time(s)", fg="yellow")

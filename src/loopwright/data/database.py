@@ -1,10 +1,12 @@
-"""Rows of a table or a query in SQLite or PostgreSQL, read in a read-only transaction."""
+"""Rows of a table or a query in SQLite, PostgreSQL, MySQL or MariaDB, in a read-only transaction."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +33,13 @@ _DRIVERS = {
     "sqlite": "sqlite",
     "postgresql": "postgresql+psycopg",
     "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
 }
+# a read-only transaction of MySQL lets this through
+_WRITES_FILE = re.compile(r"(?i)\binto\s+(?:out|dump)file\b")
+_SYSTEMS = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
+_LIBRARIES = {"postgresql": ("psycopg", "postgres"), "mysql": ("PyMySQL", "mysql")}
 
 
 class OpenedQuery:
@@ -51,6 +59,13 @@ class OpenedQuery:
         self._table = spec.table
         self._query = None if spec.query is None else checked_query(spec.query)
         self._url = _checked_url(spec.url, base, environ)
+        if self._url.get_backend_name() == "mysql" and _WRITES_FILE.search(self._query or ""):
+            raise InvalidInputError(
+                "The query writes a file on the database server.",
+                hint="Leave INTO OUTFILE or INTO DUMPFILE out.",
+                field="data.source.query",
+            )
+        self._border: tuple[str, object] | None = None
 
     def describe(self) -> str:
         """Return the table or query and the database, without user and password."""
@@ -65,14 +80,26 @@ class OpenedQuery:
         """Return the columns, typed by the first thousand rows."""
         with self._connection() as connection:
             result = _execute(connection, self._select(connection))
-            names = _checked_names(list(result.keys()))
+            names = checked_names(list(result.keys()))
             return dict(frame_of(names, result.fetchmany(_SCHEMA_ROWS)).schema)
+
+    def since(self, column: str, value: object) -> OpenedQuery:
+        """Return a source of the rows whose `column` is at least `value`, left out by the database.
+
+        Where its order may differ from ours (text with a collation), it is the source itself.
+        """
+        comparable = str if self._url.get_backend_name() == "sqlite" else (date, datetime)
+        if not isinstance(value, (int, float, comparable)):
+            return self
+        narrowed = copy(self)
+        narrowed._border = (column, value)
+        return narrowed
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows of one consistent reading."""
         with self._connection() as connection:
-            result = _execute(connection, self._select(connection))
-            names = _checked_names(list(result.keys()))
+            result = self._rows(connection)
+            names = checked_names(list(result.keys()))
             for rows in result.partitions(min(_FETCH_ROWS, BATCH_ROWS)):
                 yield frame_of(names, rows)
 
@@ -81,7 +108,7 @@ class OpenedQuery:
         with self._connection() as connection:
             select = self._select(connection)
             result = _execute(connection, select)
-            names = _checked_names(list(result.keys()))
+            names = checked_names(list(result.keys()))
             if result.first() is None:
                 raise InvalidInputError(
                     f"The {self.describe()} gives no rows.",
@@ -104,7 +131,8 @@ class OpenedQuery:
             return f"SQLite file {self._path()}"
         host = self._url.host or self._url.query.get("host") or "localhost"
         port = f":{self._url.port}" if self._url.port else ""
-        return f"PostgreSQL database {self._url.database} on {host}{port}"
+        system = _SYSTEMS[self._url.get_backend_name()]
+        return f"{system} database {self._url.database} on {host}{port}"
 
     def _path(self) -> Path:
         return Path(self._url.database or "")
@@ -127,6 +155,19 @@ class OpenedQuery:
                     raise self._failed(cause) from cause
         finally:
             engine.dispose()
+
+    def _rows(self, connection: sa.Connection) -> sa.CursorResult[Any]:
+        """Return all rows, or those from the border on."""
+        select = self._select(connection)
+        if self._border is None:
+            return _execute(connection, select)
+        column, value = self._border
+        quoted = connection.dialect.identifier_preparer.quote_identifier(column)
+        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+        if mark == "%s":  # names are quoted for that already
+            select = select.replace("%", "%%")
+        newer = f"SELECT * FROM ({select}) AS rows_ WHERE {quoted} >= {mark}"  # noqa: S608 quoted
+        return _execute(connection, newer, (value,))
 
     def _select(self, connection: sa.Connection) -> str:
         if self._table is None:
@@ -211,14 +252,16 @@ def _checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:
         # the cause would show the URL with its password, so it is not kept
         raise InvalidInputError(
             f"{given if given != text else 'The text given'} is not a database URL.",
-            hint="Write sqlite:///sales.db or postgresql://user:password@host:5432/database.",
+            hint="Write sqlite:///sales.db, duckdb:///sales.duckdb, postgresql://user:password@host/"
+            "database or mysql://user:password@host/database.",
             field=field,
         ) from None
     backend = url.get_backend_name()
     if backend not in _DRIVERS:
         raise InvalidInputError(
             f"Databases of kind {backend!r} cannot be read.",
-            hint="Use sqlite:///... or postgresql://..., or export the rows to a file.",
+            hint="Use sqlite:///..., duckdb:///..., postgresql://..., mysql://... or mariadb://..., or "
+            "export the rows to a file.",
             field=field,
             value=backend,
         )
@@ -260,21 +303,29 @@ def _engine(url: sa.URL) -> sa.Engine:
             url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
         )
     except ImportError as cause:
+        backend = url.get_backend_name()
+        library, extra = _LIBRARIES[backend]
         raise BackendError(
-            "Reading PostgreSQL needs the psycopg library, which is not installed.",
-            hint="Install it: pip install 'loopwright[postgres]'",
+            f"Reading {_SYSTEMS[backend]} needs the {library} library, which is not installed.",
+            hint=f"Install it: pip install 'loopwright[{extra}]'",
         ) from cause
 
 
-def _execute(connection: sa.Connection, query: str) -> sa.CursorResult[Any]:
+def _execute(
+    connection: sa.Connection, query: str, values: tuple[object, ...] = ()
+) -> sa.CursorResult[Any]:
     # a query may hold % and :name, which are not parameters here
     options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _FETCH_ROWS}
-    return connection.execution_options(**options).exec_driver_sql(query)
+    return connection.execution_options(**options).exec_driver_sql(query, values or None)
 
 
 def _make_read_only(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA query_only = ON")
+        return
+    if connection.dialect.name == "mysql":
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
         return
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
     # scans that join one another, or run in parallel, give rows in an order that does not repeat
@@ -282,7 +333,8 @@ def _make_read_only(connection: sa.Connection) -> None:
     connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
 
 
-def _checked_names(names: list[str]) -> list[str]:
+def checked_names(names: list[str]) -> list[str]:
+    """Return the names of columns if they differ, else raise `InvalidInputError`."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidInputError(

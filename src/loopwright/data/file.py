@@ -1,17 +1,20 @@
-"""Rows in files: CSV, JSON lines and Parquet, one file or many."""
+"""Rows in files: CSV, JSON, Parquet and Excel, one file or many, here or elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.core.names import nearest
+from loopwright.core.quantity import mebibytes
 from loopwright.data.fault import broken, check_bytes, check_csv, check_json_lines, open_bytes
-from loopwright.data.source import BATCH_ROWS, check_target
+from loopwright.data.part import Kind, Part, Unpacked
+from loopwright.data.place import Located, open_place
+from loopwright.data.source import BATCH_ROWS, FileSource, check_target
 
 if TYPE_CHECKING:
     import polars as pl
@@ -20,57 +23,58 @@ else:
 
 _SEPARATORS = ",;\t|"
 _HEADER_BYTES = 1 << 16
-_KINDS = {
-    ".csv": "CSV",
-    ".csv.gz": "CSV",
-    ".tsv": "CSV",
-    ".jsonl": "JSON lines",
-    ".ndjson": "JSON lines",
-    ".parquet": "Parquet",
-    ".pq": "Parquet",
-}
 
 
 class OpenedFiles:
-    """The rows of the files that match a path, in the order of the file names.
+    """The rows of the files that a path means, in the order of the file names.
 
     CSV cells arrive as text: which columns are numbers or dates is decided from all rows, not from
-    the first hundred (`loopwright.data.conversion`).
+    the first hundred (`loopwright.data.conversion`). Nested objects in JSON are spread over dotted
+    columns. What is packed, or lies elsewhere, is brought into a temporary folder first.
     """
 
-    def __init__(self, path: str, base: Path) -> None:
-        self._given = path
-        self._path = base / Path(path).expanduser()
-        self._kind = _kind_of(path)
+    def __init__(
+        self, spec: FileSource, base: Path, *, environ: Mapping[str, str] | None = None
+    ) -> None:
+        max_bytes = mebibytes(spec.max_size, field="data.source.max_size") << 20
+        self._unpacked = Unpacked(sheet=spec.sheet, max_bytes=max_bytes)
+        self._place = open_place(
+            spec,
+            base,
+            environ=os.environ if environ is None else environ,
+            unpacked=self._unpacked,
+            max_bytes=max_bytes,
+        )
         self._schemas: dict[tuple[Path, int], dict[str, pl.DataType]] = {}
 
     def describe(self) -> str:
-        """Return the path as the loop file gives it."""
-        return f"file {self._given}"
+        """Return the path as the loop file gives it, without credentials."""
+        return f"file {self._place.describe()}"
 
-    def fingerprint(self) -> str:
-        """Return a digest of the path, size and time of change of every file."""
-        facts = [(str(path), path.stat()) for path in self._files()]
-        return digest_value([[name, stat.st_size, stat.st_mtime_ns] for name, stat in facts])
+    def fingerprint(self) -> str | None:
+        """Return a digest of the names, sizes and states of the files."""
+        return self._place.fingerprint()
 
     def schema(self) -> dict[str, pl.DataType]:
         """Return the columns of the first file; CSV columns are text."""
-        return self._schema(self._files()[0])
+        return self._schema(self._parts(self._place.files()[0])[0])
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the rows of one file after the other."""
-        files = self._files()
-        columns = list(self._schema(files[0]))
-        for path in files:
-            self._check_columns(path, columns, files[0])
-            yield from self._read(path, columns)
+        first: Part | None = None
+        for file in self._place.files():
+            for part in self._parts(file):
+                first = first or part
+                columns = list(self._schema(first))
+                self._check_columns(part, columns, first)
+                yield from self._read(part, columns)
 
     def check(self, target: str | None = None) -> None:
         """Raise for a missing, broken or empty file and for an unusable target."""
-        files = self._files()
-        columns = list(self._schema(files[0]))
-        for path in files:
-            self._check_columns(path, columns, files[0])
+        parts = [part for file in self._place.files() for part in self._parts(file)]
+        columns = list(self._schema(parts[0]))
+        for part in parts:
+            self._check_columns(part, columns, parts[0])
         if target is not None:
             check_target(target, columns=columns, n_values=None, of=self.describe())
         seen: set[object] = set()
@@ -85,124 +89,118 @@ class OpenedFiles:
                 f"{self.describe()} has columns but no rows.",
                 hint="Give a file with at least a few dozen rows.",
                 field="data.source.path",
-                value=self._given,
+                value=self._place.describe(),
             )
         if target is not None:
             check_target(target, columns=columns, n_values=len(seen), of=self.describe())
 
-    def _files(self) -> list[Path]:
-        if self._path.is_file():
-            return [self._path]
-        name = self._path.name
-        if any(mark in self._given for mark in "*?["):
-            anchor = Path(self._path.anchor)
-            found = sorted(
-                path for path in anchor.glob(str(self._path.relative_to(anchor))) if path.is_file()
-            )
-            if found:
-                return found
-            said = f"No file matches {self._given!r}"
-        elif self._path.is_dir():
-            raise self._refused(
-                f"{self._given!r} is a folder.",
-                f"Name its files, such as '{self._given}/*.parquet'.",
-            )
-        else:
-            said = f"There is no file {self._given!r}"
-        folder = self._path.parent
-        if not folder.is_dir():
-            raise self._refused(f"{said}: there is no folder {folder}.", "Correct the path.")
-        near = nearest(name, [path.name for path in folder.iterdir()])
-        hint = f"Did you mean {near!r}?" if near else "Correct the path."
-        raise self._refused(f"{said} in {folder}.", hint)
+    def _parts(self, file: Located) -> list[Part]:
+        with _called(file.path, file.label):
+            return self._unpacked.parts(file.path, label=file.label)
 
-    def _refused(self, message: str, hint: str) -> InvalidInputError:
-        return InvalidInputError(message, hint=hint, field="data.source.path", value=self._given)
-
-    def _schema(self, path: Path) -> dict[str, pl.DataType]:
+    def _schema(self, part: Part) -> dict[str, pl.DataType]:
         # JSON lines are read to their end for this, so it is done once for every state of a file
-        key = (path, path.stat().st_mtime_ns)
+        key = (part.path, part.path.stat().st_mtime_ns)
         if key not in self._schemas:
-            self._schemas[key] = self._found_schema(path)
+            with _called(part.path, part.label):
+                self._schemas[key] = _found_schema(part)
         return self._schemas[key]
 
-    def _found_schema(self, path: Path) -> dict[str, pl.DataType]:
-        try:
-            if self._kind != "Parquet" and _is_empty(path):
-                check_bytes(path)
-            columns = dict(_scan(path, self._kind).collect_schema())
-        except (pl.exceptions.PolarsError, OSError) as cause:
-            raise self._diagnosis(path, cause) from cause
-        if not columns:
-            raise broken(path, None, "It has no columns.", "Give a file with a header and rows.")
-        return columns
-
-    def _check_columns(self, path: Path, columns: list[str], first: Path) -> None:
-        found = list(self._schema(path))
+    def _check_columns(self, part: Part, columns: list[str], first: Part) -> None:
+        found = list(self._schema(part))
         if set(found) != set(columns):
             odd = sorted(set(found) ^ set(columns))
-            raise broken(
-                path,
-                None,
-                f"Its columns are not those of {first.name}: {', '.join(odd[:5])} in one only.",
-                "Give files with the same columns.",
-            )
+            with _called(part.path, part.label):
+                raise broken(
+                    part.path,
+                    None,
+                    f"Its columns are not those of {Path(first.label).name}: "
+                    f"{', '.join(odd[:5])} in one only.",
+                    "Give files with the same columns.",
+                )
 
-    def _read(self, path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
-        is_csv = self._kind == "CSV"
-        if is_csv:
-            check_bytes(path)
-        suspicious = False
-        try:
-            for batch in (
-                _scan(path, self._kind)
-                .select(columns)
-                .collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
-            ):
-                if is_csv and len(columns) > 1 and batch[columns[-1]].null_count():
-                    # a blank line reads as a row of nulls, a short row as nulls at its end
-                    suspicious = True
-                    batch = batch.filter(~pl.all_horizontal(pl.all().is_null()))
-                for piece in batch.iter_slices(BATCH_ROWS):
-                    if piece.height:
-                        yield piece
-        except (pl.exceptions.PolarsError, OSError) as cause:
-            raise self._diagnosis(path, cause) from cause
-        if suspicious:
-            check_csv(path, _separator(path))
-
-    def _diagnosis(self, path: Path, cause: Exception) -> InvalidInputError:
-        """Return the error for a file that cannot be read: the line at fault if it can be found."""
-        if self._kind != "Parquet":
-            check_bytes(path)
-        if self._kind == "CSV":
-            check_csv(path, _separator(path))
-        elif self._kind == "JSON lines":
-            check_json_lines(path)
-        reason = str(cause).partition("\n")[0].rstrip(".")
-        return broken(
-            path, None, f"It cannot be read as {self._kind}: {reason}.", "Export it again."
-        )
+    def _read(self, part: Part, columns: list[str]) -> Iterator[pl.DataFrame]:
+        # the consumer's own errors must not be taken for those of the file
+        batches = _batches(part, columns)
+        while True:
+            with _called(part.path, part.label):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
 
 
-def _scan(path: Path, kind: str) -> pl.LazyFrame:
+@contextmanager
+def _called(path: Path, label: str) -> Iterator[None]:
+    """Say in errors what people call a file, not where its temporary copy lies."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if str(path) == label or str(path) not in error.message:
+            raise
+        facts = {**error.facts, "value": label}
+        raise InvalidInputError(
+            error.message.replace(str(path), label), hint=error.hint, **facts
+        ) from error
+
+
+def _found_schema(part: Part) -> dict[str, pl.DataType]:
+    try:
+        if part.kind != "Parquet" and _is_empty(part.path):
+            check_bytes(part.path)
+        columns = dict(_scan(part.path, part.kind).collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as cause:
+        raise _diagnosis(part, cause) from cause
+    if not columns:
+        raise broken(part.path, None, "It has no columns.", "Give a file with a header and rows.")
+    return columns
+
+
+def _batches(part: Part, columns: list[str]) -> Iterator[pl.DataFrame]:
+    path = part.path
+    is_csv = part.kind == "CSV"
+    if is_csv:
+        check_bytes(path)
+    suspicious = False
+    try:
+        for batch in (
+            _scan(path, part.kind)
+            .select(columns)
+            .collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+        ):
+            if is_csv and len(columns) > 1 and batch[columns[-1]].null_count():
+                # a blank line reads as a row of nulls, a short row as nulls at its end
+                suspicious = True
+                batch = batch.filter(~pl.all_horizontal(pl.all().is_null()))
+            for piece in batch.iter_slices(BATCH_ROWS):
+                if piece.height:
+                    yield piece
+    except (pl.exceptions.PolarsError, OSError) as cause:
+        raise _diagnosis(part, cause) from cause
+    if suspicious:
+        check_csv(path, _separator(path))
+
+
+def _diagnosis(part: Part, cause: Exception) -> InvalidInputError:
+    """Return the error for a file that cannot be read: the line at fault if it can be found."""
+    if part.kind != "Parquet":
+        check_bytes(part.path)
+    if part.kind == "CSV":
+        check_csv(part.path, _separator(part.path))
+    elif part.kind == "JSON lines":
+        check_json_lines(part.path)
+    reason = str(cause).partition("\n")[0].rstrip(".")
+    return broken(
+        part.path, None, f"It cannot be read as {part.kind}: {reason}.", "Export it again."
+    )
+
+
+def _scan(path: Path, kind: Kind) -> pl.LazyFrame:
     if kind == "CSV":
         return pl.scan_csv(path, separator=_separator(path), infer_schema=False, glob=False)
     if kind == "JSON lines":
         return pl.scan_ndjson(path, infer_schema_length=None)
     return pl.scan_parquet(path, glob=False)
-
-
-def _kind_of(path: str) -> str:
-    for suffix, kind in _KINDS.items():
-        if path.lower().endswith(suffix):
-            return kind
-    raise InvalidInputError(
-        f"The kind of the file {path!r} cannot be told from its name.",
-        hint=f"Use a name that ends in {', '.join(_KINDS)}.",
-        field="data.source.path",
-        value=path,
-    )
 
 
 def _is_empty(path: Path) -> bool:

@@ -6,12 +6,16 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.quantity import seconds
-from loopwright.data.source import FileSource, SqlSource
+from loopwright.data.source import SourceSpec
 from loopwright.data.split import Split, check_split
 
 
 class Refresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How often the source is read again, such as `every: 1 day`."""
+    """How the source is read again: how often, such as `every: 1 day`, and how much of it.
+
+    With a `cursor`, a column that grows such as `updated_at`, only rows beyond its greatest value so
+    far are read and added; without, every reading takes the whole source.
+    """
 
     every: str | None = None
     cursor: str | None = None
@@ -20,7 +24,7 @@ class Refresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class DataPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where rows come from, when they are read again, and how they are split."""
 
-    source: FileSource | SqlSource
+    source: SourceSpec
     refresh: Refresh = msgspec.field(default_factory=Refresh)
     split: Split = msgspec.field(default_factory=Split)
 
@@ -31,15 +35,15 @@ def check_plan(plan: DataPlan) -> None:
     Raises
     ------
     InvalidInputError
-        If the split is wrong, the interval is not a duration, or a cursor is asked for.
+        If the split is wrong, the interval is not a duration, or the cursor names nothing.
     """
     check_split(plan.split)
     if plan.refresh.every is not None:
         seconds(plan.refresh.every, field="data.refresh.every")
-    if plan.refresh.cursor is not None:
+    if plan.refresh.cursor is not None and not plan.refresh.cursor.strip():
         raise InvalidInputError(
-            f"Reading only rows newer than a cursor ({plan.refresh.cursor!r}) is not supported yet.",
-            hint="Leave `cursor` out: every refresh reads the whole source.",
+            "data.refresh.cursor is empty.",
+            hint="Name a column that grows, such as updated_at, or leave it out.",
             field="data.refresh.cursor",
             value=plan.refresh.cursor,
         )

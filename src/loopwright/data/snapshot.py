@@ -145,40 +145,66 @@ def take_snapshot(
     """
     fingerprint = source.fingerprint()
     with tempfile.TemporaryDirectory(dir=folder, prefix="snapshot-") as temporary:
-        place = Path(temporary)
-        raw = _stage(source, place)
+        raw = staged(source, Path(temporary))
+        if raw is None:
+            raise InvalidInputError(
+                f"The {source.describe()} gives no rows.",
+                hint="Choose a source with at least a few dozen rows.",
+                field="data.source",
+            )
         if conversions is None:
             conversions = decide_conversions(raw)
         else:
             check_convertible(raw, conversions)
-        whole = place / "snapshot.parquet"
-        # fixed row groups in the given order make the bytes a function of the rows alone
-        convert(raw, conversions).sink_parquet(
-            whole,
-            compression="zstd",
-            compression_level=3,
-            row_group_size=_ROW_GROUP_ROWS,
-            maintain_order=True,
-        )
-        if source.fingerprint() != fingerprint:
-            raise BackendError(
-                f"The {source.describe()} changed while it was read.",
-                hint="Try again when nothing writes to it.",
-                retryable=True,
-            )
-        frozen = pl.scan_parquet(whole)
-        columns = [Column(name=n, dtype=str(t)) for n, t in frozen.collect_schema().items()]
-        n_rows = frozen.select(pl.len()).collect().item()
-        digest = artifacts.put_file(whole)
+        check_unchanged(source, fingerprint)
+        digest, columns, n_rows = frozen(convert(raw, conversions), artifacts, Path(temporary))
     return Snapshot(
         digest=digest,
         n_rows=n_rows,
-        columns=tuple(columns),
+        columns=columns,
         source=source.describe(),
         fingerprint=fingerprint,
         conversions=tuple(conversions),
         taken_at=clock.now(),
     )
+
+
+def check_unchanged(source: Source, fingerprint: str | None) -> None:
+    """Raise if a source is no longer what it was when its reading began.
+
+    Raises
+    ------
+    BackendError
+        If its fingerprint is another one; `retryable` is set.
+    """
+    if source.fingerprint() != fingerprint:
+        raise BackendError(
+            f"The {source.describe()} changed while it was read.",
+            hint="Try again when nothing writes to it.",
+            retryable=True,
+        )
+
+
+def frozen(
+    rows: pl.LazyFrame, artifacts: ArtifactStore, place: Path
+) -> tuple[str, tuple[Column, ...], int]:
+    """Keep typed rows as one Parquet artifact; return its digest, its columns and its rows.
+
+    The rows stream through in the given order, and fixed row groups make the bytes a function of
+    the rows alone. `place` is an existing folder for the file on the way.
+    """
+    whole = place / "snapshot.parquet"
+    rows.sink_parquet(
+        whole,
+        compression="zstd",
+        compression_level=3,
+        row_group_size=_ROW_GROUP_ROWS,
+        maintain_order=True,
+    )
+    written = pl.scan_parquet(whole, glob=False)
+    columns = tuple(Column(name=n, dtype=str(t)) for n, t in written.collect_schema().items())
+    n_rows = int(written.select(pl.len()).collect().item())
+    return artifacts.put_file(whole), columns, n_rows
 
 
 def scan(snapshot: Snapshot, artifacts: ArtifactStore) -> pl.LazyFrame:
@@ -192,8 +218,8 @@ def scan(snapshot: Snapshot, artifacts: ArtifactStore) -> pl.LazyFrame:
     return pl.scan_parquet(artifacts.local_path(snapshot.digest), glob=False)
 
 
-def _stage(source: Source, place: Path) -> pl.LazyFrame:
-    """Write the batches of a source as they come and return them as one table of raw rows."""
+def staged(source: Source, place: Path) -> pl.LazyFrame | None:
+    """Write the batches of a source as they come; return them as one table of raw rows, if any."""
     parts: list[tuple[Path, dict[str, pl.DataType]]] = []
     schema: dict[str, pl.DataType] = {}
     for batch in source.batches():
@@ -201,14 +227,11 @@ def _stage(source: Source, place: Path) -> pl.LazyFrame:
         batch.write_parquet(path, compression="lz4")
         parts.append((path, dict(batch.schema)))
         schema = {
-            name: _common(schema.get(name, dtype), dtype) for name, dtype in batch.schema.items()
+            name: common_type(schema.get(name, dtype), dtype)
+            for name, dtype in batch.schema.items()
         }
     if not parts:
-        raise InvalidInputError(
-            f"The {source.describe()} gives no rows.",
-            hint="Choose a source with at least a few dozen rows.",
-            field="data.source",
-        )
+        return None
     for path, found in parts:
         if found != schema:
             # a column's type can widen on the way: all missing at first, or whole numbers at first
@@ -218,7 +241,7 @@ def _stage(source: Source, place: Path) -> pl.LazyFrame:
     return pl.scan_parquet([path for path, _ in parts], glob=False)
 
 
-def _common(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+def common_type(one: pl.DataType, other: pl.DataType) -> pl.DataType:
     """Return the type that holds the values of both."""
     if one == other or other == pl.Null:
         return one

@@ -25,16 +25,32 @@ class FileSource(
     frozen=True,
     kw_only=True,
     forbid_unknown_fields=True,
+    omit_defaults=True,
     tag_field="kind",
     tag="file",
 ):
-    """Rows in files: CSV (also gzipped), JSON lines or Parquet, told apart by the suffix.
+    """Rows in files: CSV, JSON lines, JSON, Parquet or Excel, told apart by the suffix.
 
-    `path` is relative to the folder of the loop file and may be a pattern such as
-    `sales/*.parquet`; the files are then read in the order of their names.
+    `path` is relative to the folder of the loop file and may be a folder or a pattern such as
+    `sales/*.parquet`; the files are then read in the order of their names. It may also be an
+    address: `s3://bucket/key`, `gs://...` and `az://...` (a key, a pattern, or a folder that ends
+    in `/`), `https://...`, or `env:NAME` to take it from an environment variable. CSV and JSON may
+    be packed (`.gz`, `.zst`, `.zip`). Objects inside JSON become dotted columns, lists JSON text.
+
+    Parameters
+    ----------
+    sheet
+        Sheet of an Excel workbook; needed only when it has several.
+    max_size
+        What one packed file may unpack to, and what all files of an address may hold together.
+    allow_private
+        Whether `http(s)` addresses may lie on this machine or in a private network.
     """
 
     path: str
+    sheet: str | None = None
+    max_size: str = "20 GiB"
+    allow_private: bool = False
 
 
 class SqlSource(
@@ -45,7 +61,7 @@ class SqlSource(
     tag_field="kind",
     tag="sql",
 ):
-    """Rows of a table or a query in SQLite or PostgreSQL.
+    """Rows of a table or a query in SQLite, PostgreSQL, MySQL, MariaDB or DuckDB.
 
     `url` is an SQLAlchemy URL, or `env:NAME` to take it from an environment variable, so that no
     password stands in the loop file. Exactly one of `table` and `query` is given.
@@ -64,7 +80,77 @@ class SqlSource(
         return msgspec.structs.replace(self, url=without_password(self.url))
 
 
-SourceSpec = FileSource | SqlSource
+class RedisSource(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="redis",
+):
+    """Rows in Redis: hashes, and strings that hold a JSON object, one row a key.
+
+    Rows come in the order of their keys. Objects inside JSON become dotted columns, lists JSON
+    text. The password belongs into an environment variable: `url: env:NAME`.
+
+    Parameters
+    ----------
+    url
+        `redis://host:6379/0`, `rediss://...`, `unix:///path/to/socket`, or `env:NAME`.
+    pattern
+        Which keys: `customer:*`, as Redis matches them.
+    fields
+        Which columns, in this order; all that occur when absent.
+    key
+        Name of the column that holds the key; `null` for no such column.
+    """
+
+    url: str
+    pattern: str
+    fields: tuple[str, ...] | None = None
+    key: str | None = "key"
+
+    def __repr__(self) -> str:
+        return f"RedisSource(url={without_password(self.url)!r}, pattern={self.pattern!r})"
+
+    def redacted(self) -> RedisSource:
+        """Return the same source with `***` in place of a password, for records and displays."""
+        return msgspec.structs.replace(self, url=without_password(self.url))
+
+
+class PluginSource(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    tag_field="kind",
+    tag="plugin",
+):
+    """Rows from a source that another installed package brings.
+
+    The package registers a function under the entry point group `loopwright.source`; it is called
+    with the options and the folder of the loop file, and returns a `Source`.
+
+    Parameters
+    ----------
+    name
+        Name of the entry point.
+    options
+        What the function is given; a text `env:NAME`, at any depth, is replaced by the value of
+        that environment variable.
+    """
+
+    name: str
+    options: dict[str, object] = msgspec.field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        # what a package calls its secrets is not known here
+        return f"PluginSource(name={self.name!r}, options={{{', '.join(self.options)}}})"
+
+
+SourceSpec = FileSource | SqlSource | RedisSource | PluginSource
 
 
 class Source(Protocol):
@@ -112,7 +198,7 @@ class Source(Protocol):
 
 
 def open_source(
-    spec: FileSource | SqlSource, base: Path, *, environ: Mapping[str, str] | None = None
+    spec: SourceSpec, base: Path, *, environ: Mapping[str, str] | None = None
 ) -> Source:
     """Return the source that `spec` describes; nothing is read yet.
 
@@ -128,15 +214,28 @@ def open_source(
     Raises
     ------
     InvalidInputError
-        If the suffix, the URL or the query is not one that can be read.
+        If the suffix, the address, the query or the plugin is not one that can be used.
     """
+    environ = os.environ if environ is None else environ
     if isinstance(spec, FileSource):
         from loopwright.data.file import OpenedFiles
 
-        return OpenedFiles(spec.path, base)
+        return OpenedFiles(spec, base, environ=environ)
+    if isinstance(spec, RedisSource):
+        from loopwright.data.keyvalue import OpenedKeys
+
+        return OpenedKeys(spec, environ=environ)
+    if isinstance(spec, PluginSource):
+        from loopwright.data.plugin import open_plugin
+
+        return open_plugin(spec, base, environ=environ)
+    if environ.get(spec.url.removeprefix("env:"), spec.url).startswith("duckdb:"):
+        from loopwright.data.duck import OpenedDuckDb
+
+        return OpenedDuckDb(spec, base, environ)
     from loopwright.data.database import OpenedQuery
 
-    return OpenedQuery(spec, base, os.environ if environ is None else environ)
+    return OpenedQuery(spec, base, environ)
 
 
 def without_password(url: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.lazy import LazyModule
 from loopwright.evaluate.comparison import Comparison, compare
 from loopwright.evaluate.figure import Figure, Verdict, figure, verdicts
 from loopwright.evaluate.rule import ReadableTable, Rule, fitted_rule, readable_tables, rule_answers
+from loopwright.evaluate.threshold import best_threshold
 from loopwright.problem import (
     Answers,
     Criterion,
@@ -155,14 +156,18 @@ def _framing(
     ours, theirs = readable_tables(train, validation)
     rule = fitted_rule(ours, y_train, classes=classes, seed=seed)
     measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")
+    conditions = f"{rule.n_conditions} condition{'s' if rule.n_conditions != 1 else ''}"
+    constant = _constant(y_train, len(y_train) + len(y_validation), classes, measure)
+    both = _stacked(ours, theirs)
+    said_by = {
+        "constant": (constant, "one answer for all"),
+        "rule": (_answers(rule_answers(rule, both), classes), conditions),
+        "linear": (_linear(ours, y_train, both, classes), "a weighted sum of the columns"),
+        "boosted": (_boosted(ours, y_train, both, classes, seed), "a quick boosted model"),
+    }
     answered = {
-        "constant": (_constant(y_train, len(y_validation), classes, measure), "one answer for all"),
-        "rule": (
-            _answers(rule_answers(rule, theirs), classes),
-            f"{rule.n_conditions} condition{'s' if rule.n_conditions != 1 else ''}",
-        ),
-        "linear": (_linear(ours, y_train, theirs, classes), "a weighted sum of the columns"),
-        "boosted": (_boosted(ours, y_train, theirs, classes, seed), "a quick boosted model"),
+        name: (_decided_answers(said, y_train, metrics), how)
+        for name, (said, how) in said_by.items()
     }
     if today:
         answered["today"] = (today[1], today[0] or "today's way")
@@ -178,6 +183,26 @@ def _framing(
     signal = _signal(answered, y_train, y_validation, classes, measure, seed)
     decision, reason = _decision(entrants, signal)
     return Framing(decision=decision, reason=reason, entrants=entrants, rule=rule, signal=signal)
+
+
+def _stacked(ours: ReadableTable, theirs: ReadableTable) -> ReadableTable:
+    """Return the training rows with the validation rows below."""
+    return replace(ours, matrix=np.concatenate([ours.matrix, theirs.matrix]))
+
+
+def _decided_answers(said: Answers, y_train: Array, metrics: Sequence[Metric]) -> Answers:
+    """Return the answers for the validation rows, which stand below the training rows.
+
+    Where a criterion is money, every way to answer says yes from where it earned most on the
+    training rows, as the model will.
+    """
+    n = len(y_train)
+    profit = next((metric for metric in metrics if metric.name == "profit_per_case"), None)
+    below = said.rows(np.arange(n, len(said)))
+    if profit is None:
+        return below
+    threshold = best_threshold(profit, y_train, said.probability()[:n])
+    return replace(below, threshold=threshold)
 
 
 def _entrant(name: str, how: str, judged: Sequence[Verdict], measured: Figure) -> Entrant:

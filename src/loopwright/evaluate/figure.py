@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
+from loopwright.evaluate.bound import bounds
 from loopwright.evaluate.resampling import measured, resampled
 from loopwright.problem import Answers, Criterion, Metric
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 else:
     np = LazyModule("numpy")
+
+
+def _json_number(value: Any) -> Any:
+    """Return a value as JSON can say it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +38,8 @@ class Figure:
     confidence: float
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figure as JSON types."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the figure as JSON types; what is not known, or infinite, is null."""
+        return {name: _json_number(getattr(self, name)) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +56,7 @@ class Verdict:
         """Return the verdict as JSON types."""
         return {
             "criterion": self.criterion,
-            "bound": self.bound,
+            "bound": _json_number(self.bound),
             "target": self.target,
             "holds": self.holds,
             **self.figure.to_json(),
@@ -76,20 +83,15 @@ def figure(
 
     Notes
     -----
-    The bounds are percentiles of the resamples (see `resampled`). A resample on which the metric is not defined
-    (one class only) is left out.
+    See `bounds` for how they are made.
     """
     value = measured(metric, y, answers)
-    drawn = resampled(metric, y, answers, seed=seed)
-    drawn = drawn[np.isfinite(drawn)]
-    lower, upper = (
-        np.quantile(drawn, [1 - confidence, confidence]) if len(drawn) else (value, value)
-    )
+    lower, upper = bounds(metric, y, answers, value=value, confidence=confidence, seed=seed)
     return Figure(
         metric=metric.name,
         value=value,
-        lower=min(float(lower), value),
-        upper=max(float(upper), value),
+        lower=lower,
+        upper=upper,
         n_rows=len(y),
         confidence=confidence,
     )

@@ -57,6 +57,22 @@ def resampled(metric: Metric, y: Array, answers: Answers, *, seed: int = 0) -> A
     return of_means((counts @ sums) / (counts @ sizes)[:, None])
 
 
+def resampled_t(values: Array, *, seed: int = 0) -> Array:
+    """Return studentised means of resamples: how far each lies from the mean, in its own errors."""
+    n_units = min(len(values), MOST_UNITS)
+    unit = _dealt(len(values), n_units, seed)
+    sizes = np.bincount(unit, minlength=n_units).astype(np.float64)
+    sums = np.bincount(unit, weights=values, minlength=n_units)
+    squares = np.bincount(unit, weights=values**2, minlength=n_units)
+    counts = _drawn(n_units, N_RESAMPLES, seed)
+    n = counts @ sizes
+    means = (counts @ sums) / n
+    spread = np.maximum((counts @ squares) / n - means**2, 0) * n / np.maximum(n - 1, 1)
+    error = np.sqrt(spread / n)
+    t: Array = (means - values.mean())[error > 0] / error[error > 0]
+    return t if len(t) else np.zeros(1)
+
+
 def measured(metric: Metric, y: Array, answers: Answers) -> float:
     """Return a metric on the rows as they are."""
     return float(metric.resampled(y, answers, np.ones((1, len(y))))[0])

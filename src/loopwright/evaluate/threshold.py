@@ -22,13 +22,15 @@ def best_threshold(
     """Return the threshold with the best value of the metric on these rows, 0 to 1.
 
     Use validation rows, never the test rows. Only thresholds between values that occur are tried,
-    at most 200 of them, at equal steps of rank; of equally good ones the middle one is taken, so
+    at most 200 of them at equal steps of rank, and always and never; of equally good ones the middle one is taken, so
     that the choice does not hang on one row.
     """
     levels = np.unique(probability)
-    cuts = (levels[1:] + levels[:-1]) / 2 if len(levels) > 1 else np.array([0.5])
+    cuts = (levels[1:] + levels[:-1]) / 2
     if len(cuts) > _N_STEPS:
         cuts = cuts[np.linspace(0, len(cuts) - 1, _N_STEPS).round().astype(np.int64)]
+    # always yes, and never (but for a probability of 1), are ways to decide too
+    cuts = np.concatenate([[0.0], cuts, [1.0]])
     ones = np.ones((1, len(y)))
     sign = 1.0 if metric.higher_is_better else -1.0
     values = np.array(

@@ -2,17 +2,29 @@
 
 from loopwright.explore.column import Association, ColumnProfile, Histogram, Kind
 from loopwright.explore.finding import Finding
+from loopwright.explore.note import (
+    ColumnNote,
+    checked_note,
+    list_notes,
+    remove_note,
+    save_note,
+)
 from loopwright.explore.page import profile_page, profile_summary
 from loopwright.explore.profile import Profile, profile
 
 __all__ = [
     "Association",
+    "ColumnNote",
     "ColumnProfile",
     "Finding",
     "Histogram",
     "Kind",
     "Profile",
+    "checked_note",
+    "list_notes",
     "profile",
     "profile_page",
     "profile_summary",
+    "remove_note",
+    "save_note",
 ]

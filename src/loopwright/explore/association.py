@@ -26,7 +26,8 @@ _N_BINS = 32
 _MAX_CODES = 1_000
 # a curve has to beat a monotone relation by this much before it is reported instead
 _CURVE_MARGIN = 0.05
-_USED = ("number", "category", "boolean", "date")
+_USED = ("number", "ordinal", "category", "boolean", "date")
+_ORDERED = ("number", "ordinal", "date")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +40,11 @@ class Pair:
     value: float
 
 
-def sample_of(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return at most 30,000 rows, evenly spaced over the table; the same ones every time."""
-    if frame.height <= SAMPLE_ROWS:
-        return frame
-    places = np.linspace(0, frame.height - 1, SAMPLE_ROWS).astype(np.int64)
-    return frame[places]
+def sample_places(n_rows: int) -> NDArray[np.int64]:
+    """Return at most 30,000 places of rows, evenly spaced over a table; always the same ones."""
+    if n_rows <= SAMPLE_ROWS:
+        return np.arange(n_rows, dtype=np.int64)
+    return np.linspace(0, n_rows - 1, SAMPLE_ROWS).astype(np.int64)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -166,13 +166,18 @@ class Cells:
 def cells_of(sample: pl.DataFrame, columns: Sequence[ColumnProfile]) -> dict[str, Cells]:
     """Return the columns that take part in comparisons, by name."""
     return {
-        column.name: _cells(sample[column.name], column.kind)
+        column.name: _cells(sample[column.name], column)
         for column in columns
         if column.kind in _USED
     }
 
 
-def _cells(column: pl.Series, kind: Kind) -> Cells:
+def _cells(column: pl.Series, of: ColumnProfile) -> Cells:
+    kind = of.kind
+    if of.order:
+        column = column.replace_strict(
+            of.order, range(1, len(of.order) + 1), default=None, return_dtype=pl.Float64
+        )
     if column.dtype == pl.String:
         dense = column.rank("dense").fill_null(0)
         return Cells(codes=dense.to_numpy().astype(np.int64))
@@ -211,7 +216,7 @@ def associations(
 def _with_number(x: Cells, y: Cells, known: NDArray[np.bool_], kind: Kind) -> Association:
     y_ranks = y.ranks if y.ranks is not None else y.codes.astype(np.float64)
     ratio = correlation_ratio(x.codes[known], y_ranks[known])
-    if kind in ("number", "date") and x.ranks is not None:
+    if kind in _ORDERED and x.ranks is not None:
         both = known & (x.codes > 0)
         # ranks among all rows are ranks among these only when these are all
         monotone = _pearson(x.ranks, y_ranks) if both.all() else _spearman_of(x, y, both)
@@ -230,7 +235,7 @@ def _with_class(x: Cells, y: Cells, known: NDArray[np.bool_], kind: Kind) -> Ass
     y_codes = y.codes[known]
     v = cramers_v(x.codes[known], y_codes)
     classes = np.unique(y_codes)
-    if kind in ("number", "date") and classes.size == 2 and x.ranks is not None:
+    if kind in _ORDERED and classes.size == 2 and x.ranks is not None:
         ordered = separation(x.ranks[known], y_codes == classes[1])
         if ordered >= v:
             return Association(value=ordered, measure="|2 AUC - 1|")
@@ -251,7 +256,7 @@ def near_duplicates(
     for first, second in combinations(usable, 2):
         names = first.name, second.name
         may_be_renamed = first.n_distinct == second.n_distinct <= _MAX_CODES
-        if not may_be_renamed or names in known or {first.kind, second.kind} <= {"number", "date"}:
+        if not may_be_renamed or names in known or {first.kind, second.kind} <= {*_ORDERED}:
             continue
         if _renamed(cells[names[0]].codes, cells[names[1]].codes):
             relation = "the same categories under other names"

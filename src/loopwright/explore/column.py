@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.lazy import LazyModule
+from loopwright.explore.note import ColumnNote
+from loopwright.explore.ordinal import is_graded, word_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,10 +18,13 @@ else:
     pl = LazyModule("polars")
     np = LazyModule("numpy")
 
-Kind = Literal["number", "category", "boolean", "date", "text", "identifier", "constant", "other"]
+Kind = Literal[
+    "number", "ordinal", "category", "boolean", "date", "text", "identifier", "constant", "other"
+]
 
 N_BINS = 30
 N_TOP = 10
+N_LEVELS = 20
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _FAR_OUT = 3.0
 _TEXT_SAMPLE = 2_000
@@ -100,7 +104,11 @@ class Association:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnProfile:
-    """All that is known about one column; `note` is what a person wrote about it."""
+    """All that is known about one column.
+
+    `order` holds the values of an ordinal column of words from the least to the greatest; `note`
+    is what people say about the column.
+    """
 
     name: str
     dtype: str
@@ -114,10 +122,11 @@ class ColumnProfile:
     histogram: Histogram | None = None
     top: tuple[TopValue, ...] = ()
     association: Association | None = None
-    note: str | None = None
+    order: tuple[str, ...] = ()
+    note: ColumnNote | None = None
 
 
-def profile_column(column: pl.Series, note: str | None = None) -> ColumnProfile:
+def profile_column(column: pl.Series, note: ColumnNote | None = None) -> ColumnProfile:
     """Return the profile of one column, without its association to a target."""
     n_rows, present = column.len(), column.drop_nulls()
     n_missing = n_rows - present.len()
@@ -261,6 +270,8 @@ def _number_kind(name: str, dtype: pl.DataType, values: NDArray[Any], n_distinct
     counts_rows = n_distinct == values.size > 20 and dtype.is_integer() and low in (0, 1)
     if counts_rows and int(high) - int(low) == values.size - 1:
         return "identifier"
+    if whole and is_graded(name, low=float(low), high=float(high), n_distinct=n_distinct):
+        return "ordinal"
     return "number"
 
 
@@ -310,7 +321,11 @@ def _text_facts(present: pl.Series) -> dict[str, Any]:
         mean_length=sum(map(len, sample)) / len(sample),
         mean_words=sum(len(value.split()) for value in sample) / len(sample),
     )
-    return facts | {"text": text, "kind": _text_kind(present.name, counts.height, n_present, text)}
+    kind = _text_kind(present.name, counts.height, n_present, text)
+    order = word_order(counts["value"].to_list()) if counts.height <= N_LEVELS else ()
+    if kind == "category" and order:
+        return facts | {"text": text, "kind": "ordinal", "order": order}
+    return facts | {"text": text, "kind": kind}
 
 
 def _text_kind(name: str, n_distinct: int, n_present: int, text: TextSummary) -> Kind:
@@ -320,11 +335,3 @@ def _text_kind(name: str, n_distinct: int, n_present: int, text: TextSummary) ->
     if wordy and n_distinct > 50 and n_distinct > 0.1 * n_present:
         return "text"
     return "category"
-
-
-def profile_columns(
-    frame: pl.DataFrame, notes: Mapping[str, str] | None = None
-) -> tuple[ColumnProfile, ...]:
-    """Return the profile of every column of a table, in order."""
-    notes = notes or {}
-    return tuple(profile_column(column, notes.get(column.name)) for column in frame.iter_columns())

@@ -8,6 +8,8 @@ from typing import Literal
 
 from loopwright.explore.association import Pair
 from loopwright.explore.column import ColumnProfile
+from loopwright.explore.missing import MissingTogether
+from loopwright.explore.trend import Trend
 
 Severity = Literal["serious", "warning", "info"]
 FindingKind = Literal[
@@ -19,7 +21,10 @@ FindingKind = Literal[
     "constant",
     "identifier",
     "missing",
+    "missing_together",
     "infinite",
+    "ordinal",
+    "out_of_range",
     "near_duplicate",
     "code",
     "high_cardinality",
@@ -27,6 +32,7 @@ FindingKind = Literal[
     "skew",
     "scale",
     "time",
+    "trend",
 ]
 LEAK = 0.98
 _ORDER = {"serious": 0, "warning": 1, "info": 2}
@@ -56,7 +62,9 @@ class Facts:
     """What findings are drawn from.
 
     `classes` holds the number of rows of every class of the target, empty for a regression;
-    `personal` what personal data a column seems to hold, by column.
+    `personal` what personal data a column seems to hold, by column; `outside` the number of values
+    outside the range that its note allows, by column; `together` the groups of columns that are
+    missing in the same rows; `trends` how the target moves over date columns.
     """
 
     n_rows: int
@@ -66,6 +74,9 @@ class Facts:
     classes: Mapping[str, int]
     pairs: Sequence[Pair]
     personal: Mapping[str, str]
+    outside: Mapping[str, int]
+    together: Sequence[MissingTogether]
+    trends: Sequence[Trend]
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
@@ -79,6 +90,8 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
             found += _about_spread(column, facts.n_rows)
         if column.name in facts.personal:
             found.append(_personal(column.name, facts.personal[column.name]))
+        if column.name in facts.outside:
+            found += _out_of_range(column, facts.outside[column.name])
         found += _about_time(column)
     return tuple(sorted(found, key=lambda finding: _ORDER[finding.severity]))
 
@@ -95,6 +108,11 @@ def _about_table(facts: Facts) -> Iterator[Finding]:
         )
     for pair in facts.pairs:
         yield _near_duplicate(pair)
+    for group in facts.together:
+        yield _missing_together(group)
+    for trend in facts.trends:
+        if trend.is_trend:
+            yield _trend(trend)
     yield from _scale(facts)
 
 
@@ -111,6 +129,38 @@ def _near_duplicate(pair: Pair) -> Finding:
         evidence=f"It is {how}.",
         recommendation=f"Keep one of {pair.first!r} and {pair.second!r}; two blur what each contributes.",
     )
+
+
+def _missing_together(group: MissingTogether) -> Finding:
+    shown = ", ".join(repr(name) for name in group.columns[:8])
+    if len(group.columns) > 8:
+        shown += f" and {len(group.columns) - 8} more"
+    nearly = "" if group.share == 1 else "nearly "
+    return Finding(
+        column=None,
+        kind="missing_together",
+        severity="info",
+        evidence=f"{shown} are missing in {nearly}the same {group.n_rows:,} rows.",
+        recommendation="Ask what those rows have in common; one column that says so is enough.",
+    )
+
+
+def _trend(trend: Trend) -> Finding:
+    way = "rises" if trend.shift > 0 else "falls"
+    third = max(1, len(trend.levels) // 3)
+    early, late = sum(trend.levels[:third]) / third, sum(trend.levels[-third:]) / third
+    return Finding(
+        column=trend.column,
+        kind="trend",
+        severity="warning",
+        evidence=f"The {trend.label} {way} over it, from {early:,.4g} to {late:,.4g} by {trend.period} "
+        f"({abs(trend.shift):.2f} standard deviations; p {_p_value(trend.p_value)}).",
+        recommendation="Split by time and train again often: what was true early is not true late.",
+    )
+
+
+def _p_value(p: float) -> str:
+    return f"{p:.1g}" if p >= 1e-4 else "below 0.0001"
 
 
 def _scale(facts: Facts) -> Iterator[Finding]:
@@ -207,6 +257,20 @@ def _about_use(column: ColumnProfile, n_rows: int) -> Iterator[Finding]:
             f"{column.n_distinct:,} distinct whole numbers that name things, by the column's name.",
             "Treat it as a category: its size means nothing.",
         )
+    if column.kind == "ordinal":
+        words = " < ".join(column.order)
+        number = column.number
+        low, high = (number.minimum, number.maximum) if number is not None else (0.0, 0.0)
+        yield found(
+            "ordinal",
+            "info",
+            f"Its values have an order: {words}."
+            if words
+            else f"{column.n_distinct} whole numbers from {low:g} to {high:g} that look like grades.",
+            "Keep the order: encode it as 1, 2, 3, ... rather than one column each."
+            if words
+            else "They have an order, but a step need not mean the same everywhere.",
+        )
     if column.kind == "category" and column.n_distinct > _MANY_VALUES:
         yield found(
             "high_cardinality",
@@ -286,6 +350,23 @@ def _personal(name: str, what: str) -> Finding:
         severity="serious",
         evidence=f"It holds what looks like {what}.",
         recommendation="Drop or pseudonymise it, unless there is a reason and a right to use it.",
+    )
+
+
+def _out_of_range(column: ColumnProfile, n_outside: int) -> Iterator[Finding]:
+    note, number = column.note, column.number
+    if note is None:
+        return
+    extremes = ""
+    if number is not None:
+        extremes = f"; the extremes are {number.minimum:,.6g} and {number.maximum:,.6g}"
+    yield Finding(
+        column=column.name,
+        kind="out_of_range",
+        severity="warning",
+        evidence=f"{n_outside:,} values lie outside the allowed range "
+        f"{note.bounds}{note.signed}{extremes}.",
+        recommendation="Correct them at the source or leave those rows out; they cannot be right.",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.explore.column import ColumnProfile, Histogram
 from loopwright.explore.profile import Profile
+from loopwright.explore.trend import Trend
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -33,6 +34,7 @@ def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
         counts=_counts(profile),
         strengths=strengths[:15],
         cards=[_card(column, profile) for column in profile.columns],
+        trends=[_line(trend) for trend in profile.trends],
         width=_WIDTH,
         height=_HEIGHT,
     )
@@ -85,6 +87,32 @@ def _bars(histogram: Histogram) -> list[tuple[float, float, float, str]]:
         title = f"{short(low)} to {short(high)}: {n_rows:,} rows"
         bars.append((round(index * step, 2), round(height, 2), round(step - 1, 2), title))
     return bars
+
+
+def _line(trend: Trend) -> dict[str, Any]:
+    """Return a line through the levels of the target and, for the pointer, a zone for each."""
+    low, high = min(trend.levels), max(trend.levels)
+    step = _WIDTH / max(1, len(trend.levels) - 1)
+    # a line along the very edge would be cut in half
+    room, scale = _HEIGHT * 0.06, _HEIGHT * 0.88 / ((high - low) or 1.0)
+    heights = [_HEIGHT - room - (level - low) * scale for level in trend.levels]
+    points = " ".join(f"{place * step:.2f},{y:.2f}" for place, y in enumerate(heights))
+    zones = [
+        (round((place - 0.5) * step, 2), round(step, 2), f"{start}: {short(level)} ({n:,} rows)")
+        for place, (start, level, n) in enumerate(
+            zip(trend.starts, trend.levels, trend.n_rows, strict=True)
+        )
+    ]
+    return {
+        "label": trend.label,
+        "column": trend.column,
+        "period": trend.period,
+        "starts": trend.starts,
+        "points": points,
+        "zones": zones,
+        "low": short(low),
+        "high": short(high),
+    }
 
 
 def _ends(column: ColumnProfile) -> tuple[str, str]:
@@ -156,6 +184,7 @@ def profile_summary(profile: Profile) -> list[str]:
     n_more = len(profile.findings) - _SHOWN_FINDINGS
     if n_more > 0:
         lines.append(f"   and {n_more} more")
+    lines += [f"note on {c.name}: {c.note.line}" for c in profile.columns if c.note is not None]
     return lines
 
 
@@ -163,7 +192,12 @@ def _kinds(columns: Sequence[ColumnProfile]) -> str:
     counts: dict[str, int] = {}
     for column in columns:
         counts[column.kind] = counts.get(column.kind, 0) + 1
-    plurals = {"category": "categories", "boolean": "yes/no", "other": "other"}
+    plurals = {
+        "category": "categories",
+        "boolean": "yes/no",
+        "other": "other",
+        "ordinal": "ordinal",
+    }
     parts = []
     for kind, n in sorted(counts.items(), key=lambda item: -item[1]):
         name = kind if n == 1 and kind != "boolean" else plurals.get(kind, f"{kind}s")

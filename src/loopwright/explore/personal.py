@@ -1,4 +1,4 @@
-"""Signs of personal data: values that are e-mail addresses, phone, account or card numbers."""
+"""Signs of personal data: e-mail and street addresses, phone, account, card and identity numbers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
+from loopwright.explore.national import NATIONAL_IDS, is_us_ssn
 
 if TYPE_CHECKING:
     import polars as pl
@@ -17,16 +18,44 @@ _SAMPLE = 1_000
 _MOST = 0.5
 # one number in ten passes the card checksum by chance
 _MOST_CARDS = 0.9
+_FEWEST_NUMBERS = 10
+_FEWEST_DIGITS = 5
+_FEWEST_ACCOUNTS = 20
+_MANY_ROWS = 100
+_FEW_VALUES = 10
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _PHONE = re.compile(r"\+?[\d\s().\-/]{9,22}")
 _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
+_LETTER = re.compile(r"[^\W\d_]")
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _NAMES = re.compile(
     r"(?:first|last|middle|full|given|family|maiden|sur|customer|patient)names?|surname|forename"
     r"|emails?|emailaddress|phone(?:number)?|mobile(?:number)?|telephone|ssn|socialsecuritynumber"
     r"|passport(?:number)?|dob|dateofbirth|birth(?:date|day)|(?:home|street|postal|mailing)address"
-    r"|address|street|iban|creditcard(?:number)?|cardnumber"
+    r"|address|street|iban|creditcard(?:number)?|cardnumber|birthnumber|nationalid(?:number)?"
+    r"|nino|pesel|bsn|dni|rodnecislo|taxid|taxnumber|driverslicen[cs]e|driverlicen[cs]e"
 )
+_ACCOUNTS = re.compile(
+    r"(?:bank)?(?:account|acct)(?:number|num|no|nr|nbr|to|from)?|(?:to|from)(?:account|acct)"
+    r"|(?:sender|receiver|beneficiary|counterparty|partner)account|kontonummer|numcuenta"
+)
+_STREET = re.compile(
+    r"\d{1,5}[A-Za-z]?,? (?:[NSEW]{1,2}\.? )?(?:[\w.'’-]+ ){1,4}"
+    r"(?:st|street|ave|avenue|rd|road|blvd|boulevard|lane|ln|dr|drive|court|ct|way|place|pl|square"
+    r"|sq|terrace|crescent|close|highway|hwy|parkway|pkwy)\b\.?"
+    r"|[^\W\d_][\w.'’ -]*(?:str(?:aße|asse|\.)|gasse|weg|platz|allee|straat|laan|gatan|vägen) "
+    r"\d{1,4} ?[a-z]?\b"
+    r"|(?:\d{1,4},? )?(?:rue|avenue|boulevard|calle|via|ulica|ul\.|place|piazza|plaza) "
+    r"(?:[^\W\d_][\w.'’-]* ?){1,5}(?:,? ?\d{1,4})?",
+    re.IGNORECASE,
+)
+_PHONE_INSIDE = re.compile(
+    r"(?<![\w+])(?:\+\d{1,3}[ .-]?(?:\(\d{1,4}\)[ .-]?)?\d{2,4}(?:[ .-]?\d{2,4}){1,3}"
+    r"|\(\d{3}\) ?\d{3}[ .-]\d{4}|\d{3}[.-]\d{3}[.-]\d{4}|0\d{9,10})(?!\w)"
+)
+_SSN_INSIDE = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
+_IBAN_INSIDE = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_CARD_INSIDE = re.compile(r"(?<![\d-])\d(?:[ -]?\d){12,18}(?![\d-])")
 
 
 def is_iban(text: str) -> bool:
@@ -38,7 +67,7 @@ def is_iban(text: str) -> bool:
     (True, False)
     """
     text = text.replace(" ", "").upper()
-    if not _IBAN.fullmatch(text):
+    if not text.isascii() or not _IBAN.fullmatch(text):
         return False
     return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
 
@@ -77,20 +106,46 @@ def is_ip_address(text: str) -> bool:
     return bool(_IP.fullmatch(text)) and all(int(part) < 256 for part in text.split("."))
 
 
+def is_street_address(text: str) -> bool:
+    """Tell whether text begins as a street and a house number do, as written in several countries.
+
+    Examples
+    --------
+    >>> is_street_address("221B Baker Street, London"), is_street_address("Hauptstraße 12")
+    (True, True)
+    >>> is_street_address("2 bedrooms"), is_street_address("way 2 go")
+    (False, False)
+    """
+    return bool(_STREET.match(text))
+
+
+def _n_digits(text: str) -> int:
+    return sum(character.isdigit() for character in text)
+
+
 _SIGNS: tuple[tuple[str, Callable[[str], bool], float], ...] = (
     ("e-mail addresses", is_email, _MOST),
     ("bank account numbers (IBAN)", is_iban, _MOST),
     ("card numbers", is_card_number, _MOST_CARDS),
     ("IP addresses", is_ip_address, _MOST),
+    ("street addresses", is_street_address, _MOST),
+    *((each.name, each.is_one, each.least) for each in NATIONAL_IDS),
     ("phone numbers", is_phone_number, _MOST),
+)
+_INSIDE: tuple[tuple[str, re.Pattern[str], Callable[[str], bool]], ...] = (
+    ("e-mail addresses", _EMAIL, is_email),
+    ("bank account numbers (IBAN)", _IBAN_INSIDE, is_iban),
+    ("US social security numbers", _SSN_INSIDE, is_us_ssn),
+    ("card numbers", _CARD_INSIDE, is_card_number),
+    ("phone numbers", _PHONE_INSIDE, lambda text: _n_digits(text) >= 9),
 )
 
 
 def personal_data(column: pl.Series) -> str | None:
     """Return what personal data the values or the name of a column look like; None for none.
 
-    Values are judged on a sample of a thousand distinct ones; of text, e-mail addresses are found
-    inside longer values too.
+    Values are judged on a sample of a thousand distinct ones; of text, addresses and numbers are
+    found inside longer values too.
 
     Examples
     --------
@@ -98,21 +153,92 @@ def personal_data(column: pl.Series) -> str | None:
     >>> personal_data(pl.Series("contact", ["ann@example.com", "bob@example.com"]))
     'e-mail addresses in 100% of the values'
     """
-    if column.dtype == pl.String or column.dtype.is_integer():
-        if column.dtype.is_integer() and (column.len() == 0 or (column.max() or 0) < 10**12):  # type: ignore[operator]
-            return _by_name(column.name)
-        values = column.drop_nulls().head(20 * _SAMPLE).unique(maintain_order=True).head(_SAMPLE)
-        texts = [str(value).strip() for value in values]
-        for what, test, least in _SIGNS if texts else ():
-            share = sum(map(test, texts)) / len(texts)
-            if share >= least:
-                return f"{what} in {share:.0%} of the values"
-        n_inside = sum(1 for text in texts if "@" in text and _EMAIL.search(text))
+    if column.dtype != pl.String and not column.dtype.is_integer():
+        return _by_name(column.name)
+    return personal_values(
+        column.name,
+        sample_values(column),
+        n_rows=column.len(),
+        is_text=column.dtype == pl.String,
+    )
+
+
+def sample_values(column: pl.Series) -> list[str]:
+    """Return up to a thousand distinct values of a column as text, from its first rows."""
+    values = column.drop_nulls().head(20 * _SAMPLE).unique(maintain_order=True).head(_SAMPLE)
+    return [str(value).strip() for value in values]
+
+
+def personal_values(name: str, texts: list[str], *, n_rows: int, is_text: bool) -> str | None:
+    """Return what personal data a column looks like, from a sample of its values as text."""
+    if not texts:
+        return _by_name(name)
+    found = _by_whole_value(texts) if is_text else _by_whole_number(texts)
+    # a `street` that is either paved or not tells nobody where anyone lives
+    says_little = n_rows >= _MANY_ROWS and len(texts) <= _FEW_VALUES
+    return (
+        found
+        or (None if says_little else _by_name(name))
+        or _by_account(name, texts)
+        or (_inside(texts) if is_text else None)
+    )
+
+
+def _by_whole_value(texts: list[str]) -> str | None:
+    # most columns of words are told from the others by having neither digits nor an at sign
+    telling = [text for text in texts if "@" in text or _n_digits(text)]
+    if len(telling) < _MOST * len(texts):
+        return None
+    for what, test, least in _SIGNS:
+        share = sum(map(test, telling)) / len(texts)
+        # the digits of a number that is nothing but digits may pass a checksum by chance
+        if share >= least and (least == _MOST or "card" in what or len(texts) >= _FEWEST_NUMBERS):
+            return f"{what} in {share:.0%} of the values"
+    return None
+
+
+def _by_whole_number(texts: list[str]) -> str | None:
+    for national in NATIONAL_IDS:
+        n = national.n_digits
+        if n and len(texts) >= _FEWEST_NUMBERS and max(map(len, texts)) == n:
+            share = sum(national.is_one(text.zfill(n)) for text in texts) / len(texts)
+            if share >= max(national.least, _MOST_CARDS):
+                return f"{national.name} in {share:.0%} of the values"
+    share = sum(map(is_card_number, texts)) / len(texts)
+    return f"card numbers in {share:.0%} of the values" if share >= _MOST_CARDS else None
+
+
+def _inside(texts: list[str]) -> str | None:
+    """Return what stands inside longer text, the surest first."""
+    # a column of plain numbers has been judged whole: one in ten passes a checksum by chance
+    longer = [text for text in texts if "@" in text or (" " in text and _LETTER.search(text))]
+    for what, pattern, test in _INSIDE:
+        n_inside = sum(
+            1 for text in longer if any(test(match[0]) for match in pattern.finditer(text))
+        )
         if n_inside:
-            return f"e-mail addresses inside {n_inside:,} of {len(texts):,} values looked at"
-    return _by_name(column.name)
+            return f"{what} inside {n_inside:,} of {len(texts):,} values looked at"
+    return None
 
 
 def _by_name(name: str) -> str | None:
-    plain = re.sub(r"[^a-z]", "", name.lower())
+    plain = _plain(name)
     return f"personal data by its name, {name!r}" if _NAMES.fullmatch(plain) else None
+
+
+def _by_account(name: str, texts: list[str]) -> str | None:
+    """Return a sign if the name speaks of accounts and the values are long whole numbers."""
+    if len(texts) < _FEWEST_ACCOUNTS or not _ACCOUNTS.fullmatch(_plain(name)):
+        return None
+    long = [text for text in texts if len(text) >= _FEWEST_DIGITS and _is_number(text)]
+    if len(long) < _MOST * len(texts):
+        return None
+    return f"bank account numbers by its name, {name!r}, and its long whole numbers"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace("-", "").replace("/", "").replace(" ", "").isdigit()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +11,23 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.explore.association import associations, cells_of, near_duplicates, sample_of
-from loopwright.explore.column import ColumnProfile, profile_columns
+from loopwright.explore.association import associations, cells_of, near_duplicates, sample_places
+from loopwright.explore.column import ColumnProfile, profile_column
 from loopwright.explore.finding import Facts, Finding, findings
+from loopwright.explore.missing import MissingCounter, MissingPattern
+from loopwright.explore.note import ColumnNote, checked_note
 from loopwright.explore.personal import personal_data
+from loopwright.explore.table import Table, table_of
+from loopwright.explore.trend import Trend, find_trend
 
 if TYPE_CHECKING:
     import polars as pl
 else:
     pl = LazyModule("polars")
 
-_VERSION = 1
+_VERSION = 2
 _MAX_CLASSES = 20
+_MOST_DATES = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +35,8 @@ class Profile:
     """A table described: its columns in order and its findings, the most serious first.
 
     `n_sampled` rows, evenly spaced, were used for associations and near duplicates; everything
-    else counts all rows.
+    else counts all rows. `missing` holds the most frequent patterns of missing values, empty when
+    nothing is missing; `trends` how the target moves over each date column.
     """
 
     n_rows: int
@@ -40,6 +46,8 @@ class Profile:
     task: str | None
     columns: tuple[ColumnProfile, ...]
     findings: tuple[Finding, ...]
+    missing: tuple[MissingPattern, ...] = ()
+    trends: tuple[Trend, ...] = ()
 
     def column(self, name: str) -> ColumnProfile:
         """Return the profile of one column.
@@ -68,6 +76,8 @@ class Profile:
         InvalidInputError
             If it was written by a later release.
         """
+        if value.get("version") == 1:
+            value = _from_version_1(value)
         if value.get("version") != _VERSION:
             raise InvalidInputError(
                 f"The profile has version {value.get('version')}; this release reads {_VERSION}.",
@@ -79,11 +89,11 @@ class Profile:
 
 
 def profile(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pl.LazyFrame,
     *,
     target: str | None = None,
     task: str | None = None,
-    notes: Mapping[str, str] | None = None,
+    notes: Mapping[str, ColumnNote | str] | None = None,
 ) -> Profile:
     """Describe a table before anything is learned from it.
 
@@ -92,24 +102,32 @@ def profile(
     Parameters
     ----------
     frame
-        The rows, shape (n_rows, n_columns), in the plain types of a snapshot.
+        The rows, shape (n_rows, n_columns), in the plain types of a snapshot. A lazy frame over
+        files, such as `pl.scan_parquet(path)`, is read in passes, one column or one batch at a
+        time: the same profile, with no more in memory than what the largest column takes, a few
+        times over, and eight bytes a row.
     target
         The column to predict, if there is one yet.
     task
         `regression`, `binary` or `multiclass`; inferred from the target when absent: numbers with
         more than 20 values are a regression.
     notes
-        What people know about columns, shown beside them, by column name.
+        What people know about columns, by column name: shown beside them, and values outside a
+        range they allow are a finding. Plain text will do.
 
     Raises
     ------
     InvalidInputError
-        If there are no rows, or `target` or a key of `notes` is not a column.
+        If there are no rows, `target` or a key of `notes` is not a column, or a note cannot be
+        used.
     """
-    _check(frame, target, notes or {})
-    columns = profile_columns(frame, notes)
-    sample = sample_of(frame)
+    known = notes_by_column(notes or {})
+    table = table_of(frame)
+    _check(table, target, known)
+    columns, personal, outside = _columns(table, known)
+    sample, n_duplicates, missing = _passed(table, columns)
     cells = cells_of(sample, columns)
+    classes: dict[str, int] = {}
     if target is not None:
         of_target = next(column for column in columns if column.name == target)
         task = task or _task_of(of_target)
@@ -117,41 +135,141 @@ def profile(
         columns = tuple(
             replace(column, association=strength.get(column.name)) for column in columns
         )
-    flat = frame.select(column.name for column in columns if column.kind != "other")
-    n_distinct_rows = flat.hash_rows(seed=0).n_unique() if flat.width else frame.height
-    personal = {
-        column.name: what
-        for column in frame.iter_columns()
-        if (what := personal_data(column)) is not None
-    }
+        classes = _classes(table, target) if task in ("binary", "multiclass") else {}
+    trends = _trends(table, columns, target=target, task=task, classes=classes)
     facts = Facts(
-        n_rows=frame.height,
-        n_duplicate_rows=frame.height - n_distinct_rows,
+        n_rows=table.n_rows,
+        n_duplicate_rows=n_duplicates,
         columns=columns,
         target=target,
-        classes=_classes(frame, target) if task in ("binary", "multiclass") and target else {},
+        classes=classes,
         pairs=near_duplicates(cells, columns, without=target),
         personal=personal,
+        outside=outside,
+        together=missing.together(),
+        trends=trends,
     )
     return Profile(
-        n_rows=frame.height,
-        n_duplicate_rows=facts.n_duplicate_rows,
+        n_rows=table.n_rows,
+        n_duplicate_rows=n_duplicates,
         n_sampled=sample.height,
         target=target,
         task=task if target is not None else None,
         columns=columns,
         findings=findings(facts),
+        missing=missing.patterns(),
+        trends=trends,
     )
 
 
-def _check(frame: pl.DataFrame, target: str | None, notes: Mapping[str, str]) -> None:
-    if not frame.height:
+def _columns(
+    table: Table, notes: Mapping[str, ColumnNote]
+) -> tuple[tuple[ColumnProfile, ...], dict[str, str], dict[str, int]]:
+    """Return the columns, what personal data they hold, and how many values lie out of range."""
+    columns: list[ColumnProfile] = []
+    personal: dict[str, str] = {}
+    outside: dict[str, int] = {}
+    for name in table.names:
+        # one column at a time, so that no more than one of a scanned table is held
+        column = table.select([name])[name]
+        note = notes.get(name)
+        columns.append(profile_column(column, note))
+        if (what := personal_data(column)) is not None:
+            personal[name] = what
+        if note is not None and (n_outside := _n_outside(column, note)):
+            outside[name] = n_outside
+    return tuple(columns), personal, outside
+
+
+def _passed(
+    table: Table, columns: Sequence[ColumnProfile]
+) -> tuple[pl.DataFrame, int, MissingCounter]:
+    """Go once over the rows: evenly spaced ones, how many are repeated, what is missing together."""
+    flat = [column.name for column in columns if column.kind != "other"]
+    missing = MissingCounter([column.name for column in columns if column.n_missing])
+    places, first = sample_places(table.n_rows), 0
+    sampled: list[pl.DataFrame] = []
+    hashes: list[pl.Series] = []
+    for batch in table.batches():
+        within = places[(places >= first) & (places < first + batch.height)] - first
+        sampled.append(batch if within.size == batch.height else batch[within])
+        if flat:
+            hashes.append(batch.select(flat).hash_rows(seed=0))
+        missing.add(batch)
+        first += batch.height
+    n_distinct = pl.concat(hashes).n_unique() if hashes else table.n_rows
+    return pl.concat(sampled), table.n_rows - n_distinct, missing
+
+
+def _trends(
+    table: Table,
+    columns: Sequence[ColumnProfile],
+    *,
+    target: str | None,
+    task: str | None,
+    classes: Mapping[str, int],
+) -> tuple[Trend, ...]:
+    """Return how the target moves over each date column, the first few; not for many classes."""
+    if target is None or task not in ("regression", "binary"):
+        return ()
+    of_target = next(column for column in columns if column.name == target)
+    if task == "regression" and of_target.number is None:
+        return ()
+    positive = max(classes) if classes else None
+    found = [
+        find_trend(
+            table.select([column.name, target]),
+            column=column.name,
+            target=target,
+            positive=positive,
+            n_days=column.date.n_days,
+        )
+        for column in [c for c in columns if c.date is not None][:_MOST_DATES]
+        if column.date is not None and column.name != target
+    ]
+    return tuple(trend for trend in found if trend is not None)
+
+
+def notes_by_column(notes: Mapping[str, ColumnNote | str]) -> dict[str, ColumnNote]:
+    """Return checked notes by column, plain text as notes with that text."""
+    return {
+        name: checked_note(ColumnNote(column=name, text=note) if isinstance(note, str) else note)
+        for name, note in notes.items()
+    }
+
+
+def _n_outside(column: pl.Series, note: ColumnNote) -> int:
+    """Count the values outside what a note allows; only numbers can be."""
+    if note.allowed_range is None or not column.dtype.is_numeric():
+        return 0
+    low, high = note.allowed_range
+    outside = pl.lit(value=False)
+    if low is not None:
+        outside = outside | (pl.col(column.name) < low)
+    if high is not None:
+        outside = outside | (pl.col(column.name) > high)
+    return int(column.to_frame().select(outside.sum()).item())
+
+
+def _from_version_1(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a profile of version 1, whose notes were plain text, as one of version 2."""
+    columns = [
+        {**column, "note": {"column": column["name"], "text": column["note"]}}
+        if column.get("note")
+        else column
+        for column in value["columns"]
+    ]
+    return {**value, "version": 2, "columns": columns}
+
+
+def _check(table: Table, target: str | None, notes: Mapping[str, ColumnNote]) -> None:
+    if not table.n_rows:
         raise InvalidInputError(
             "There are no rows to describe.", hint="Choose a table with rows.", field="frame"
         )
     for name, what in [(target, "target"), *((note, "note") for note in notes)]:
-        if name is not None and name not in frame.columns:
-            raise _no_column(name, frame.columns, what)
+        if name is not None and name not in table.names:
+            raise _no_column(name, table.names, what)
 
 
 def _no_column(name: str, known: list[str], what: str) -> InvalidInputError:
@@ -170,6 +288,6 @@ def _task_of(target: ColumnProfile) -> str:
     return "binary" if target.n_distinct <= 2 else "multiclass"
 
 
-def _classes(frame: pl.DataFrame, target: str) -> dict[str, int]:
-    counts = frame[target].drop_nulls().cast(pl.String).value_counts(name="n").sort(target)
-    return dict(counts.iter_rows())
+def _classes(table: Table, target: str) -> dict[str, int]:
+    values = table.select([target])[target].drop_nulls().cast(pl.String).alias("value")
+    return dict(values.value_counts(name="n").sort("value").iter_rows())

@@ -2,6 +2,13 @@
 
 from loopwright.loop.cycle import Outcome, look_at_loop, run_loop
 from loopwright.loop.file import LoopFile, ReadFile, RetrainPlan, parse_loop_file, read_loop_file
+from loopwright.loop.lineage import (
+    Refreshed,
+    accept_snapshot,
+    find_snapshot,
+    list_snapshots,
+    refresh_rows,
+)
 from loopwright.loop.page import last_decision, loop_page
 from loopwright.loop.status import LoopStatus, list_loops, loop_status
 from loopwright.loop.step import StepNews
@@ -13,18 +20,23 @@ __all__ = [
     "LoopStatus",
     "Outcome",
     "ReadFile",
+    "Refreshed",
     "RetrainPlan",
     "Seen",
     "StepNews",
     "Trigger",
     "Workspace",
+    "accept_snapshot",
     "decide",
+    "find_snapshot",
     "last_decision",
     "list_loops",
+    "list_snapshots",
     "look_at_loop",
     "loop_page",
     "loop_status",
     "parse_loop_file",
     "read_loop_file",
+    "refresh_rows",
     "run_loop",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -26,8 +25,9 @@ from loopwright.loop.attempt import (
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
 from loopwright.loop.judging import as_answers
+from loopwright.loop.noting import with_reasons
 from loopwright.loop.sourcing import Target
-from loopwright.loop.step import StepResult, StepRunner
+from loopwright.loop.step import StepResult, StepRunner, round_key
 from loopwright.loop.workspace import Workspace
 from loopwright.prepare import suggest
 from loopwright.problem import checked_problem, metric_named, primary_metric
@@ -103,11 +103,13 @@ def best_candidate(
     *,
     parts: dict[str, Any],
     kinds: dict[str, str],
+    reasons: dict[str, str] | None = None,
 ) -> Candidate:
     """Return the best model found within the budget.
 
     While a criterion is missed on validation rows and the budget lasts, another attempt is made
-    with what the evidence suggests. Test rows are not touched.
+    with what the evidence suggests. Test rows are not touched. `reasons` are people's own for the
+    columns they drop.
 
     Raises
     ------
@@ -120,10 +122,12 @@ def best_candidate(
     attempt: Attempt | None = first_attempt(
         loop.train.algorithms, dict(loop.train.hyperparameters), windows=tuple(parts["windows"])
     )
-    started, n_jobs = time.monotonic(), 0
+    n_jobs = 0
     while attempt is not None:
         suffix = "" if attempt.number == 1 else f".{attempt.number}"
-        recipes = _recipes(runner, workspace, loop, target, parts, kinds, attempt, suffix)
+        recipes = _recipes(
+            runner, workspace, loop, target, parts, kinds, attempt, suffix, reasons or {}
+        )
         trained = _trained(
             runner,
             workspace,
@@ -133,7 +137,7 @@ def best_candidate(
             recipes,
             attempt,
             suffix,
-            minutes=loop.train.budget.minutes - (time.monotonic() - started) / 60,
+            minutes=loop.train.budget.minutes - _spent_minutes(runner),
             jobs=loop.train.budget.jobs - n_jobs,
         )
         chosen = _chosen(runner, workspace, loop, target, parts, trained, found, attempt, suffix)
@@ -161,7 +165,7 @@ def best_candidate(
             max_jobs=loop.train.budget.jobs,
             max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
         )
-        if attempt is not None and (time.monotonic() - started) / 60 > loop.train.budget.minutes:
+        if attempt is not None and _spent_minutes(runner) > loop.train.budget.minutes:
             runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
             attempt = None
         if attempt is not None:
@@ -173,6 +177,16 @@ def best_candidate(
     return found[0]
 
 
+def _spent_minutes(runner: StepRunner) -> float:
+    """Return the wall time on record for this round's training.
+
+    What is on record, not a clock: a run that is taken up again decides as the first one did.
+    """
+    prefix = f"{round_key(runner.loop, runner.number)}/train"
+    steps = runner.workspace.metadata.list_("step", prefix=prefix)
+    return sum(float(step.body.get("wall_s") or 0.0) for step in steps) / 60
+
+
 def _recipes(
     runner: StepRunner,
     workspace: Workspace,
@@ -182,6 +196,7 @@ def _recipes(
     kinds: dict[str, str],
     attempt: Attempt,
     suffix: str,
+    reasons: dict[str, str],
 ) -> dict[str, Any]:
     families = sorted({get_algorithm(name).features for name in attempt.algorithms})
     plan = loop.prepare
@@ -207,6 +222,7 @@ def _recipes(
                     kinds=kinds,
                     today=today,
                 )
+                recipe = with_reasons(recipe, reasons)
                 recipes[f"{family}/{window}"] = workspace.artifacts.put_bytes(
                     recipe.to_json().encode()
                 )
@@ -241,6 +257,7 @@ def _recipes(
             attempt.variant,
             list(attempt.windows),
             str(today),
+            reasons,
         ],
         work=work,
     )
@@ -341,7 +358,10 @@ def _trained(
             attempt.to_json(),
             loop.train.seed,
             msgspec.to_builtins(target),
-            jobs >= len(attempt.windows) * len(attempt.algorithms),
+            min(jobs, len(attempt.windows) * len(attempt.algorithms)),
+            # a job that failed for want of time or memory may do with more
+            loop.train.budget.minutes,
+            msgspec.to_builtins(loop.train.resources),
         ],
         work=work,
     )

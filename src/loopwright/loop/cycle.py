@@ -15,19 +15,29 @@ from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.data import Snapshot
 from loopwright.loop.build import Candidate, best_candidate
-from loopwright.loop.file import ReadFile
+from loopwright.loop.file import LoopFile, ReadFile
 from loopwright.loop.framing import decided, explored, parted_rows, sealed_criteria, stated_problem
+from loopwright.loop.lineage import keep_extraction
+from loopwright.loop.noting import notes_in_force, reasons_to_drop, with_notes
 from loopwright.loop.preflight import checked_endpoint, checked_over_columns, checked_plans
-from loopwright.loop.release import deploy, evaluated, packed, verified
-from loopwright.loop.sourcing import Extraction, Sourced, extracted
+from loopwright.loop.release import (
+    deploy,
+    end_other_endpoints,
+    evaluated,
+    packed,
+    verified,
+)
+from loopwright.loop.sourcing import Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
-from loopwright.loop.step import OnNews, StepRunner, round_key
+from loopwright.loop.step import OnNews, StepNews, StepRunner, round_key
 from loopwright.loop.trigger import Trigger
 from loopwright.loop.watching import OWN_CAUSES, last_report, look, rows_to_learn_from
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
 from loopwright.monitor import MonitorReport
 
 EXIT_CODES = {"live": 0, "waiting for approval": 0, "criterion missed": 3, "not ml": 4}
+MOST_ROUNDS = 10_000
+_SERVING = frozenset({"deploy", "monitor", "retrain"})
 _FINAL = frozenset({"live", "kept champion", "criterion missed", "not ml"})
 
 
@@ -117,8 +127,9 @@ def run_loop(
     clock = time.perf_counter()
     checked_home(home)
     checked_plans(read, capacity)
-    workspace = find_workspace()
+    cycle: _Cycle | None = None
     try:
+        workspace = find_workspace()
         with extracted(
             read,
             metadata=workspace.metadata if workspace else None,
@@ -131,13 +142,15 @@ def run_loop(
             checked_endpoint(read.content, workspace)
             workspace = workspace or open_workspace()
             with locked_loop(home, read.content.name):
-                _kept(workspace, read, extraction)
+                keep_extraction(workspace, read, extraction)
                 cycle = _Cycle(workspace, read, extraction.sourced, on_news, overrule)
                 state, message = cycle.turn()
     except BackendError as error:
-        if workspace is None:  # nothing was begun: what was given cannot be used
+        if cycle is None:  # nothing was begun: what was given cannot be used
             raise InvalidInputError(error.message, hint=error.hint, **error.facts) from error
         raise
+    if extraction.sourced.quarantine is not None:
+        message = f"{message}\n{extraction.sourced.quarantine.note}"
     return Outcome(
         loop=read.content.name,
         state=state,
@@ -175,22 +188,6 @@ def look_at_loop(read: ReadFile, *, workspace: Workspace, on_news: OnNews) -> Mo
     return report
 
 
-def _kept(workspace: Workspace, read: ReadFile, extraction: Extraction) -> None:
-    """Keep the snapshot and what is known of the loop before its steps begin."""
-    loop, metadata = read.content, workspace.metadata
-    if extraction.parquet is not None:
-        workspace.artifacts.put_file(extraction.parquet)
-    metadata.put("source", loop.name, msgspec.to_builtins(extraction.sourced))
-    known = {
-        "file": str(read.path),
-        "question": loop.problem.question,
-        "endpoint": loop.deploy.endpoint if loop.deploy else None,
-    }
-    record = metadata.find("loop", loop.name)
-    if record is None or record.body != known:
-        metadata.put("loop", loop.name, known)
-
-
 class _Cycle:
     """One call of `run_loop`: the round that is due, and at most one more of the loop's own."""
 
@@ -203,15 +200,24 @@ class _Cycle:
         overrule: str,
     ) -> None:
         self.workspace = workspace
-        self.loop = read.content
+        snapshot = Snapshot.from_json(sourced.snapshot)
+        columns = [column.name for column in snapshot.columns]
+        self.notes = notes_in_force(workspace.metadata, read.content, columns)
+        self.loop = with_notes(read.content, self.notes)
         self.file = read.path.name
         self.sourced = sourced
         self.on_news = on_news
         self.overrule = overrule
         self.n_done = 0
+        # what decides whether a figure means the same as before
+        self.about = msgspec.json.decode(
+            msgspec.json.encode({"problem": read.content.problem, "target": sourced.target})
+        )
         # where a source lies and where a secret comes from are no part of what was decided
-        self.spec = _redacted(self.loop.to_json())
-        self.spec["snapshot"] = Snapshot.from_json(sourced.snapshot).digest
+        self.spec = _redacted(read.content.to_json())
+        self.spec["snapshot"] = snapshot.digest
+        if self.notes:
+            self.spec["notes"] = [note.content for note in self.notes]
 
     def turn(self) -> tuple[str, str]:
         """Do what is due and return the state and the message."""
@@ -222,8 +228,8 @@ class _Cycle:
             return str(body["state"]), str(body["conclusion"])
         trigger = self._watch(body["number"])
         # while a model waits for a person, another round would only make another one wait
-        if trigger.starts and body["state"] in _FINAL:
-            body = self._round(self._own_round(body["number"], trigger))
+        if trigger.starts and body["state"] in _FINAL and (own := self._own_round(body, trigger)):
+            body = self._round(own)
             if self._champion() is not None and body["state"] in _FINAL:
                 self._watch(body["number"])
         state = "live" if body["state"] == "kept champion" else body["state"]
@@ -234,15 +240,20 @@ class _Cycle:
         latest = self._latest_round()
         if latest is None:
             return self._begun(1, cause="first run", reason="the loop has not run before")
-        if latest["spec"] == self.spec:
+        is_open = latest["state"] not in _FINAL
+        if latest["spec"] == self.spec and not (is_open and self.overrule):
             if latest["state"] == "not ml" and self.overrule:
                 return self._begun(
                     latest["number"] + 1, cause="overruled", reason=self.overrule, live=None
                 )
             return latest
         changed = _changes(latest["spec"], self.spec)
-        if latest["state"] not in _FINAL:
+        if is_open or not _asks_for_a_model(latest["spec"], self.spec):
+            # the round goes on under the new file; how it is served and watched is seen to later
             latest = {**latest, "spec": self.spec}
+            latest["overruled"] = self.overrule or latest["overruled"]
+            if is_open and changed:
+                latest["state"] = "open"  # a model that waited was made for the old file
             self.workspace.metadata.put(
                 "round", round_key(self.loop.name, latest["number"]), latest
             )
@@ -265,7 +276,9 @@ class _Cycle:
         )
 
     def _latest_round(self) -> dict[str, Any] | None:
-        rounds = self.workspace.metadata.list_("round", prefix=f"{self.loop.name}/")
+        rounds = self.workspace.metadata.list_(
+            "round", prefix=f"{self.loop.name}/", limit=MOST_ROUNDS
+        )
         return rounds[-1].body if rounds else None
 
     def _begun(
@@ -294,11 +307,24 @@ class _Cycle:
             )
         return body
 
-    def _own_round(self, number: int, trigger: Trigger) -> dict[str, Any]:
+    def _own_round(self, latest: dict[str, Any], trigger: Trigger) -> dict[str, Any] | None:
+        """Begin a round of the loop's own; None if its live rows are gone meanwhile."""
         live = rows_to_learn_from(self.workspace, self.loop, self.sourced, self._champion() or {})
-        return self._begun(
-            number + 1, cause=trigger.cause or "drift", reason=trigger.reason, live=live
+        if live is None:
+            return None
+        number = latest["number"] + 1
+        body = self._begun(number, cause=trigger.cause or "drift", reason=trigger.reason, live=live)
+        self.on_news(
+            StepNews(
+                loop=self.loop.name,
+                round=number,
+                stage="",
+                state="note",
+                summary="the loop goes round again",
+                reason=trigger.reason,
+            )
         )
+        return body
 
     def _closed(self, body: dict[str, Any], state: str, conclusion: str) -> dict[str, Any]:
         ended = {
@@ -310,11 +336,12 @@ class _Cycle:
         metadata = self.workspace.metadata
         with metadata.transaction():
             metadata.put("round", round_key(self.loop.name, body["number"]), ended)
-            metadata.append(
-                f"loop/{self.loop.name}",
-                "round ended" if state in _FINAL else "round halted",
-                {"round": body["number"], "state": state, "conclusion": conclusion},
-            )
+            if (body["state"], body["conclusion"]) != (state, conclusion):
+                metadata.append(
+                    f"loop/{self.loop.name}",
+                    "round ended" if state in _FINAL else "round halted",
+                    {"round": body["number"], "state": state, "conclusion": conclusion},
+                )
         return ended
 
     def _champion(self) -> dict[str, Any] | None:
@@ -330,11 +357,7 @@ class _Cycle:
             self.n_done += runner.n_done
 
     def _steps(self, runner: StepRunner, body: dict[str, Any]) -> dict[str, Any]:
-        workspace, loop, target = self.workspace, self.loop, self.sourced.target
-        about = {
-            "problem": msgspec.to_builtins(loop.problem),
-            "target": msgspec.to_builtins(target),
-        }
+        workspace, loop, target, about = self.workspace, self.loop, self.sourced.target, self.about
         seals = sealed_criteria(workspace, loop)
         runner.run(
             "problem", inputs=[about, seals], work=lambda: stated_problem(loop, target, seals)
@@ -345,11 +368,14 @@ class _Cycle:
             inputs=[self.spec["snapshot"], self.spec["data"]["split"], target.column, live],
             work=lambda: parted_rows(workspace, loop, self.sourced, live),
         )
+        if body["state"] == "waiting for approval" and body["waiting"]["about"] == about:
+            # the model that was judged waits; nothing is tried again meanwhile
+            return self._gone_live(runner, body, parts)
         rows = {name: parts[name] for name in ("windows", "validation")}
         looked = runner.run(
             "explore",
-            inputs=[rows, target.column, target.task],
-            work=lambda: explored(workspace, target, parts),
+            inputs=[rows, target.column, target.task, [note.content for note in self.notes]],
+            work=lambda: explored(workspace, target, parts, self.notes),
         )
         if live is None:
             dropped = [
@@ -366,7 +392,15 @@ class _Cycle:
                 if not body["overruled"]:
                     return self._closed(body, "not ml", _told(verdict))
                 runner.note("the verdict was overruled", reason=body["overruled"])
-        winner = best_candidate(runner, workspace, loop, target, parts=parts, kinds=looked["kinds"])
+        winner = best_candidate(
+            runner,
+            workspace,
+            loop,
+            target,
+            parts=parts,
+            kinds=looked["kinds"],
+            reasons=reasons_to_drop(self.notes),
+        )
         return self._released(runner, body, winner, parts)
 
     def _released(
@@ -381,16 +415,23 @@ class _Cycle:
         champion = self._champion()
         if champion is not None and champion["round"] == body["number"]:
             champion = champion["before"]
+        rival = champion
+        if champion is not None and (gone := _forbidden(loop, champion)):
+            # a model that sees what it may not, such as a leak, must not win by it
+            runner.note(f"the champion is no rival: it uses {gone}", reason="no model may see that")
+            rival = None
         judged = runner.run(
             "evaluate",
             inputs=[
                 winner.to_json(),
                 parts["test"],
-                champion and champion["bundle"],
+                rival and rival["bundle"],
                 body["cause"],
+                self.about,
+                loop.train.seed,
             ],
             work=lambda: evaluated(
-                workspace, loop, target, winner, parts, champion=champion, round_=body
+                workspace, loop, target, winner, parts, champion=rival, round_=body
             ),
         )
         if not judged["promoted"]:
@@ -400,53 +441,75 @@ class _Cycle:
             return self._closed(body, state, judged["conclusion"])
         bundle = runner.run(
             "pack",
-            inputs=[winner.to_json(), judged["figures"], about_sources(parts)],
+            inputs=[winner.to_json(), judged["figures"], about_sources(parts), self.about],
             work=lambda: packed(workspace, loop, target, winner, parts, judged),
         )
-        if loop.retrain.approve == "manual" and not self._approved(body["number"], bundle):
+        waiting = {
+            **bundle,
+            "predictor": winner.members["predictor.npz"],
+            "figures": judged["figures"],
+            "conclusion": judged["conclusion"],
+            "about": self.about,
+        }
+        return self._gone_live(runner, {**body, "waiting": waiting}, parts)
+
+    def _gone_live(
+        self, runner: StepRunner, body: dict[str, Any], parts: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Deploy the packed model once it may be, try it in place, and make it the champion."""
+        workspace, loop, model = self.workspace, self.loop, body["waiting"]
+        if loop.retrain.approve == "manual" and not self._approved(body["number"], model):
             return self._closed(
-                {**body, "waiting": {"bundle": bundle["bundle"], "version": bundle["version"]}},
+                body,
                 "waiting for approval",
-                f"{judged['conclusion']} Version {bundle['version']} waits for "
+                f"{model['conclusion']} Version {model['version']} waits for "
                 f"`loopwright approve {self.file}`.",
             )
         if loop.deploy is None:
-            self._crowned(body, winner, bundle, judged, champion)
-            return self._closed(body, "live", f"{judged['conclusion']} No endpoint is asked for.")
-        runner.reconcile("deploy", work=lambda: deploy(workspace, loop, bundle))
-        self._crowned(body, winner, bundle, judged, champion)
-        runner.run(
-            "verify",
-            inputs=[bundle, parts["test"], body["number"]],
-            work=lambda: verified(workspace, loop, bundle, parts, body["number"]),
-        )
-        return self._closed(body, "live", judged["conclusion"])
+            self._crowned(body)
+            return self._closed(body, "live", f"{model['conclusion']} No endpoint is asked for.")
+        try:
+            runner.reconcile("deploy", work=lambda: deploy(workspace, loop, model))
+            runner.run(
+                "verify",
+                inputs=[model["bundle"], parts["test"], body["number"]],
+                work=lambda: verified(workspace, loop, model, parts, body["number"]),
+            )
+        except BackendError:
+            self._rolled_back(runner)
+            raise
+        self._crowned(body)
+        return self._closed(body, "live", model["conclusion"])
+
+    def _rolled_back(self, runner: StepRunner) -> None:
+        """Give the endpoint back to the champion, or end it where there is none."""
+        champion, plan = self._champion(), self.loop.deploy
+        if champion is not None:
+            runner.note("the champion answers again", reason="the new model failed in place")
+            deploy(self.workspace, self.loop, champion)
+        elif plan is not None and (job := self.workspace.compute.find(f"endpoint/{plan.endpoint}")):
+            runner.note("the endpoint was stopped", reason="the new model failed in place")
+            self.workspace.compute.stop(job.id)
 
     def _approved(self, number: int, bundle: dict[str, Any]) -> bool:
         """Tell whether a person approved this very model, not one that stood there before."""
         record = self.workspace.metadata.find("approval", round_key(self.loop.name, number))
         return record is not None and record.body["bundle"] == bundle["bundle"]
 
-    def _crowned(
-        self,
-        body: dict[str, Any],
-        winner: Candidate,
-        bundle: dict[str, Any],
-        judged: dict[str, Any],
-        before: dict[str, Any] | None,
-    ) -> None:
+    def _crowned(self, body: dict[str, Any]) -> None:
         """Record the champion; the same round crowns the same model once."""
-        present = self._champion()
-        if present is not None and present["round"] == body["number"]:
+        before, model = self._champion(), body["waiting"]
+        if before is not None and before["round"] == body["number"]:
             return
         champion = {
             "round": body["number"],
-            "version": bundle["version"],
-            "bundle": bundle["bundle"],
-            "algorithm": bundle["algorithm"],
-            "figures": judged["figures"],
-            "predictor": winner.members["predictor.npz"],
-            "learnt_from": bundle["learnt_from"],
+            "version": model["version"],
+            "bundle": model["bundle"],
+            "algorithm": model["algorithm"],
+            "drop": list(self.loop.prepare.drop),
+            "figures": model["figures"],
+            "predictor": model["predictor"],
+            "learnt_from": model["learnt_from"],
             "learnt_until": (body["live"] or {}).get("until"),
             "since": self.workspace.clock.now().isoformat(),
             "before": {**before, "before": None} if before else None,
@@ -457,12 +520,14 @@ class _Cycle:
             metadata.append(
                 f"loop/{self.loop.name}",
                 "champion",
-                {"round": body["number"], "version": bundle["version"]},
+                {"round": body["number"], "version": model["version"]},
             )
 
     def _watch(self, number: int) -> Trigger:
         """See to the endpoint and look at what it saw since the last look."""
         runner = StepRunner(self.workspace, self.loop.name, number, self.on_news)
+        for name in end_other_endpoints(self.workspace, self.loop):
+            runner.note(f"the endpoint {name!r} was ended", reason="the loop file names it no more")
         champion = self._champion() or {}
         try:
             if self.loop.deploy is not None:
@@ -470,6 +535,13 @@ class _Cycle:
             return look(runner, self.workspace, self.loop, self.sourced, champion)
         finally:
             self.n_done += runner.n_done
+
+
+def _forbidden(loop: LoopFile, champion: dict[str, Any]) -> str:
+    """Return the columns that people forbade since the champion was trained; empty for none."""
+    before = champion.get("drop")
+    gone = [name for name in loop.prepare.drop if before is not None and name not in before]
+    return ", ".join(repr(name) for name in gone)
 
 
 def about_sources(parts: dict[str, Any]) -> dict[str, Any]:
@@ -484,6 +556,11 @@ def _told(verdict: dict[str, Any]) -> str:
     return f"{told}\nTo train a model all the same: loopwright run --overrule 'your reason'."
 
 
+def _asks_for_a_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Tell whether what changed decides about the model, not only how it is served and watched."""
+    return any(old.get(key) != new.get(key) for key in {*old, *new} - _SERVING)
+
+
 def _redacted(spec: dict[str, Any]) -> dict[str, Any]:
     """Return the spec without the source's address, which may hold a secret."""
     source = {k: v for k, v in spec["data"]["source"].items() if k != "url"}
@@ -491,5 +568,8 @@ def _redacted(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    changed = ["the data" if key == "snapshot" else key for key in new if old.get(key) != new[key]]
+    keys = dict.fromkeys([*new, *old])
+    changed = [
+        "the data" if key == "snapshot" else key for key in keys if old.get(key) != new.get(key)
+    ]
     return ", ".join(changed)

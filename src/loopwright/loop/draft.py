@@ -13,7 +13,7 @@ from loopwright.core.clock import SystemClock
 from loopwright.core.errors import AlreadyExistsError
 from loopwright.core.files import write_atomically
 from loopwright.core.names import checked_name
-from loopwright.data import DataPlan, FileSource, SqlSource
+from loopwright.data import DataPlan, FileSource, RedisSource, SourceSpec, SqlSource
 from loopwright.loop.file import LoopFile, ReadFile
 from loopwright.loop.sourcing import Target, extracted
 from loopwright.problem import Problem
@@ -53,7 +53,8 @@ def drafted_file(path: Path, *, source: str, target: str, name: str | None, ques
     path
         Where to write; must not exist.
     source
-        A file, relative to the working folder, or a database URL with `#table` behind it.
+        A file, relative to the working folder, the address of one, a database URL with `#table`
+        behind it, or the URL of a Redis with `#pattern`.
     target
         The column to predict.
     name
@@ -97,10 +98,15 @@ def drafted_file(path: Path, *, source: str, target: str, name: str | None, ques
     return path
 
 
-def _source(source: str, folder: Path) -> FileSource | SqlSource:
-    if "://" in source or source.startswith("env:"):
-        url, _, table = source.partition("#")
-        return SqlSource(url=url, table=table or None)
+def _source(source: str, folder: Path) -> SourceSpec:
+    scheme = source.partition("://")[0].lower() if "://" in source else ""
+    address, _, behind = source.partition("#")
+    if scheme in ("s3", "gs", "az", "http", "https"):
+        return FileSource(path=source)
+    if scheme in ("redis", "rediss", "unix"):
+        return RedisSource(url=address, pattern=behind or "*")
+    if scheme or source.startswith("env:"):
+        return SqlSource(url=address, table=behind or None)
     path = Path(source).resolve()
     return FileSource(path=str(path.relative_to(folder) if path.is_relative_to(folder) else path))
 

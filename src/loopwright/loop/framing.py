@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.data import Snapshot, assign_parts, split_leaks
 from loopwright.evaluate import framing
-from loopwright.explore import profile, profile_page, profile_summary
+from loopwright.explore import ColumnNote, profile, profile_page, profile_summary
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Sourced, Target, class_indices
 from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
-from loopwright.problem import checked_problem, sealed, value_answers
+from loopwright.problem import checked_problem, class_answers, sealed, value_answers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +49,10 @@ def stated_problem(loop: LoopFile, target: Target, history: list[dict[str, Any]]
     moved = len(history) > 1
     wanted = "; ".join(str(criterion) for criterion in loop.problem.criteria) or "none stated"
     summary = f"{target.task} of {target.column!r}; criteria: {wanted}"
+    today = loop.problem.today
+    if today is not None and today.does:
+        cost = "" if today.cost_per_case is None else f", {today.cost_per_case:g} per case"
+        summary += f"; to beat: {today.does}{cost}"
     if moved:
         summary += f" (the goalposts were moved {len(history) - 1} time(s))"
     return StepResult(
@@ -77,6 +83,7 @@ def parted_rows(
     rows = rows.drop_nulls(loop.problem.target)
     parts = assign_parts(rows, loop.data.split, target=loop.problem.target)
     leaks = split_leaks(rows, parts)
+    _check_classes(rows, parts, sourced.target)
     by_part = {name: rows.filter(parts == name) for name in PARTS}
     windows = {"all": by_part["train"]}
     if live is not None:
@@ -107,6 +114,22 @@ def parted_rows(
         else f"split by {loop.data.split.by}, seed {loop.data.split.seed}",
         artifacts=(snapshot.digest, *digests.values(), *trained.values()),
     )
+
+
+def _check_classes(rows: pl.DataFrame, parts: pl.Series, target: Target) -> None:
+    """Refuse parts of a binary problem in which a class does not occur: nothing is judged there."""
+    if len(target.classes) != 2:
+        return
+    for name in PARTS:
+        found = rows.filter(parts == name)[target.column].n_unique()
+        if found < 2:
+            raise InvalidInputError(
+                f"The {name} part has rows of one class only.",
+                hint=f"Bring more rows of the rarer class ({' or '.join(target.classes)}), or give "
+                f"data.split.{name} a larger share.",
+                field=f"data.split.{name}",
+                value=found,
+            )
 
 
 def _with_live_rows(
@@ -153,7 +176,9 @@ def truth(frame: pl.DataFrame, target: Target) -> npt.NDArray[np.float64]:
     return truth
 
 
-def explored(workspace: Workspace, target: Target, parts: dict[str, Any]) -> StepResult:
+def explored(
+    workspace: Workspace, target: Target, parts: dict[str, Any], notes: Sequence[ColumnNote] = ()
+) -> StepResult:
     """Profile the rows that may be looked at: all but the test part."""
     seen = pl.concat(
         [
@@ -161,7 +186,12 @@ def explored(workspace: Workspace, target: Target, parts: dict[str, Any]) -> Ste
             read_part(workspace, parts["validation"]),
         ]
     )
-    found = profile(seen, target=target.column, task=target.task)
+    found = profile(
+        seen,
+        target=target.column,
+        task=target.task,
+        notes={note.column: note for note in notes},
+    )
     page = workspace.artifacts.put_bytes(profile_page(found).encode())
     data = workspace.artifacts.put_bytes(msgspec.json.encode(found.to_json()))
     return StepResult(
@@ -189,9 +219,13 @@ def decided(
     today = None
     if problem.today and problem.today.column:
         left_out.append(problem.today.column)
-        if not target.classes:
-            values = validation[problem.today.column].cast(pl.Float64, strict=False)
-            today = (problem.today.does, value_answers(values.fill_null(strategy="mean")))
+        said = validation[problem.today.column]
+        if target.classes:
+            indices = class_indices(said, target.classes).fill_null(0.0).cast(pl.Int64).to_numpy()
+            today = (problem.today.does, class_answers(np.eye(len(target.classes))[indices]))
+        else:
+            values = said.cast(pl.Float64, strict=False).fill_null(strategy="mean")
+            today = (problem.today.does, value_answers(values))
     inputs = [name for name in train.columns if name not in left_out]
     result = framing(
         train.select(inputs),

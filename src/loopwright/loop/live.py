@@ -107,13 +107,21 @@ def live_rows(
     )
 
 
+def _class_value(label: Any, dtype: pl.DataType) -> Any:
+    """Return a class label as the target's own column holds it."""
+    text = class_text(label)
+    if dtype == pl.Boolean:
+        return {"true": True, "false": False}.get(text)
+    return float(text) if dtype.is_numeric() else text
+
+
 def _typed(
     rows: list[dict[str, Any]], labels: list[Any], schema: Mapping[str, pl.DataType], target: Target
 ) -> pl.DataFrame:
     columns = []
     for name, dtype in schema.items():
         values = labels if name == target.column else [row.get(name) for row in rows]
-        if name == target.column and dtype == pl.String:
-            values = [None if value is None else class_text(value) for value in values]
+        if name == target.column and target.classes:
+            values = [_class_value(value, dtype) for value in values]
         columns.append(pl.Series(name, values, strict=False).cast(dtype, strict=False))
     return pl.DataFrame(columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from loopwright.compute import Capacity
 from loopwright.compute.resource import refuse_impossible
 from loopwright.core.errors import InvalidInputError
@@ -12,6 +14,8 @@ from loopwright.loop.sourcing import Sourced
 from loopwright.loop.workspace import Workspace
 from loopwright.prepare import checked_prepare
 from loopwright.train import checked_train
+
+LEAST_ROWS = 50
 
 
 def checked_plans(read: ReadFile, capacity: Capacity) -> None:
@@ -43,6 +47,14 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
     columns = [column.name for column in Snapshot.from_json(sourced.snapshot).columns]
     check_split(loop.data.split, columns)
     checked_prepare(loop.prepare, [name for name in columns if name != loop.problem.target])
+    _check_sizes(loop, sourced)
+    if "inference_id" in columns and "inference_id" not in loop.prepare.drop:
+        raise InvalidInputError(
+            "The data have a column 'inference_id', the name a request gives its id by.",
+            hint="Rename the column in the source, or list it under prepare.drop.",
+            field="data",
+            value="inference_id",
+        )
     today = loop.problem.today
     if today is not None and today.column is not None and today.column not in columns:
         from loopwright.core.names import did_you_mean
@@ -53,6 +65,26 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
             field="problem.today.column",
             value=today.column,
         )
+
+
+def _check_sizes(loop: LoopFile, sourced: Sourced) -> None:
+    """Refuse a table whose parts would be too small to judge a model by."""
+    n_rows = Snapshot.from_json(sourced.snapshot).n_rows - sourced.target.n_null
+    split = loop.data.split
+    for name, share in (
+        ("train", split.train),
+        ("validation", split.validation),
+        ("test", split.test),
+    ):
+        if (n_part := int(n_rows * share)) < LEAST_ROWS:
+            raise InvalidInputError(
+                f"The {name} part would have {n_part} of {n_rows:,} rows; fewer than {LEAST_ROWS} "
+                "judge nothing.",
+                hint=f"Bring at least {math.ceil(LEAST_ROWS / share):,} rows with a target, or give "
+                f"data.split.{name} a larger share.",
+                field=f"data.split.{name}",
+                value=share,
+            )
 
 
 def checked_endpoint(loop: LoopFile, workspace: Workspace | None) -> None:

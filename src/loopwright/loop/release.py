@@ -60,7 +60,12 @@ def _outcome(target: Target, winner: Candidate) -> Outcome:
 
 
 def _model_files(workspace: Workspace, winner: Candidate) -> dict[str, bytes]:
-    return {name: workspace.artifacts.get_bytes(digest) for name, digest in winner.members.items()}
+    # wall times differ from run to run; without them the same model is the same bytes
+    return {
+        name: workspace.artifacts.get_bytes(digest)
+        for name, digest in winner.members.items()
+        if name not in ("training.json", "validation.parquet")
+    }
 
 
 def _candidate_model(
@@ -191,18 +196,19 @@ def _compared(
 
 def _unseen_by(workspace: Workspace, champion: dict[str, Any], test: pl.DataFrame) -> Any:
     """Return the places of the test rows that the champion neither learnt nor was chosen from."""
-    learnt = [
-        frame
-        for digest in champion["learnt_from"]
-        if workspace.artifacts.has(digest)
-        and set((frame := read_part(workspace, digest)).columns) >= set(test.columns)
-    ]
-    if not learnt:
-        return np.arange(test.height)
-    columns = test.columns
-    seen = pl.concat([frame.select(columns) for frame in learnt], how="vertical_relaxed").unique()
-    rest = test.with_row_index("__row").join(seen, on=columns, how="anti", nulls_equal=True)
-    return rest["__row"].sort().to_numpy().astype(np.int64)
+    nothing = np.empty(0, dtype=np.int64)
+    if not all(workspace.artifacts.has(digest) for digest in champion["learnt_from"]):
+        return nothing  # what it learnt is gone, so no row is known to be new to it
+    learnt = [read_part(workspace, digest) for digest in champion["learnt_from"]]
+    columns = [name for name in test.columns if all(name in each.columns for each in learnt)]
+    if not columns:
+        return nothing
+    types = pl.Schema({name: test.schema[name] for name in columns})
+    seen = pl.concat([each.select(columns).cast(types, strict=False) for each in learnt]).unique()
+    row = "row" + "_" * max(len(name) for name in columns)  # no column is called so
+    rest = test.select(columns).with_row_index(row)
+    rest = rest.join(seen, on=columns, how="anti", nulls_equal=True)
+    return rest[row].sort().to_numpy().astype(np.int64)
 
 
 def _decision(
@@ -218,6 +224,8 @@ def _decision(
     on = f"On {n_rows:,} rows it never saw, {title}: {told}."
     if is_same and not own:
         return holds, f"{on} It is the model that is live already."
+    if comparison is None and own:
+        return False, f"{on} Too few of them are new to the champion to compare: it stays."
     if comparison is None:
         return holds, on if holds else f"{on} The success criteria are not met."
     beside = (
@@ -328,6 +336,9 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         wanted = msgspec.structs.replace(wanted, generation=known.generation + 1)
     job = workspace.compute.find(f"endpoint/{plan.endpoint}")
     alive = job is not None and not job.state.has_ended
+    if job is not None and alive and known is not None and known.port != wanted.port:
+        workspace.compute.stop(job.id)  # a listening process cannot move to another port
+        alive = False
     if (
         alive
         and known == wanted
@@ -371,6 +382,21 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         },
         summary=f"http://{state.host}:{state.port} serves version {state.version} ({how})",
     )
+
+
+def end_other_endpoints(workspace: Workspace, loop: LoopFile) -> list[str]:
+    """End the endpoints that the loop had under other names, and return those names."""
+    kept = loop.deploy.endpoint if loop.deploy else None
+    ended = []
+    for record in workspace.metadata.list_("endpoint"):
+        if record.body["loop"] != loop.name or record.key == kept:
+            continue
+        job = workspace.compute.find(f"endpoint/{record.key}")
+        if job is not None and not job.state.has_ended:
+            workspace.compute.stop(job.id)
+        workspace.metadata.delete("endpoint", record.key)
+        ended.append(record.key)
+    return ended
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -16,10 +16,12 @@ from loopwright.core.clock import Clock
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
 from loopwright.core.quantity import seconds
-from loopwright.data import Snapshot, open_source, take_snapshot
+from loopwright.data import Contract, Snapshot, open_source
 from loopwright.data.source import check_target
 from loopwright.loop.file import ReadFile
+from loopwright.loop.intake import Before, Intake, take_rows
 from loopwright.problem import checked_problem, inferred_task
 from loopwright.train import class_text
 
@@ -49,26 +51,44 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[str, ...] = ()
 
 
+class Quarantine(msgspec.Struct, frozen=True, kw_only=True):
+    """Rows that were read later than the good ones and break the contract.
+
+    `note` says so in words; `fingerprint` and `at` are those of the reading.
+    """
+
+    digest: str
+    fingerprint: str | None
+    at: datetime
+    note: str
+
+
 class Sourced(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot of the source, when it was taken, and the target in it."""
+    """A good snapshot of the source, when it was taken, and the target in it.
+
+    `quarantine` is there while the newest rows of the source are not fit to be used.
+    """
 
     source_digest: str
     fingerprint: str | None
     snapshot: dict[str, Any]
     target: Target
     at: datetime
+    quarantine: Quarantine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extraction:
     """What a look at the source gave.
 
-    `parquet` is the new snapshot's file, in a temporary folder that lives as long as the context
-    of `extracted`; None when the snapshot that is already kept still stands.
+    `parquet` is the new snapshot's file, good or quarantined, in a temporary folder that lives as
+    long as the context of `extracted`; None when the snapshot that is already kept still stands.
+    `intake` tells how the rows were taken in; None when the source was not read.
     """
 
     sourced: Sourced
     parquet: Path | None
+    intake: Intake | None = None
 
 
 @contextmanager
@@ -80,10 +100,12 @@ def extracted(
     clock: Clock,
     refresh: bool,
     scratch: Path | None,
+    full: bool = False,
 ) -> Iterator[Extraction]:
     """Give the rows of the source, extracted anew only when they may have changed.
 
-    Nothing is written into the store: a source or a target that cannot be used leaves no trace.
+    Later rows of the same source are held against the contract. Where they break it the snapshot
+    before stands, with a `quarantine` that says why. Nothing is written into the store: a source or a target that cannot be used leaves no trace.
 
     Parameters
     ----------
@@ -97,6 +119,8 @@ def extracted(
         Whether to extract in any case.
     scratch
         Where the new snapshot is put together; the system's temporary folder when None.
+    full
+        Whether to read all rows although the loop file names a cursor.
 
     Raises
     ------
@@ -109,42 +133,119 @@ def extracted(
     source = open_source(loop.data.source, read.folder)
     fingerprint = source.fingerprint()
     digest = digest_value(
-        [msgspec.to_builtins(loop.data.source), str(read.folder), loop.problem.target]
+        [
+            msgspec.to_builtins(loop.data.source),
+            str(read.folder),
+            loop.problem.target,
+            loop.problem.task,
+            loop.problem.positive,
+        ]
     )
     kept = _kept(loop.name, metadata)
-    if kept is not None and not refresh and _stands(kept, artifacts):
-        same = kept.source_digest == digest
-        if fingerprint is not None:
-            stands = same and kept.fingerprint == fingerprint
-        else:
-            stands = same and not _due(kept.at, loop.data.refresh, clock.now())
+    same = kept is not None and kept.source_digest == digest and _stands(kept, artifacts)
+    if kept is not None and same and not refresh:
+        seen = kept.quarantine or kept
+        stands = (
+            seen.fingerprint == fingerprint
+            if fingerprint is not None
+            else not _due(seen.at, loop.data.refresh, clock.now())
+        )
         if stands:
+            _check_cursor_name(read, kept)
             target = _retargeted(kept.target, read)
             yield Extraction(sourced=msgspec.structs.replace(kept, target=target), parquet=None)
             return
-    source.check(loop.problem.target)
+    before = _before(kept, loop.name, metadata, artifacts) if kept is not None and same else None
+    # a target that has gone from a source that had it is for the contract to say
+    source.check(loop.problem.target if before is None else None)
     from loopwright.store import MemoryArtifactStore
 
     with tempfile.TemporaryDirectory(prefix="loopwright-", dir=scratch) as folder:
         store = MemoryArtifactStore(Path(folder))
-        snapshot = take_snapshot(source, artifacts=store, clock=clock, folder=Path(folder))
-        parquet = store.local_path(snapshot.digest)
-        target = found_target(parquet, read)
-        yield Extraction(
-            sourced=Sourced(
+        intake = take_rows(
+            source,
+            cursor=loop.data.refresh.cursor,
+            before=before,
+            artifacts=store,
+            clock=clock,
+            folder=Path(folder),
+            full=full,
+        )
+        new = intake.snapshot.digest
+        parquet = store.local_path(new) if store.has(new) else None
+        if kept is not None and (intake.violations or parquet is None):
+            sourced = _still(kept, intake, read, fingerprint, clock.now())
+        else:
+            sourced = Sourced(
                 source_digest=digest,
                 fingerprint=fingerprint,
-                snapshot=snapshot.to_json(),
-                target=target,
+                snapshot=intake.snapshot.to_json(),
+                target=found_target(store.local_path(new), read),
                 at=clock.now(),
-            ),
-            parquet=parquet,
-        )
+            )
+        yield Extraction(sourced=sourced, parquet=parquet, intake=intake)
 
 
 def _kept(name: str, metadata: MetadataStore | None) -> Sourced | None:
     record = metadata.find("source", name) if metadata else None
     return msgspec.convert(record.body, Sourced) if record else None
+
+
+def _before(
+    kept: Sourced, name: str, metadata: MetadataStore | None, artifacts: ArtifactStore | None
+) -> Before | None:
+    if metadata is None or artifacts is None:
+        return None
+    record = metadata.find("contract", name)
+    return Before(
+        snapshot=Snapshot.from_json(kept.snapshot),
+        artifacts=artifacts,
+        contract=Contract.from_json(record.body["contract"])
+        if record is not None and record.body["source_digest"] == kept.source_digest
+        else None,
+    )
+
+
+def _still(
+    kept: Sourced, intake: Intake, read: ReadFile, fingerprint: str | None, now: datetime
+) -> Sourced:
+    """Return the good snapshot that stands: nothing is new, or what is new is not fit."""
+    target = _retargeted(kept.target, read)
+    if not intake.violations:
+        return msgspec.structs.replace(
+            kept, target=target, fingerprint=fingerprint, at=now, quarantine=None
+        )
+    quarantine = Quarantine(
+        digest=intake.snapshot.digest,
+        fingerprint=fingerprint,
+        at=now,
+        note=_note(intake, kept, read.content.name),
+    )
+    return msgspec.structs.replace(kept, target=target, quarantine=quarantine)
+
+
+def _note(intake: Intake, kept: Sourced, name: str) -> str:
+    messages = [violation.message for violation in intake.violations]
+    more = f" And {len(messages) - 3} more." if len(messages) > 3 else ""
+    taken = datetime.fromisoformat(kept.snapshot["taken_at"])
+    return (
+        f"New rows were quarantined: {' '.join(messages[:3])}{more} The loop goes on with the "
+        f"{kept.snapshot['n_rows']:,} rows of {taken:%Y-%m-%d %H:%M} UTC. Correct them at the "
+        f"source, or take them: loopwright data accept {name}."
+    )
+
+
+def _check_cursor_name(read: ReadFile, kept: Sourced) -> None:
+    """Raise for a cursor that is no column, without loading the rows."""
+    cursor = read.content.data.refresh.cursor
+    columns = [column["name"] for column in kept.snapshot["columns"]]
+    if cursor is not None and cursor not in columns:
+        raise InvalidInputError(
+            f"The cursor {cursor!r} is not a column.",
+            hint=did_you_mean(cursor, columns),
+            field="data.refresh.cursor",
+            value=cursor,
+        )
 
 
 def _stands(kept: Sourced, artifacts: ArtifactStore | None) -> bool:
@@ -181,6 +282,13 @@ def found_target(parquet: Path, read: ReadFile) -> Target:
     values = frame.select(column).collect().to_series()
     present = values.drop_nulls()
     is_numeric = values.dtype.is_numeric()
+    if is_numeric and (n_infinite := int(present.is_infinite().sum())):
+        raise InvalidInputError(
+            f"The target {column!r} is infinite in {n_infinite:,} of {len(values):,} rows.",
+            hint="Correct these rows in the source, or leave them out of the query.",
+            field="problem.target",
+            value=n_infinite,
+        )
     n_distinct = present.n_unique()
     is_whole = bool(is_numeric and (present == present.round(0)).all())
     task, reason = inferred_task(is_numeric=is_numeric, is_whole=is_whole, n_distinct=n_distinct)
@@ -226,7 +334,9 @@ def _retargeted(target: Target, read: ReadFile) -> Target:
             raise InvalidInputError(
                 f"problem.positive is {problem.positive!r}, which is no value of "
                 f"{target.column!r}: it has {' and '.join(map(repr, target.classes))}.",
-                hint="Name one of them.",
+                hint="Name one of them, in quotes: YAML reads Yes, No, on and off as true and false."
+                if isinstance(problem.positive, bool)
+                else "Name one of them.",
                 field="problem.positive",
                 value=str(problem.positive),
             )

@@ -13,7 +13,10 @@ from loopwright.loop.workspace import Workspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopStatus:
-    """One loop: its present round with every step, its champion, its endpoint, its monitor."""
+    """One loop: its present round with every step, its champion, its endpoint, its monitor.
+
+    `quarantine` says why the newest rows of the source are not used; None while they are.
+    """
 
     name: str
     file: str
@@ -25,6 +28,7 @@ class LoopStatus:
     endpoint: dict[str, Any] | None
     monitor: dict[str, Any] | None
     seals: tuple[dict[str, Any], ...]
+    quarantine: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON types."""
@@ -70,6 +74,8 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
     champion = metadata.find("champion", name)
     monitor = metadata.find("monitor", name)
     seal = metadata.find("seal", name)
+    source = metadata.find("source", name)
+    held = source.body.get("quarantine") if source else None
     return LoopStatus(
         name=name,
         file=record.body["file"],
@@ -81,6 +87,7 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
         endpoint=endpoint_status(workspace, record.body.get("endpoint")),
         monitor=monitor.body.get("report") if monitor else None,
         seals=tuple(seal.body["seals"]) if seal else (),
+        quarantine=held["note"] if held else None,
     )
 
 

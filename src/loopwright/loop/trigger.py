@@ -9,6 +9,8 @@ from typing import Any, Literal
 from loopwright.core.quantity import seconds
 from loopwright.loop.file import RetrainPlan, RowsTrigger
 
+# a fifth of them judges, and fewer than 50 rows judge nothing
+LEAST_ROWS = 250
 Cause = Literal["criterion_missed", "drift", "rows"]
 
 
@@ -65,10 +67,11 @@ def decide(
     cause, reason = _cause(plan, seen)
     if cause is None:
         return _stays(reason)
-    if seen.n_labelled < plan.min_rows:
+    needed = max(plan.min_rows, LEAST_ROWS)
+    if seen.n_labelled < needed:
         return _stays(
-            f"{reason} But only {seen.n_labelled:,} labelled rows have come; "
-            f"{plan.min_rows:,} are needed (retrain.min_rows)."
+            f"{reason} But only {seen.n_labelled:,} new labelled rows have come; "
+            f"{needed:,} are needed (retrain.min_rows)."
         )
     if last_own_round_at is not None:
         again = last_own_round_at + timedelta(
@@ -76,8 +79,8 @@ def decide(
         )
         if now < again:
             return _stays(
-                f"{reason} But the last round of its own ended {_ago(now - last_own_round_at)} ago "
-                f"and the cool-down is {plan.cooldown}."
+                f"{reason} But since the last round of its own the cool-down of {plan.cooldown} "
+                "is not over."
             )
     return Trigger(starts=True, cause=cause, reason=reason)
 
@@ -97,8 +100,3 @@ def _cause(plan: RetrainPlan, seen: Seen) -> tuple[Cause | None, str]:
 
 def _stays(reason: str) -> Trigger:
     return Trigger(starts=False, cause=None, reason=reason)
-
-
-def _ago(passed: timedelta) -> str:
-    minutes = passed.total_seconds() / 60
-    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"

@@ -56,6 +56,7 @@ class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     n_fresh: int = 0
     n_looks: int = 0
     reason_told: str = ""
+    endpoint: str = ""
 
 
 def look(
@@ -90,9 +91,11 @@ def look(
         now=workspace.clock.now(),
         last_own_round_at=_last_own_round(workspace, loop.name),
     )
-    if trigger.starts:
-        runner.note("the loop goes round again", reason=trigger.reason)
-    elif trigger.reason != memory.reason_told and memory.report["verdict"] not in ("ok", "watch"):
+    if (
+        not trigger.starts
+        and trigger.reason != memory.reason_told
+        and memory.report["verdict"] not in ("ok", "watch")
+    ):
         runner.note("the loop does not go round again", reason=trigger.reason)
         told = msgspec.structs.replace(memory, reason_told=trigger.reason)
         workspace.metadata.put("monitor", loop.name, msgspec.to_builtins(told))
@@ -103,7 +106,10 @@ def _looked(
     workspace: Workspace, loop: LoopFile, target: Target, champion: dict[str, Any]
 ) -> tuple[_Memory, StepResult | None]:
     before = _memory(workspace, loop.name)
-    folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
+    endpoint = loop.deploy.endpoint if loop.deploy else ""
+    if before is not None and before.endpoint != endpoint:
+        before = None  # the cursors are those of another endpoint's logs
+    folder = workspace.endpoint_folder(endpoint)
     new_predictions, capture = _new(captured, folder, before.capture if before else None)
     new_labels, labels_at = _new(labelled, folder, before.labels if before else None)
     is_same = before is not None and before.version == champion["version"]
@@ -135,8 +141,9 @@ def _looked(
         report=report.to_json(),
         capture=capture,
         labels=labels_at,
-        n_fresh=_n_fresh(joined, champion),
+        n_fresh=_n_fresh(joined, _learnt_until(workspace, loop.name, champion)),
         n_looks=n_looks,
+        endpoint=endpoint,
         reason_told=before.reason_told if before is not None and is_same else "",
     )
     workspace.metadata.put("monitor", loop.name, msgspec.to_builtins(memory))
@@ -185,10 +192,17 @@ def _own(joined: Joined | None, version: str) -> pl.DataFrame:
     return joined.frame.filter(pl.col("version") == version)
 
 
-def _n_fresh(joined: Joined | None, champion: dict[str, Any]) -> int:
+def _learnt_until(workspace: Workspace, name: str, champion: dict[str, Any]) -> str | None:
+    """Return until when live rows have been learnt from, also by challengers that were refused."""
+    tried = [
+        record.body["live"]["until"] for record in _rounds(workspace, name) if record.body["live"]
+    ]
+    return max([*tried, champion.get("learnt_until") or ""], default="") or None
+
+
+def _n_fresh(joined: Joined | None, until: str | None) -> int:
     if joined is None:
         return 0
-    until = champion.get("learnt_until")
     if until is None:
         return joined.frame.height
     return joined.frame.filter(pl.col("at") > datetime.fromisoformat(until)).height
@@ -317,17 +331,20 @@ def _last_own_round(workspace: Workspace, name: str) -> datetime | None:
 
 
 def _rounds(workspace: Workspace, name: str) -> Sequence[Any]:
-    return workspace.metadata.list_("round", prefix=f"{name}/")
+    return workspace.metadata.list_("round", prefix=f"{name}/", limit=10_000)
 
 
 def rows_to_learn_from(
     workspace: Workspace, loop: LoopFile, sourced: Sourced, champion: dict[str, Any]
-) -> dict[str, Any]:
-    """Keep the labelled live rows as an artifact and return where they are and until when."""
+) -> dict[str, Any] | None:
+    """Keep the labelled live rows as an artifact and return where they are and until when.
+
+    None when the endpoint has seen no row with a label.
+    """
     folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
     joined = _joined(folder, sourced.target)
-    if joined is None:
-        raise AssertionError("a round of the loop's own starts only when there are labelled rows")
+    if joined is None or not joined.frame.height:
+        return None
     model: ServingModel = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
     until = champion.get("learnt_until")
     rows = live_rows(

@@ -1,41 +1,69 @@
 """Steps that turn rows into features, the same in training and in serving."""
 
+from loopwright.prepare.binning import Bin
+from loopwright.prepare.cast import Cast
+from loopwright.prepare.date_part import DateParts
 from loopwright.prepare.encoding import Frequency, Ordinal, TargetEncode
 from loopwright.prepare.expression import Expression, parse_expression
+from loopwright.prepare.filling import GroupImpute, KnnImpute
+from loopwright.prepare.fitting import fit_recipe, fit_recipe_lazily
+from loopwright.prepare.interaction import Interact
 from loopwright.prepare.kind import Kind, kind_of
 from loopwright.prepare.one_hot import OneHot
 from loopwright.prepare.plan import PreparePlan, checked_prepare
-from loopwright.prepare.recipe import FittedRecipe, Recipe, fit_recipe
+from loopwright.prepare.power import Power
+from loopwright.prepare.quantile import QuantileScale, RobustScale
+from loopwright.prepare.rare import GroupRare, Hash
+from loopwright.prepare.recipe import FittedRecipe, Recipe
 from loopwright.prepare.row import RowEncoder
 from loopwright.prepare.scaling import Clip, Impute, Log1p, Scale
+from loopwright.prepare.selection import DropCorrelated, DropPersonal, SelectBest
 from loopwright.prepare.signature import Field, Signature
-from loopwright.prepare.step import DateParts, Derive, Drop
+from loopwright.prepare.sklearn_step import SklearnStep
+from loopwright.prepare.step import Derive, Drop
 from loopwright.prepare.suggestion import suggest
+from loopwright.prepare.text_vector import TextVector
 from loopwright.prepare.value import ValueType, value_types
 
 __all__ = [
+    "Bin",
+    "Cast",
     "Clip",
     "DateParts",
     "Derive",
     "Drop",
+    "DropCorrelated",
+    "DropPersonal",
     "Expression",
     "Field",
     "FittedRecipe",
     "Frequency",
+    "GroupImpute",
+    "GroupRare",
+    "Hash",
     "Impute",
+    "Interact",
     "Kind",
+    "KnnImpute",
     "Log1p",
     "OneHot",
     "Ordinal",
+    "Power",
     "PreparePlan",
+    "QuantileScale",
     "Recipe",
+    "RobustScale",
     "RowEncoder",
     "Scale",
+    "SelectBest",
     "Signature",
+    "SklearnStep",
     "TargetEncode",
+    "TextVector",
     "ValueType",
     "checked_prepare",
     "fit_recipe",
+    "fit_recipe_lazily",
     "kind_of",
     "parse_expression",
     "suggest",

@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare.encoding import (
-    FittedEncoding,
-    Frequency,
-    Ordinal,
-    TargetEncode,
-)
-from loopwright.prepare.one_hot import FittedOneHot, OneHot
-from loopwright.prepare.scaling import (
-    Clip,
-    FittedClip,
-    FittedImpute,
-    FittedScale,
-    Impute,
-    Log1p,
-    Scale,
-)
-from loopwright.prepare.step import DateParts, Derive, Drop, Training, Types
-from loopwright.prepare.value import ValueType, find_value_type, read_columns, value_types
+from loopwright.prepare.catalogue import AnyFittedStep, AnyStep, step_name
+from loopwright.prepare.feature_file import open_table, write_features
+from loopwright.prepare.step import Derive, Drop, Types
+from loopwright.prepare.value import ValueType, read_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,38 +25,8 @@ if TYPE_CHECKING:
 else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
 
-AnyStep = (
-    Drop
-    | Derive
-    | DateParts
-    | Impute
-    | Log1p
-    | Clip
-    | Scale
-    | OneHot
-    | Ordinal
-    | Frequency
-    | TargetEncode
-)
-AnyFittedStep = (
-    Drop
-    | Derive
-    | DateParts
-    | FittedImpute
-    | Log1p
-    | FittedClip
-    | FittedScale
-    | FittedOneHot
-    | FittedEncoding
-)
-
 _RECIPE_FORMAT = "loopwright.recipe/1"
 _FITTED_FORMAT = "loopwright.fitted-recipe/1"
-
-
-def step_name(step: AnyStep | AnyFittedStep) -> str:
-    """Return what a step is called: `drop`, `one_hot`, ..."""
-    return step.kind if isinstance(step, FittedEncoding) else str(step.__struct_config__.tag)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +102,61 @@ class FittedRecipe:
         InvalidInputError
             If an input column is not there or stores something else.
         """
+        return matrix(self.transform_lazily(frame.lazy(), today=today).collect())
+
+    def transform_lazily(self, table: pl.LazyFrame, *, today: date | None = None) -> pl.LazyFrame:
+        """Return the plan of the features of a lazy table; nothing is computed yet.
+
+        Its columns are the features, numbers and booleans; missing is null.
+
+        Raises
+        ------
+        InvalidInputError
+            If an input column is not there or stores something else.
+        """
         types: Types = self.inputs
-        read = [e.alias(name) for name, e in read_columns(frame, types).items()]
-        table = frame.lazy().select(read)
+        header = pl.DataFrame(schema=table.collect_schema())
+        table = table.select(e.alias(name) for name, e in read_columns(header, types).items())
         for step in self.steps:
             table = step.apply(table, types, today=today or self.today)
             types = step.types_after(types)
-        return _matrix(table.select(self.feature_names).collect())
+        return table.select(self.feature_names)
+
+    def transform_batches(
+        self, frames: Iterable[pl.DataFrame], *, today: date | None = None
+    ) -> Iterator[np.ndarray]:
+        """Give the features of one table after the other; see `transform`."""
+        for frame in frames:
+            yield self.transform(frame, today=today)
+
+    def transform_file(
+        self,
+        source: pl.LazyFrame | Path | str,
+        out: Path | str,
+        *,
+        batch_rows: int = 100_000,
+        today: date | None = None,
+    ) -> int:
+        """Write the features of any number of rows to a Parquet file and return how many rows.
+
+        The rows stream through in bounded memory. The file holds what `transform` returns, to the
+        last bit: float64 columns named as the features, missing is NaN. It appears when it is
+        whole.
+
+        Parameters
+        ----------
+        source
+            A lazy table, or the path of a Parquet file.
+        batch_rows
+            Rows in one group of the file, at least 1.
+
+        Raises
+        ------
+        InvalidInputError
+            If an input column is not there or stores something else, or there is no such file.
+        """
+        features = self.transform_lazily(open_table(source), today=today)
+        return write_features(features, Path(out), batch_rows=batch_rows)
 
     def explain(self) -> list[tuple[str, tuple[str, ...], str]]:
         """Return the name, the columns and the reason of each step."""
@@ -185,111 +190,8 @@ class FittedRecipe:
         return _table(self.explain())
 
 
-def fit_recipe(
-    recipe: Recipe,
-    frame: pl.DataFrame,
-    target: np.ndarray | None,
-    *,
-    seed: int,
-    today: date | None = None,
-) -> tuple[FittedRecipe, np.ndarray]:
-    """Return the fitted recipe, and the features to train with, float64, (n_rows, n_features).
-
-    The features to train with equal ``fitted.transform(frame)`` except for target encodings, where
-    each row gets what the other folds know.
-
-    Parameters
-    ----------
-    frame
-        The training rows only, without the target; at least one.
-    target
-        One value per row, on the scale that is trained (the logarithm of a price if that is what
-        the algorithm sees), or the labels of classes.
-    seed
-        Decides the folds.
-    today
-        The date that `today()` gives: that of the snapshot, so that the fit can be repeated.
-
-    Raises
-    ------
-    InvalidInputError
-        If a step cannot be done, or a column would be left that is not a number.
-    """
-    if not frame.height or (target is not None and len(target) != frame.height):
-        raise InvalidInputError(
-            f"The table has {frame.height} rows, the target {0 if target is None else len(target)}.",
-            hint="Fit on at least one row, with one target value for each.",
-        )
-    stored = value_types(frame)
-    unreadable = _unreadable(recipe, frame)
-    types: Types = stored
-    table = frame.select(e.alias(name) for name, e in read_columns(frame, types).items())
-    steps: list[AnyFittedStep] = []
-    uses_today = False
-    for step in recipe.steps:
-        training = Training(
-            table=table,
-            types=types,
-            target=target,
-            seed=seed,
-            today=today,
-            unreadable=unreadable,
-            source=frozenset(stored),
-        )
-        fitted = step.fit(training)
-        changed = fitted.apply(table.lazy(), types, today=today).collect()
-        if isinstance(step, TargetEncode) and isinstance(fitted, FittedEncoding):
-            made = step.out_of_fold(training, fitted)
-            changed = changed.with_columns(pl.Series(n, values) for n, values in made.items())
-        uses_today |= isinstance(step, Derive) and step.parsed(types).uses_today
-        types = fitted.types_after(types)
-        table = changed.select(list(types))
-        steps.append(fitted)
-    _check_features(types)
-    return FittedRecipe(
-        steps=tuple(steps),
-        inputs=_inputs(steps, stored, types),
-        today=today if uses_today else None,
-    ), _matrix(table)
-
-
-def _unreadable(recipe: Recipe, frame: pl.DataFrame) -> tuple[str, ...]:
-    """Return the columns no step can read, all of which the recipe must drop."""
-    dropped = {name for step in recipe.steps if isinstance(step, Drop) for name in step.columns}
-    found = [name for name, dtype in frame.schema.items() if find_value_type(dtype) is None]
-    for name in found:
-        if name not in dropped:
-            raise InvalidInputError(
-                f"Column {name!r} holds {frame.schema[name]} values, which no step can read.",
-                hint="Drop it, or turn it into numbers, text or dates first.",
-                field=name,
-                value=str(frame.schema[name]),
-            )
-    return tuple(found)
-
-
-def _inputs(steps: Sequence[AnyFittedStep], stored: Types, left: Types) -> dict[str, ValueType]:
-    """Return the columns that are read: all but those that are only dropped."""
-    used = {name for step in steps if not isinstance(step, Drop) for name in step.columns}
-    return {name: kind for name, kind in stored.items() if name in used or name in left}
-
-
-def _check_features(types: Types) -> None:
-    for name, kind in types.items():
-        if kind not in ("number", "boolean"):
-            raise InvalidInputError(
-                f"After the last step the column {name!r} still holds {kind} values.",
-                hint="Drop it, or encode it as numbers (one_hot, target_encode, date_parts).",
-                field=name,
-                value=kind,
-            )
-    if not types:
-        raise InvalidInputError(
-            "The recipe leaves no feature.", hint="Keep at least one column to predict from."
-        )
-
-
-def _matrix(table: pl.DataFrame) -> np.ndarray:
+def matrix(table: pl.DataFrame) -> np.ndarray:
+    """Return the columns as float64, (n_rows, n_columns); what is missing or infinite is NaN."""
     columns = table.select(pl.all().cast(pl.Float64).fill_null(float("nan")))
     matrix = np.empty((table.height, table.width))
     for at, column in enumerate(columns.iter_columns()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import msgspec
 
@@ -13,7 +13,6 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.prepare.expression import Expression, parse_expression
-from loopwright.prepare.function import day_of_year
 from loopwright.prepare.value import ValueType
 
 if TYPE_CHECKING:
@@ -29,6 +28,23 @@ Registers = list[Any]
 """The values of one row on its way through the steps; each column has a place."""
 
 Operation = Callable[[Registers], None]
+
+
+class TrainingTable(Protocol):
+    """The rows to fit on: a DataFrame, or a table whose columns are read when asked for."""
+
+    @property
+    def height(self) -> int:
+        """The number of rows."""
+        ...
+
+    def __getitem__(self, name: str, /) -> pl.Series:
+        """Return one column."""
+        ...
+
+    def lazy(self) -> pl.LazyFrame:
+        """Return a plan of the whole table."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +69,7 @@ class Training:
         Columns of the source that steps can read.
     """
 
-    table: pl.DataFrame
+    table: TrainingTable
     types: Types
     target: np.ndarray | None
     seed: int
@@ -256,92 +272,7 @@ class Derive(
         return derive
 
 
-Part = Literal["year", "month", "day_of_week", "day_of_year", "days", "hour"]
-
-_EPOCH = date(2000, 1, 1).toordinal()
-_PART_OF_DAY: dict[Part, Callable[[Any], int]] = {
-    "year": lambda day: day.year,
-    "month": lambda day: day.month,
-    "day_of_week": lambda day: day.isoweekday(),
-    "day_of_year": day_of_year,
-    "days": lambda day: day.toordinal() - _EPOCH,
-    "hour": lambda day: day.hour,
-}
-
-
-def _part_expression(column: pl.Expr, part: Part) -> pl.Expr:
-    found = {
-        "year": lambda: column.dt.year(),
-        "month": lambda: column.dt.month(),
-        "day_of_week": lambda: column.dt.weekday(),
-        "day_of_year": lambda: column.dt.ordinal_day(),
-        # Polars counts days from 1970-01-01
-        "days": lambda: column.cast(pl.Date).cast(pl.Int32) - 10_957,
-        "hour": lambda: column.dt.hour(),
-    }[part]()
-    return found.cast(pl.Float64)
-
-
-class DateParts(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag="date_parts",
-    tag_field="step",
-):
-    """Turn dates into numbers: year, month, day of the week (Monday is 1), day of the year, days.
-
-    `days` counts from 2000-01-01, so a model can follow a trend; `hour` is for times only.
-    The new columns are named `<column>_<part>`; `names` keeps them once fitted.
-    """
-
-    columns: tuple[str, ...]
-    parts: tuple[Part, ...] = ("year", "month", "day_of_week", "day_of_year", "days")
-    names: tuple[str, ...] = ()
-    reason: str = ""
-
-    def fit(self, training: Training) -> DateParts:
-        """Check the columns and choose the new names; there is nothing to learn."""
-        needs: tuple[ValueType, ...] = ("time",) if "hour" in self.parts else ("date", "time")
-        checked_columns("date_parts", self.columns, training.types, needs)
-        names: list[str] = []
-        for name in self.columns:
-            for part in self.parts:
-                names.append(fresh(f"{name}_{part}", [*training.types, *names]))
-        return msgspec.structs.replace(self, names=tuple(names))
-
-    def _made(self) -> dict[str, tuple[str, Part]]:
-        pairs = [(name, part) for name in self.columns for part in self.parts]
-        return dict(zip(self.names, pairs, strict=True))
-
-    def types_after(self, types: Types) -> dict[str, ValueType]:
-        """Return the columns with the dates replaced by their parts, which come last."""
-        kept = {name: kind for name, kind in types.items() if name not in self.columns}
-        return {**kept, **dict.fromkeys(self._made(), "number")}
-
-    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
-        """Return the table with the parts."""
-        del types, today
-        return table.with_columns(
-            _part_expression(pl.col(source), part).alias(name)
-            for name, (source, part) in self._made().items()
-        )
-
-    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
-        """Return what computes the parts for one row."""
-        del types
-        plan = [
-            (place[source], place[name], _PART_OF_DAY[part])
-            for name, (source, part) in self._made().items()
-        ]
-
-        def split_dates(row: Registers) -> None:
-            for source, own, part in plan:
-                day = row[source]
-                row[own] = None if day is None else float(part(day))
-
-        return split_dates
-
+NUMBERS: tuple[ValueType, ...] = ("number", "boolean")
+"""What steps over numbers take; false is 0 and true is 1."""
 
 _ALL: tuple[ValueType, ...] = ("number", "text", "boolean", "date", "time")

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.catalogue import AnyStep
+from loopwright.prepare.date_part import DateParts, Part
 from loopwright.prepare.encoding import Frequency, TargetEncode
 from loopwright.prepare.function import ColumnType
 from loopwright.prepare.kind import Kind, kind_of, looks_like_code
 from loopwright.prepare.one_hot import OneHot
 from loopwright.prepare.place import find_place, place_steps
 from loopwright.prepare.plan import PreparePlan, checked_prepare
-from loopwright.prepare.recipe import AnyStep, Recipe
+from loopwright.prepare.recipe import Recipe
 from loopwright.prepare.scaling import Impute, Log1p, Scale
-from loopwright.prepare.step import DateParts, Derive, Drop, Part, Training, Types
+from loopwright.prepare.step import Derive, Drop, Training, Types
 from loopwright.prepare.value import find_value_type, read_columns, value_types
 
 if TYPE_CHECKING:

@@ -93,6 +93,16 @@ class MeanMetric:
     higher_is_better: bool
     columns: Callable[[Array, Answers], Array]
     combine: Callable[[Array], Array] | None = None
+    share_of: int | None = None
+    """For a share of rows: the column that counts them, or -1 for all; None for anything else."""
+
+    def counted(self, y: Array, answers: Answers) -> tuple[float, float] | None:
+        """Return k and n of a metric that is k of n rows; None for any other."""
+        if self.share_of is None:
+            return None
+        columns = self.columns(y, answers)
+        n = len(y) if self.share_of < 0 else columns[:, self.share_of].sum()
+        return float(columns[:, 0].sum()), float(n)
 
     def resampled(self, y: Array, answers: Answers, counts: Array) -> Array:
         """See `Metric.resampled`."""
@@ -233,6 +243,7 @@ def _share_within(name: str, share: float) -> MeanMetric:
         tasks=frozenset({"regression"}),
         higher_is_better=True,
         columns=lambda y, answers: _column(_relative_error(y, answers) <= share),
+        share_of=-1,
     )
 
 
@@ -327,6 +338,7 @@ METRICS: dict[str, Metric] = {
             tasks=_CLASSES,
             higher_is_better=True,
             columns=lambda y, a: _column(a.labels == y),
+            share_of=-1,
         ),
         MeanMetric(name="log_loss", tasks=_CLASSES, higher_is_better=False, columns=_log_loss),
         MeanMetric(
@@ -341,6 +353,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             columns=_hits,
             combine=lambda m: _ratio(m[:, 0], m[:, 1]),
+            share_of=1,
         ),
         MeanMetric(
             name="recall",
@@ -348,6 +361,7 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
             columns=_hits,
             combine=lambda m: _ratio(m[:, 0], m[:, 2]),
+            share_of=2,
         ),
         MeanMetric(
             name="f1",

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from loopwright.compute import Resources
-from loopwright.data import DataPlan, FileSource, Refresh, Split, SqlSource
+from loopwright.data import (
+    DataPlan,
+    FileSource,
+    PluginSource,
+    RedisSource,
+    Refresh,
+    Split,
+    SqlSource,
+)
 from loopwright.deploy import DeployPlan, Rollout
 from loopwright.loop import LoopFile, RetrainPlan
 from loopwright.loop.file import RowsTrigger
@@ -116,7 +124,7 @@ SECTIONS: tuple[Section, ...] = (
         struct=DataPlan,
         about="The rows a round learns from are frozen as a snapshot; the same rows give the same model.",
         meanings={
-            "source": "A file or a database.",
+            "source": "Files, a database, Redis, or what a plugin reads.",
             "refresh": "How often the source is read again.",
             "split": "Which rows teach, which choose and which judge.",
         },
@@ -129,9 +137,16 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         path="data.source (kind: file)",
         struct=FileSource,
-        about="Tables in files.",
-        meanings={"path": "File or pattern, relative to the folder of the loop file."},
-        examples={"path": "path: sales/*.parquet"},
+        about="Tables in files, here or at an address.",
+        meanings={
+            "path": "File, folder or pattern, relative to the folder of the loop file; or an address."
+        },
+        examples={
+            "path": "path: sales/*.parquet",
+            "sheet": "sheet: Orders",
+            "max_size": "max_size: 2 GiB",
+            "allow_private": "allow_private: true",
+        },
     ),
     Section(
         path="data.source (kind: sql)",
@@ -149,14 +164,36 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        path="data.source (kind: redis)",
+        struct=RedisSource,
+        about="Records in Redis. Needs `pip install 'loopwright[redis]'`.",
+        examples={
+            "url": "url: env:CUSTOMER_REDIS",
+            "pattern": 'pattern: "customer:*"',
+            "fields": "fields: [name, city, since]",
+            "key": "key: customer_key",
+        },
+    ),
+    Section(
+        path="data.source (kind: plugin)",
+        struct=PluginSource,
+        about="What another package knows how to read.",
+        examples={
+            "name": "name: crm",
+            "options": "options: {table: customers, token: env:CRM_TOKEN}",
+        },
+    ),
+    Section(
         path="data.refresh",
         struct=Refresh,
         about="Files are read again when they have changed, databases when `every` is over, both with "
-        "`loopwright run --refresh`.",
+        "`loopwright run --refresh`. Rows that break the contract with the first ones are quarantined.",
         meanings={
             "every": "A duration; within it a run takes the rows of the last reading. Absent: never "
             "by itself.",
-            "cursor": "Not available yet: every reading takes the whole source.",
+            "cursor": "A column that grows: only rows beyond its greatest value so far are read and "
+            "added. Rows that come late, or change, are seen by `loopwright data refresh --full`. "
+            "Absent: every reading takes the whole source.",
         },
         examples={"every": "every: 1 day", "cursor": "cursor: updated_at"},
     ),

@@ -1,0 +1,185 @@
+"""Taking rows in: in full or beyond the cursor, and held against what was agreed on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loopwright.data import (
+    Contract,
+    Snapshot,
+    Source,
+    Violation,
+    check_cursor,
+    contract_violations,
+    cursor_end,
+    extended,
+    infer_contract,
+    scan,
+    take_increment,
+    take_snapshot,
+)
+
+if TYPE_CHECKING:
+    from loopwright.core.clock import Clock
+    from loopwright.store import ArtifactStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What a new extraction goes on from: the last good snapshot and where its rows are kept.
+
+    `contract` is None in a store of an earlier release; it is then inferred from the rows.
+    """
+
+    snapshot: Snapshot
+    artifacts: ArtifactStore
+    contract: Contract | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """Rows that were taken in.
+
+    Parameters
+    ----------
+    snapshot
+        All rows; the snapshot before where nothing is new.
+    kind
+        `full` or `increment`.
+    n_new
+        How many rows an increment added; None for a full extraction that follows another.
+    start, end
+        The greatest value of the cursor before and after; None without a cursor.
+    remark
+        Why the rows were read in full although there is a cursor; empty otherwise.
+    violations
+        How the rows break the contract.
+    contract
+        What is expected from now on, if these rows are taken.
+    """
+
+    snapshot: Snapshot
+    kind: str
+    n_new: int | None
+    start: Any = None
+    end: Any = None
+    remark: str = ""
+    violations: tuple[Violation, ...] = ()
+    contract: Contract
+
+
+def take_rows(
+    source: Source,
+    *,
+    cursor: str | None,
+    before: Before | None,
+    artifacts: ArtifactStore,
+    clock: Clock,
+    folder: Path,
+    full: bool,
+) -> Intake:
+    """Extract the rows of a source and check them.
+
+    Parameters
+    ----------
+    source
+        Where the rows come from.
+    cursor
+        The column that tells new rows from old ones, if any.
+    before
+        The last good snapshot of the same source, if there is one.
+    artifacts
+        Where a new snapshot goes, be it good or not.
+    clock, folder
+        See `loopwright.data.take_snapshot`.
+    full
+        Whether to read all rows although there is a cursor.
+
+    Raises
+    ------
+    InvalidInputError
+        If the source is broken or the cursor cannot be used; also what opening it raises.
+    BackendError
+        If a database breaks off. Nothing is kept then.
+    """
+    remark = ""
+    if before is not None and cursor is not None and not full:
+        intake, remark = _increment(source, cursor, before, artifacts, clock, folder)
+        if intake is not None:
+            return intake
+    snapshot = take_snapshot(source, artifacts=artifacts, clock=clock, folder=folder)
+    rows = scan(snapshot, artifacts)
+    contract = _contract(before)
+    violations: tuple[Violation, ...] = ()
+    if contract is not None and before is not None and before.snapshot.digest != snapshot.digest:
+        violations = contract_violations(contract, rows, n_before=before.snapshot.n_rows)
+    start = None
+    if cursor is not None and not violations:
+        check_cursor(cursor, rows)
+    if cursor is not None and before is not None:
+        start = _end(cursor, scan(before.snapshot, before.artifacts))
+    return Intake(
+        snapshot=snapshot,
+        kind="full",
+        n_new=snapshot.n_rows if before is None else None,
+        start=start,
+        end=None if cursor is None else _end(cursor, rows),
+        remark=remark,
+        violations=violations,
+        contract=infer_contract(rows)
+        if contract is None
+        else contract
+        if violations
+        else extended(contract, rows),
+    )
+
+
+def _increment(
+    source: Source,
+    cursor: str,
+    before: Before,
+    artifacts: ArtifactStore,
+    clock: Clock,
+    folder: Path,
+) -> tuple[Intake | None, str]:
+    """Return the rows beyond the cursor, or None and why all rows have to be read."""
+    old = scan(before.snapshot, before.artifacts)
+    check_cursor(cursor, old)
+    found = take_increment(
+        source,
+        base=before.snapshot,
+        rows=old,
+        cursor=cursor,
+        artifacts=artifacts,
+        clock=clock,
+        folder=folder,
+    )
+    if found.snapshot is None:
+        return None, found.misfit
+    contract = _contract(before) or infer_contract(old)
+    violations: tuple[Violation, ...] = ()
+    if found.n_new:
+        rows = scan(found.snapshot, artifacts)
+        fresh = rows.slice(before.snapshot.n_rows)
+        violations = contract_violations(contract, rows, fresh=fresh)
+    return Intake(
+        snapshot=found.snapshot,
+        kind="increment",
+        n_new=found.n_new,
+        start=found.start,
+        end=found.end,
+        violations=violations,
+        contract=contract,
+    ), ""
+
+
+def _contract(before: Before | None) -> Contract | None:
+    if before is None:
+        return None
+    return before.contract or infer_contract(scan(before.snapshot, before.artifacts))
+
+
+def _end(cursor: str, rows: Any) -> Any:
+    return cursor_end(cursor, rows) if cursor in rows.collect_schema() else None

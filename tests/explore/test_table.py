@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.explore import profile
+from loopwright.explore.association import SAMPLE_ROWS
+from loopwright.explore.table import ScannedTable
+
+
+def mixed(n: int) -> pl.DataFrame:
+    rng = np.random.default_rng(3)
+    gone = rng.random(n) < 0.1
+    frame = pl.DataFrame(
+        {
+            "id": range(n),
+            "area": rng.lognormal(size=n),
+            "grade": rng.integers(1, 8, n),
+            "town": rng.choice(["Kent", "Renton", "Ärlund 🏠"], n),
+            "sold": [date(2024, 1, 1) + timedelta(days=i * 500 // n) for i in range(n)],
+            "email": [f"u{i % 50}@example.com" for i in range(n)],
+            "tags": [["a"]] * n,
+            "churn": np.where(rng.random(n) < 0.2, "Yes", "No"),
+        }
+    )
+    gaps = [pl.when(~pl.Series(gone)).then(pl.col(name)).alias(name) for name in ("area", "town")]
+    frame = frame.with_columns(gaps)
+    return pl.concat([frame, frame.head(n // 100)])
+
+
+@pytest.mark.parametrize("n_rows", [500, SAMPLE_ROWS + 11_000])
+def test_a_scanned_table_has_the_very_profile_of_the_table(tmp_path: Path, n_rows: int):
+    frame = mixed(n_rows)
+    frame.write_parquet(tmp_path / "rows.parquet", row_group_size=7_000)
+
+    scanned = profile(pl.scan_parquet(tmp_path / "rows.parquet"), target="churn")
+
+    assert scanned.to_json() == profile(frame, target="churn").to_json()
+    assert scanned.n_duplicate_rows == n_rows // 100
+
+
+def test_batches_hold_every_row_once_and_in_order():
+    frame = pl.DataFrame({"n": range(1_000)})
+
+    batches = list(ScannedTable(frame.lazy(), batch_rows=300).batches())
+
+    assert [batch.height for batch in batches] == [300, 300, 300, 100]
+    assert pl.concat(batches).equals(frame)
+
+
+def test_a_scan_without_rows_or_without_the_target_is_refused():
+    empty = pl.LazyFrame({"x": []})
+
+    with pytest.raises(InvalidInputError, match="no rows"):
+        profile(empty)
+    with pytest.raises(InvalidInputError, match="'y' is not a column"):
+        profile(pl.LazyFrame({"x": [1]}), target="y")

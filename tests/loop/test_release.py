@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loopwright.evaluate import Comparison
+from loopwright.loop.release import _decision
+
+
+def comparison(lower: float, upper: float) -> Comparison:
+    return Comparison(
+        metric="mape",
+        champion=0.2,
+        challenger=0.19,
+        gain=0.01,
+        lower=lower,
+        upper=upper,
+        probability_better=0.9,
+        n_rows=400,
+        confidence=0.95,
+    )
+
+
+BETTER, EQUAL, WORSE = comparison(0.005, 0.02), comparison(-0.01, 0.02), comparison(-0.05, -0.01)
+
+
+@pytest.mark.parametrize(
+    ("holds", "beside", "own", "promoted"),
+    [
+        (True, None, False, True),
+        (False, None, False, False),
+        # a round of its own replaces the champion only if it is better beyond doubt
+        (True, None, True, False),
+        (False, BETTER, True, True),
+        (True, EQUAL, True, False),
+        (True, WORSE, True, False),
+        # a round that a person caused must meet the criteria and not be worse
+        (True, EQUAL, False, True),
+        (True, WORSE, False, False),
+        (False, BETTER, False, False),
+    ],
+)
+def test_who_goes_live(holds: bool, beside: Any, own: bool, promoted: bool) -> None:
+    decided, told = _decision(
+        holds=holds,
+        told="mape 0.19",
+        comparison=beside,
+        own=own,
+        title="lightgbm",
+        n_rows=400,
+        is_same=False,
+    )
+
+    assert decided is promoted
+    assert told.startswith("On 400 rows it never saw, lightgbm: mape 0.19.")
