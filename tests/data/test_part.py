@@ -131,6 +131,8 @@ BROKEN = {
     "bad.csv.zst": (b"a,b\n1,2\n", "not a whole zstd file"),
     "cut.csv.zst": (zstd.compress(b"a,b\n" + os.urandom(9_000).hex().encode())[:-40], "too early"),
     "bad.json.gz": (b"[]", "not a gzip file"),
+    "cut.json.gz": (gzip.compress(b'[{"a": 1}, {"a"'), r"cut\.json\.gz: It is not JSON"),
+    "scalar.jsonl.gz": (gzip.compress(b'{"a": {"b": 1}}\n[7]\n'), r"\.gz, line 2: It is JSON"),
     "flip.csv.gz": (gzip.compress(os.urandom(999))[:200] + b"\xff" * 900, r"flip.csv.gz: It is"),
     "bad.zip": (b"PK nothing", "cannot be read as zip"),
     "bad.xlsx": (b"id;price", "not an Excel workbook"),

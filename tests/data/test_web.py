@@ -28,6 +28,7 @@ REDIRECTS = {
     "/loop.csv": "/loop.csv",
     "/metadata.csv": "http://169.254.169.254/latest/meta-data",
     "/file.csv": "file:///etc/passwd",
+    "/odd.csv": "http://[::1/rows.csv",
 }
 
 
@@ -96,6 +97,7 @@ class TestWeb(DataSourceContract):
             "rows.csv",
             "rows.csv.gz",
             "deep%20er/rows.jsonl",
+            "deep er/rows.jsonl",
             "..%2f..%2fevil.csv",
             "moved.csv",
             "untagged.csv",
@@ -126,6 +128,7 @@ def test_a_file_that_has_not_changed_is_fetched_once(site: str):
         ("signed.csv", r"answers 403 .*env:NAME"),
         ("loop.csv", "redirects more than 5 times"),
         ("file.csv", "redirects to 'file:///etc/passwd', which is not followed"),
+        ("odd.csv", "which is not followed"),
     ],
 )
 def test_what_cannot_be_read_is_refused(site: str, path: str, message: str):
@@ -265,6 +268,11 @@ def test_a_signed_address_from_the_environment_is_read_and_never_shown(site: str
     with pytest.raises(InvalidInputError) as caught:
         source.check("prise")
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(InvalidInputError, match="is no address"):
+        open_source(FileSource(path="http://[::1/rows.csv"), Path(), environ={})
 
 
 @pytest.mark.parametrize(

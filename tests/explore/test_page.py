@@ -119,3 +119,24 @@ def test_a_long_summary_says_how_much_is_left_out():
     frame = pl.DataFrame({f"c{n}": ["x"] * 5 for n in range(20)})
 
     assert profile_summary(profile(frame))[-1].strip().startswith("and ")
+
+
+def test_the_page_draws_what_is_missing_together_and_how_the_target_moves():
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame(
+        {
+            "sold": [date(2024 + n // 200, 1 + n // 17 % 12, 1) for n in range(400)],
+            "area": [None if n % 4 == 0 else float(n) for n in range(400)],
+            "town<": [None if n % 4 == 0 else "Kent" * (1 + n % 2) for n in range(400)],
+            "price": np.arange(400) + rng.normal(size=400),
+        }
+    )
+
+    text = profile_page(profile(frame, target="price"))
+
+    page = Page(text)
+    assert page.tags.count("polyline") == 1
+    assert "Mean of price over sold" in page.words
+    assert "area, town<" in page.words
+    assert "nothing is missing" in page.words
+    assert "town&lt;" in text

@@ -62,7 +62,7 @@ def of_sklearn(transformer: str, *columns: str, **given: Any) -> SklearnStep:
     return SklearnStep(columns=columns, transformer=transformer, settings=given)
 
 
-UNKNOWN = {"handle_unknown": "use_encoded_value", "unknown_value": -1.0}
+UNKNOWN = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
 STEPS: dict[str, tuple[Any, ...]] = {
     "drop": (Drop(columns=("x",)), *REST),
     "drop personal": (DropPersonal(columns=("city",)), Drop(columns=("digits", "moment"))),
@@ -206,7 +206,11 @@ def test_every_step_gives_a_table_and_a_row_the_same_bits(
 ) -> None:
     frame = pl.DataFrame(
         # scikit-learn refuses a column of one value only, or none
-        [*training, {"x": 0.5, "y": 2.0, "city": "a"}, {"x": 1.5, "y": -3.0, "city": "Berlin"}],
+        [
+            *training,
+            {"x": 0.5, "y": 2.0, "flag": True, "city": "a"},
+            {"x": 1.5, "y": -3.0, "city": "Berlin"},
+        ],
         schema=SCHEMA,
     )
     if name.startswith("sklearn"):

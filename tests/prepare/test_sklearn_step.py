@@ -18,7 +18,7 @@ from sklearn.preprocessing import (
 )
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.prepare import Recipe, SklearnStep, fit_recipe
+from loopwright.prepare import FittedRecipe, Recipe, SklearnStep, fit_recipe
 from loopwright.prepare.sklearn_step import TRANSLATORS, translated
 
 RNG = np.random.default_rng(0)
@@ -51,7 +51,8 @@ def test_a_step_does_what_the_transformer_does(
     reference = theirs.fit(_array(training)).transform(_array(later))
     np.testing.assert_allclose(fitted.transform(later), reference, atol=tolerance)
     types: Any = {"a": "text", "b": "text"} if training is TEXTS else {"a": "number", "b": "number"}
-    assert translated(theirs, ["a", "b"], types) == fitted.steps[0]
+    at_once = FittedRecipe(steps=(translated(theirs, ["a", "b"], types),), inputs=types)
+    np.testing.assert_allclose(at_once.transform(later), reference, atol=tolerance)
 
 
 def test_every_translation_is_tried() -> None:

@@ -4,8 +4,6 @@ from loopwright.data.contract import (
     ColumnContract,
     Contract,
     Tolerances,
-    Violation,
-    contract_violations,
     extended,
     infer_contract,
 )
@@ -25,6 +23,7 @@ from loopwright.data.source import (
     open_source,
 )
 from loopwright.data.split import PARTS, Split, SplitLeak, assign_parts, check_split, split_leaks
+from loopwright.data.violation import Violation, contract_violations
 
 __all__ = [
     "PARTS",

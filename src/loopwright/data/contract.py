@@ -19,7 +19,6 @@ else:
 
 _SAMPLE_ROWS = 100_000
 _ID_NAME = re.compile(r"(?i)(?:^|.*[_\W])(?:id|key|uuid|guid|no|nr)$|.*[a-z]I[dD]$")
-_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,33 +101,6 @@ class Contract:
     def from_json(cls, value: Mapping[str, Any]) -> Contract:
         """Return the contract that `to_json` wrote."""
         return msgspec.convert(value, cls)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Violation:
-    """One way in which rows break a contract.
-
-    Parameters
-    ----------
-    column
-        The column; None for the table as a whole.
-    kind
-        `column gone`, `type changed`, `nulls`, `unseen categories`, `out of range`,
-        `duplicate keys` or `row count`.
-    message
-        One sentence with the figures.
-    share
-        Share of the rows concerned, 0 to 1; None where it makes no sense.
-    """
-
-    column: str | None
-    kind: str
-    message: str
-    share: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the violation as JSON types."""
-        return asdict(self)
 
 
 def infer_contract(rows: pl.LazyFrame, *, tolerances: Tolerances | None = None) -> Contract:
@@ -276,158 +248,11 @@ def _keys(
         is_dense = dtype.is_integer() and facts[f">:{name}"] - facts[f"<:{name}"] < 2 * n_rows
         if not (_ID_NAME.fullmatch(name) or is_dense) or facts[f"u:{name}"] < 0.9 * n_rows:
             continue
-        if _n_unique(rows, name) == n_rows:
+        if n_unique(rows, name) == n_rows:
             keys.add(name)
     return keys
 
 
-def _n_unique(rows: pl.LazyFrame, name: str) -> int:
+def n_unique(rows: pl.LazyFrame, name: str) -> int:
+    """Return how many distinct values a column has, a missing one counted as one."""
     return int(rows.select(pl.col(name).n_unique()).collect(engine="streaming").item())
-
-
-def contract_violations(
-    contract: Contract,
-    rows: pl.LazyFrame,
-    *,
-    fresh: pl.LazyFrame | None = None,
-    n_before: int | None = None,
-) -> tuple[Violation, ...]:
-    """Return every way in which rows break a contract, the table's first; empty when none does.
-
-    Parameters
-    ----------
-    contract
-        What is expected.
-    rows
-        All rows of the new snapshot, typed.
-    fresh
-        The rows that are new in it: shares are taken of these, so that many old rows do not hide a
-        few bad new ones; all of `rows` when absent.
-    n_before
-        How many rows the snapshot before had; that of the contract when absent. Not looked at for
-        an increment.
-    """
-    limits = contract.tolerances
-    schema = dict(rows.collect_schema())
-    looked = rows if fresh is None else fresh
-    known = [column for column in contract.columns if column.name in schema]
-    n_rows = int(rows.select(pl.len()).collect().item())
-    facts = _checked(looked, schema, known)
-    found = [] if fresh is not None else _row_count(n_rows, n_before or contract.n_rows, limits)
-    for column in contract.columns:
-        if column.name not in schema:
-            found.append(_said(column, "column gone", f"The column {column.name!r} is gone."))
-        else:
-            found += _of_column(column, schema[column.name], facts, looked, limits)
-    retyped = {each.column for each in found if each.kind == "type changed"}
-    for column in known:
-        if column.is_key and column.name not in retyped:
-            found += _duplicates(column, rows, n_rows - _n_null(rows, column.name))
-    return tuple(found)
-
-
-def _said(column: ColumnContract, kind: str, message: str, share: float | None = None) -> Violation:
-    return Violation(column=column.name, kind=kind, message=message, share=share)
-
-
-def _row_count(n_rows: int, n_before: int, limits: Tolerances) -> list[Violation]:
-    if n_rows >= limits.row_count_share * n_before:
-        return []
-    message = f"There are {n_rows:,} rows where there were {n_before:,}."
-    share = n_rows / n_before
-    return [Violation(column=None, kind="row count", message=message, share=share)]
-
-
-def _checked(
-    rows: pl.LazyFrame, schema: Mapping[str, pl.DataType], columns: Sequence[ColumnContract]
-) -> dict[str, Any]:
-    """Return the counts that the checks of all columns need, in one streaming pass."""
-    counts = [pl.len().alias("n")]
-    for column in columns:
-        cell = pl.col(column.name)
-        counts.append(cell.null_count().alias(f"0:{column.name}"))
-        if type_named(schema[column.name]) != column.type:
-            continue
-        if column.categories:
-            unseen = ~cell.is_in(list(column.categories))
-            counts.append(unseen.sum().alias(f"c:{column.name}"))
-        if column.low is not None:
-            outside = (cell < column.low) | (cell > column.high)
-            counts += [
-                outside.sum().alias(f"r:{column.name}"),
-                cell.min().alias(f"<:{column.name}"),
-                cell.max().alias(f">:{column.name}"),
-            ]
-    return rows.select(counts).collect(engine="streaming").row(0, named=True)
-
-
-def _of_column(
-    column: ColumnContract,
-    dtype: pl.DataType,
-    facts: Mapping[str, Any],
-    rows: pl.LazyFrame,
-    limits: Tolerances,
-) -> list[Violation]:
-    name, n_rows = column.name, facts["n"]
-    n_null = facts[f"0:{name}"]
-    n_values = n_rows - n_null
-    found = []
-    if n_null and not column.nullable and n_null > limits.null_share * n_rows:
-        share = n_null / n_rows
-        message = f"{n_null:,} of {n_rows:,} values of {name!r} are missing; none was before."
-        found.append(_said(column, "nulls", message, share))
-    now = type_named(dtype)
-    if now != column.type and column.type != "nothing" and n_values:
-        example = rows.select(pl.col(name).drop_nulls().first()).collect().item()
-        message = (
-            f"The column {name!r} held {_plural(column.type)} and now holds {_plural(now)}, "
-            f"such as {str(example)[:60]!r}."
-        )
-        found.append(_said(column, "type changed", message))
-    n_unseen = facts.get(f"c:{name}") or 0
-    if n_unseen > limits.unseen_share * n_values:
-        examples = _unseen(column, rows)
-        message = (
-            f"{n_unseen:,} of {n_values:,} values of {name!r} are none of its "
-            f"{len(column.categories)} categories, such as {examples}."
-        )
-        found.append(_said(column, "unseen categories", message, n_unseen / n_values))
-    n_outside = facts.get(f"r:{name}") or 0
-    if n_outside > limits.out_of_range_share * n_values:
-        message = (
-            f"{n_outside:,} of {n_values:,} values of {name!r} are outside {column.low:,.6g} to "
-            f"{column.high:,.6g}; they go from {facts[f'<:{name}']:,.6g} to "
-            f"{facts[f'>:{name}']:,.6g}."
-        )
-        found.append(_said(column, "out of range", message, n_outside / n_values))
-    return found
-
-
-def _plural(type_: str) -> str:
-    return type_ if type_ in ("text", "nothing") else f"{type_}s"
-
-
-def _unseen(column: ColumnContract, rows: pl.LazyFrame) -> str:
-    cell = pl.col(column.name)
-    unseen = rows.select(cell).filter(~cell.is_in(list(column.categories)))
-    examples = unseen.select(cell.unique(maintain_order=True).head(_SHOWN)).collect().to_series()
-    return ", ".join(repr(text[:60]) for text in examples)
-
-
-def _n_null(rows: pl.LazyFrame, name: str) -> int:
-    return int(rows.select(pl.col(name).null_count()).collect(engine="streaming").item())
-
-
-def _duplicates(column: ColumnContract, rows: pl.LazyFrame, n_values: int) -> list[Violation]:
-    cell = pl.col(column.name)
-    present = rows.select(cell).filter(cell.is_not_null())
-    n_repeated = n_values - _n_unique(present, column.name)
-    if not n_repeated:
-        return []
-    twice = present.group_by(cell).len().filter(pl.col("len") > 1).select(cell.min())
-    example = twice.collect(engine="streaming").item()
-    message = (
-        f"{n_repeated:,} of {n_values:,} rows repeat a value of the key {column.name!r}, "
-        f"such as {str(example)[:60]!r}."
-    )
-    return [_said(column, "duplicate keys", message, n_repeated / n_values)]

@@ -37,7 +37,9 @@ _DRIVERS = {
     "mariadb": "mysql+pymysql",
 }
 # a read-only transaction of MySQL lets this through
-_WRITES_FILE = re.compile(r"(?i)\binto\s+(?:out|dump)file\b")
+_WRITES_FILE = re.compile(r"(?i)\binto\s+(?:(?:out|dump)file\b|@)")
+# unknown and ambiguous columns and the like, which its driver calls operational errors
+_MYSQL_MISTAKES = range(1050, 1100)
 _SYSTEMS = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
 _LIBRARIES = {"postgresql": ("psycopg", "postgres"), "mysql": ("PyMySQL", "mysql")}
 
@@ -61,8 +63,8 @@ class OpenedQuery:
         self._url = _checked_url(spec.url, base, environ)
         if self._url.get_backend_name() == "mysql" and _WRITES_FILE.search(self._query or ""):
             raise InvalidInputError(
-                "The query writes a file on the database server.",
-                hint="Leave INTO OUTFILE or INTO DUMPFILE out.",
+                "The query writes into a file or a variable on the database server.",
+                hint="Leave INTO out.",
                 field="data.source.query",
             )
         self._border: tuple[str, object] | None = None
@@ -214,7 +216,7 @@ class OpenedQuery:
             sa.exc.DataError,
             sa.exc.InternalError,
         )
-        if is_sqlite or isinstance(cause, wrong):
+        if is_sqlite or isinstance(cause, wrong) or _code(cause) in _MYSQL_MISTAKES:
             return InvalidInputError(
                 f"The {self.describe()} cannot be read: {reason}",
                 hint="Correct the query; try it in a database client first.",
@@ -227,10 +229,18 @@ class OpenedQuery:
         )
 
     def _reason(self, cause: sa.exc.DBAPIError) -> str:
-        lines = [line.strip() for line in str(cause.orig).splitlines() if line.strip()]
+        # a driver of MySQL gives a number and a text
+        text = cause.orig.args[1] if _code(cause) and cause.orig else cause.orig
+        lines = [line.strip() for line in str(text).splitlines() if line.strip()]
         reason = (lines[0] if lines else type(cause.orig).__name__).rstrip(".") + "."
         password = self._url.password
         return reason.replace(password, "***") if password else reason
+
+
+def _code(cause: sa.exc.DBAPIError) -> int:
+    """Return the number of an error of MySQL, 0 for other databases."""
+    arguments = cause.orig.args if cause.orig else ()
+    return arguments[0] if len(arguments) == 2 and isinstance(arguments[0], int) else 0
 
 
 def _checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:

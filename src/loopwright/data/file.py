@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.quantity import mebibytes
 from loopwright.data.fault import broken, check_bytes, check_csv, check_json_lines, open_bytes
-from loopwright.data.part import Kind, Part, Unpacked
+from loopwright.data.part import Kind, Part, Unpacked, called
 from loopwright.data.place import Located, open_place
 from loopwright.data.source import BATCH_ROWS, FileSource, check_target
 
@@ -95,14 +94,14 @@ class OpenedFiles:
             check_target(target, columns=columns, n_values=len(seen), of=self.describe())
 
     def _parts(self, file: Located) -> list[Part]:
-        with _called(file.path, file.label):
+        with called(file.path, file.label):
             return self._unpacked.parts(file.path, label=file.label)
 
     def _schema(self, part: Part) -> dict[str, pl.DataType]:
         # JSON lines are read to their end for this, so it is done once for every state of a file
         key = (part.path, part.path.stat().st_mtime_ns)
         if key not in self._schemas:
-            with _called(part.path, part.label):
+            with called(part.path, part.label):
                 self._schemas[key] = _found_schema(part)
         return self._schemas[key]
 
@@ -110,7 +109,7 @@ class OpenedFiles:
         found = list(self._schema(part))
         if set(found) != set(columns):
             odd = sorted(set(found) ^ set(columns))
-            with _called(part.path, part.label):
+            with called(part.path, part.label):
                 raise broken(
                     part.path,
                     None,
@@ -123,25 +122,11 @@ class OpenedFiles:
         # the consumer's own errors must not be taken for those of the file
         batches = _batches(part, columns)
         while True:
-            with _called(part.path, part.label):
+            with called(part.path, part.label):
                 batch = next(batches, None)
             if batch is None:
                 return
             yield batch
-
-
-@contextmanager
-def _called(path: Path, label: str) -> Iterator[None]:
-    """Say in errors what people call a file, not where its temporary copy lies."""
-    try:
-        yield
-    except InvalidInputError as error:
-        if str(path) == label or str(path) not in error.message:
-            raise
-        facts = {**error.facts, "value": label}
-        raise InvalidInputError(
-            error.message.replace(str(path), label), hint=error.hint, **facts
-        ) from error
 
 
 def _found_schema(part: Part) -> dict[str, pl.DataType]:

@@ -9,6 +9,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -69,6 +70,20 @@ def find_kind(name: str) -> Kind | None:
     return None if packed and kind in ("zip", "Excel") else kind
 
 
+@contextmanager
+def called(path: Path, label: str) -> Iterator[None]:
+    """Say in errors what people call a file, not where its temporary copy lies."""
+    try:
+        yield
+    except InvalidInputError as error:
+        if str(path) == label or str(path) not in error.message:
+            raise
+        facts = {**error.facts, "value": label}
+        raise InvalidInputError(
+            error.message.replace(str(path), label), hint=error.hint, **facts
+        ) from error
+
+
 class Unpacked:
     """The plain parts of files, unpacked at most once into a temporary folder of its own.
 
@@ -106,6 +121,12 @@ class Unpacked:
                 raise broken(
                     path, None, "It may not be read.", "Give this user read access."
                 ) from cause
+            except (OSError, pl.exceptions.ComputeError) as cause:
+                raise BackendError(
+                    f"{label} cannot be unpacked: {str(cause).partition(chr(10))[0]}.",
+                    hint="See that the temporary folder has room, or point TMPDIR elsewhere.",
+                    field="data.source.path",
+                ) from cause
         return self._parts[state]
 
     def new_folder(self) -> Path:
@@ -129,6 +150,10 @@ class Unpacked:
 
     def _flattened(self, part: Part) -> list[Part]:
         """Return tables in place of documents, workbooks and nested records."""
+        with called(part.path, part.label):
+            return self._tabular(part)
+
+    def _tabular(self, part: Part) -> list[Part]:
         if part.kind == "Excel":
             return [replace(part, path=self._table_of_sheet(part.path), kind="Parquet")]
         if part.kind == "JSON":

@@ -16,7 +16,7 @@ from loopwright.data.part import PACKED, SUFFIXES, Unpacked, find_kind
 if TYPE_CHECKING:
     from loopwright.data.source import FileSource
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|::)")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)(?:://|::.*://)")
 # one address behind another, as some libraries read them; an IPv6 host stands in brackets
 _CHAIN = re.compile(r"::(?![^/]*\])")
 _SECRET = re.compile(r"(?i)[?&][^=&]*(?:sig|token|key|secret|pass|cred|auth)[^=&]*=")

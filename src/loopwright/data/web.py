@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 from pathlib import PurePosixPath
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
@@ -17,6 +17,8 @@ from loopwright.data.place import Located, refused
 TIMEOUT_S = 30
 MAX_REDIRECTS = 5
 _CHUNK_BYTES = 1 << 20
+# letters beyond ASCII and blanks are written as percent signs, all else as it stands
+_AS_IT_IS = "%/:=&?~#+!$,;'@()*[]"
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -30,6 +32,12 @@ class WebPlace:
     def __init__(
         self, url: str, *, unpacked: Unpacked, max_bytes: int, allow_private: bool
     ) -> None:
+        try:
+            urlsplit(url)
+        except ValueError as cause:
+            raise refused(
+                f"{shown(url)} is no address: {cause}.", "Correct the path.", path=shown(url)
+            ) from cause
         self._url = url
         self._unpacked = unpacked
         self._max_bytes = max_bytes
@@ -86,8 +94,8 @@ class WebPlace:
             parts = urlsplit(url)
             connection = self._connected(parts)
             try:
-                target = parts.path or "/"
-                connection.request(method, target + (f"?{parts.query}" if parts.query else ""))
+                target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+                connection.request(method, quote(target, safe=_AS_IT_IS))
                 response = connection.getresponse()
             except (OSError, http.client.HTTPException) as cause:
                 connection.close()
@@ -103,8 +111,11 @@ class WebPlace:
         )
 
     def _redirected(self, url: str, location: str | None) -> str:
-        target = urljoin(url, location or "")
-        scheme = urlsplit(target).scheme
+        try:
+            target = urljoin(url, location or "")
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            target, scheme = "nowhere", ""
         if not location or scheme not in ("http", "https"):
             raise refused(
                 f"{self.describe()} redirects to {shown(target)!r}, which is not followed.",
