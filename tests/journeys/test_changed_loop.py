@@ -150,6 +150,8 @@ def test_one_positive_row_in_a_hundred_is_not_called_certain(
 
     assert outcome.exit_code == 3
     assert outcome.status.champion is None
+    assert "too few rows of a class for a bound" in outcome.message
+    assert "roc_auc" in loop.page().html
 
 
 def test_an_infinite_target_is_refused(make_loop: MakeLoop, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_texts_are_read_as_dates_of_a_format() -> None:
 
 def test_numbers_become_levels_without_a_point() -> None:
     names, _ = features(
-        pl.DataFrame({"zip": [98001, 98002.5]}),
+        pl.DataFrame({"zip": [98001.0, 98002.5]}),
         Cast(columns=("zip",), to="text"),
         OneHot(columns=("zip",)),
     )

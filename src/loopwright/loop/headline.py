@@ -37,9 +37,10 @@ class Target:
 
     def holds_for(self, figure: Mapping[str, Any]) -> bool:
         """Return whether the bound of a figure meets the target, not only its value."""
-        if self.wants_low:
-            return bool(figure["upper"] <= self.value)
-        return bool(figure["lower"] >= self.value)
+        bound = figure["upper" if self.wants_low else "lower"]
+        if bound is None:  # too few rows for any bound
+            return False
+        return bool(bound <= self.value if self.wants_low else bound >= self.value)
 
 
 _CRITERION = re.compile(r"(?P<metric>\S+) at (?P<side>most|least) (?P<value>\S+)")

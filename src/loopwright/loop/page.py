@@ -265,7 +265,13 @@ def _axes(
     return {
         metric: common_axis(
             [
-                *(f[metric][end] for f in tables if metric in f for end in ("lower", "upper")),
+                *(
+                    f[metric][end]
+                    for f in tables
+                    if metric in f
+                    for end in ("lower", "upper")
+                    if f[metric][end] is not None
+                ),
                 targets[metric].value if metric in targets else None,
             ]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -157,10 +158,14 @@ def _note_test_read(
 
 def _told(judged: Any) -> str:
     return "; ".join(
-        f"{v.figure.metric} {v.figure.value:.4g} (bound {v.bound:.4g}, wanted "
+        f"{v.figure.metric} {v.figure.value:.4g} ({_told_bound(v.bound)}, wanted "
         f"{v.criterion.partition(' ')[2]}) {'holds' if v.holds else 'is missed'}"
         for v in judged
     )
+
+
+def _told_bound(bound: float) -> str:
+    return f"bound {bound:.4g}" if math.isfinite(bound) else "too few rows of a class for a bound"
 
 
 def _compared(
