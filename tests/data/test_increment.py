@@ -324,7 +324,7 @@ def test_odd_names_and_marks_in_a_query_reach_postgres_as_they_are(
     ("cursor", "message", "hint"),
     [
         ("sold", "'sold' is not a column", "'sold_at'"),
-        ("done", "truth values", "updated_at"),
+        ("done", "truth values", "created_at"),
         ("empty", "no values", "filled in"),
     ],
 )

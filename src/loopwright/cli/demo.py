@@ -113,6 +113,7 @@ def run_demo(folder: Path, *, stop: bool, as_json: bool) -> int:
     live = _before_and_after(loop, inputs[n_first:], prices[n_first:], answers)
     third = loop.run(on_news=Progress(quiet=as_json)).outcome
     pages = {
+        "the whole loop on one page": loop.page().save(folder / "loop.html"),
         "what the rows look like": loop.profile().save(folder / "profile.html"),
         "drift and live quality": loop.report().save(folder / "monitor.html"),
     }

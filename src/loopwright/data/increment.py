@@ -1,10 +1,11 @@
 """Only the rows that are new: read from a source beyond a cursor and added to the snapshot before.
 
-A cursor is a column that grows, such as `updated_at` or `id`. Every increment starts at the greatest
+A cursor is a column that grows, such as `created_at` or `id`. Every increment starts at the greatest
 value of the snapshot it adds to, that value included, so that rows which share it are never missed;
 those the snapshot has already are told by all their columns and not added twice. A row that arrives
 late, with a smaller cursor than rows already read, and a row whose cursor is missing are not seen:
-a full extraction sees them, and rows that were changed or deleted at the source.
+a full extraction sees them, and rows that were changed or deleted at the source. A row whose cursor
+moves when it is changed comes in a second time; the contract notices where the table has a key.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def check_cursor(cursor: str, rows: pl.LazyFrame) -> None:
         message, hint = f"The cursor {cursor!r} is not a column.", did_you_mean(cursor, schema)
     elif schema[cursor] == pl.Boolean:
         message = f"The cursor {cursor!r} holds truth values, which do not grow."
-        hint = "Choose a column of moments, dates or growing numbers, such as updated_at or id."
+        hint = "Choose a column of moments, dates or growing numbers, such as created_at or id."
     elif cursor_end(cursor, rows) is None:
         message, hint = (
             f"The cursor {cursor!r} has no values.",

@@ -13,7 +13,7 @@ from loopwright.data.split import Split, check_split
 class Refresh(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the source is read again: how often, such as `every: 1 day`, and how much of it.
 
-    With a `cursor`, a column that grows such as `updated_at`, only rows beyond its greatest value so
+    With a `cursor`, a column that grows such as `created_at`, only rows beyond its greatest value so
     far are read and added; without, every reading takes the whole source.
     """
 
@@ -43,7 +43,7 @@ def check_plan(plan: DataPlan) -> None:
     if plan.refresh.cursor is not None and not plan.refresh.cursor.strip():
         raise InvalidInputError(
             "data.refresh.cursor is empty.",
-            hint="Name a column that grows, such as updated_at, or leave it out.",
+            hint="Name a column that grows, such as created_at, or leave it out.",
             field="data.refresh.cursor",
             value=plan.refresh.cursor,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -24,6 +25,7 @@ _CANDIDATE = 0.9
 _FEW_ROWS = 10
 _N_BINS = 32
 _MAX_CODES = 1_000
+_MOST_ALIKE = 20
 # a curve has to beat a monotone relation by this much before it is reported instead
 _CURVE_MARGIN = 0.05
 _USED = ("number", "ordinal", "category", "boolean", "date")
@@ -253,22 +255,26 @@ def near_duplicates(
     usable = [column for column in columns if column.name in cells and column.name != without]
     pairs = _ordered_pairs({column.name: cells[column.name] for column in usable})
     known = {(pair.first, pair.second) for pair in pairs}
-    for first, second in combinations(usable, 2):
-        names = first.name, second.name
-        may_be_renamed = first.n_distinct == second.n_distinct <= _MAX_CODES
-        if not may_be_renamed or names in known or {first.kind, second.kind} <= {*_ORDERED}:
-            continue
-        if _renamed(cells[names[0]].codes, cells[names[1]].codes):
+    alike: dict[bytes, list[ColumnProfile]] = {}
+    for column in usable:
+        if column.n_distinct <= _MAX_CODES:
+            alike.setdefault(_shape(cells[column.name].codes), []).append(column)
+    for group in alike.values():
+        for first, second in combinations(group[:_MOST_ALIKE], 2):
+            names = first.name, second.name
+            are_ordered = {first.kind, second.kind} <= {*_ORDERED}
+            if names in known or are_ordered or first.n_distinct != second.n_distinct:
+                continue
             relation = "the same categories under other names"
             pairs.append(Pair(first=names[0], second=names[1], relation=relation, value=1.0))
     return pairs
 
 
-def _renamed(x: NDArray[np.int64], y: NDArray[np.int64]) -> bool:
-    n_x, n_y = np.unique(x).size, np.unique(y).size
-    if n_x != n_y or n_x < 2:
-        return False
-    return np.unique(x * (int(y.max()) + 1) + y).size == n_x
+def _shape(codes: NDArray[np.int64]) -> bytes:
+    """Return a digest of which rows are alike: the same for codes that differ by their names only."""
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    by_appearance = np.argsort(np.argsort(first))
+    return hashlib.sha256(by_appearance[place].tobytes()).digest()
 
 
 def _ordered_pairs(cells: Mapping[str, Cells]) -> list[Pair]:

@@ -562,8 +562,8 @@ def _asks_for_a_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 
 def _redacted(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the spec without the source's address, which may hold a secret."""
-    source = {k: v for k, v in spec["data"]["source"].items() if k != "url"}
+    """Return the spec without what may hold a secret: a source's address and options."""
+    source = {k: v for k, v in spec["data"]["source"].items() if k not in ("url", "options")}
     return {**spec, "data": {**spec["data"], "source": source}}
 
 

@@ -195,7 +195,7 @@ SECTIONS: tuple[Section, ...] = (
             "added. Rows that come late, or change, are seen by `loopwright data refresh --full`. "
             "Absent: every reading takes the whole source.",
         },
-        examples={"every": "every: 1 day", "cursor": "cursor: updated_at"},
+        examples={"every": "every: 1 day", "cursor": "cursor: created_at"},
     ),
     Section(
         path="data.split",
