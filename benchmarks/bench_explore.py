@@ -128,7 +128,7 @@ def compare(n_rows: int, folder: Path, python: str) -> None:
             module = MODULES.get(tool)
             if module and not has(module, python):
                 if turn == 0:
-                    print(f"{tool}: not installed")
+                    print(f"{tool}: not installed", flush=True)
                 continue
             if module and turn and n_rows > 200_000:
                 continue  # one turn of these takes a minute
@@ -143,7 +143,8 @@ def compare(n_rows: int, folder: Path, python: str) -> None:
         findings = f", {runs[0]['findings']} findings" if "findings" in runs[0] else ""
         print(
             f"  {tool:<24} {cpu:7.2f} CPU s ({cpu / bare:5.2f} x scan, {cpu / ours:5.2f} x ours), "
-            f"peak {rss:6,.0f} MB{findings}"
+            f"peak {rss:6,.0f} MB{findings}",
+            flush=True,
         )
 
 

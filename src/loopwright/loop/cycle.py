@@ -14,7 +14,8 @@ from loopwright.compute import Capacity
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.data import Snapshot
-from loopwright.loop.build import Candidate, best_candidate
+from loopwright.loop.build import best_candidate
+from loopwright.loop.candidate import Candidate
 from loopwright.loop.file import LoopFile, ReadFile
 from loopwright.loop.framing import decided, explored, parted_rows, sealed_criteria, stated_problem
 from loopwright.loop.lineage import keep_extraction
@@ -23,7 +24,6 @@ from loopwright.loop.preflight import checked_endpoint, checked_over_columns, ch
 from loopwright.loop.release import (
     deploy,
     end_other_endpoints,
-    evaluated,
     packed,
     verified,
 )
@@ -31,6 +31,7 @@ from loopwright.loop.sourcing import Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.step import OnNews, StepNews, StepRunner, round_key
 from loopwright.loop.trigger import Trigger
+from loopwright.loop.verdict import evaluated
 from loopwright.loop.watching import OWN_CAUSES, last_report, look, rows_to_learn_from
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
 from loopwright.monitor import MonitorReport

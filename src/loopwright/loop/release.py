@@ -1,8 +1,7 @@
-"""From the chosen model to a live one: judged on the test rows, packed, deployed, tried in place."""
+"""From a model that may go live to a live one: packed, deployed, tried in place."""
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -24,19 +23,16 @@ from loopwright.deploy import (
     wait_until_serving,
     write_desired,
 )
-from loopwright.evaluate import Comparison, compare, figure, verdicts
-from loopwright.loop.build import Candidate
+from loopwright.loop.candidate import Candidate, candidate_model, model_files, outcome_of
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
 from loopwright.loop.judging import as_answers, loss_metric
 from loopwright.loop.live import VERIFY_PREFIX
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult
-from loopwright.loop.watching import OWN_CAUSES
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import build_reference
-from loopwright.problem import Answers, checked_problem, primary_metric
-from loopwright.train import Outcome, ServingModel, open_bundle, pack_bundle
+from loopwright.train import open_bundle, pack_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,215 +42,9 @@ else:
     pl = LazyModule("polars")
 
 _N_GOLDEN = 5
-_LEAST_COMPARED = 50
 _START_TIMEOUT_S = 60.0
 # the endpoint's row path and the table path may differ in the last bits of a logarithm
 _SAME = 1e-9
-
-
-def _outcome(target: Target, winner: Candidate) -> Outcome:
-    return Outcome(
-        task=target.task,  # type: ignore[arg-type]
-        classes=target.classes,
-        threshold=winner.threshold,
-    )
-
-
-def _model_files(workspace: Workspace, winner: Candidate) -> dict[str, bytes]:
-    # wall times differ from run to run; without them the same model is the same bytes
-    return {
-        name: workspace.artifacts.get_bytes(digest)
-        for name, digest in winner.members.items()
-        if name not in ("training.json", "validation.parquet")
-    }
-
-
-def _candidate_model(
-    workspace: Workspace, loop: LoopFile, target: Target, winner: Candidate
-) -> ServingModel:
-    """Return the candidate as it would be served."""
-    packed_ = pack_bundle(
-        _model_files(workspace, winner),
-        name=loop.name,
-        algorithm=winner.algorithm,
-        outcome=_outcome(target, winner),
-    )
-    return open_bundle(packed_)
-
-
-def evaluated(
-    workspace: Workspace,
-    loop: LoopFile,
-    target: Target,
-    winner: Candidate,
-    parts: dict[str, Any],
-    *,
-    champion: dict[str, Any] | None,
-    round_: dict[str, Any],
-) -> StepResult:
-    """Judge the candidate on the test rows, once, and decide whether it may go live.
-
-    The first model goes live when every criterion's bound holds. In a round of the loop's own the
-    challenger must be better than the champion beyond doubt, on the same newest rows. In a round
-    that a person caused it must meet the criteria and not be worse.
-    """
-    _note_test_read(workspace, loop, winner, parts, round_)
-    problem = loop.problem
-    test = read_part(workspace, parts["test"])
-    y = truth(test, target)
-    model = _candidate_model(workspace, loop, target, winner)
-    answers = as_answers(model.predict_frame(test), target, threshold=winner.threshold)
-    metrics = checked_problem(problem, task=target.task)
-    judged = verdicts(
-        problem.criteria, metrics, y, answers, confidence=problem.confidence, seed=loop.train.seed
-    )
-    primary = primary_metric(problem, task=target.task)
-    figures = {v.figure.metric: v.figure.to_json() for v in judged} or {
-        primary.name: figure(primary, y, answers, seed=loop.train.seed).to_json()
-    }
-    compared = None
-    if champion is not None:
-        compared = _compared(workspace, loop, target, test, y, answers, champion)
-    holds = all(verdict.holds for verdict in judged)
-    promoted, conclusion = _decision(
-        holds=holds,
-        told=_told(judged) or f"{primary.name} {figures[primary.name]['value']:.4g}",
-        comparison=compared,
-        own=round_["cause"] in OWN_CAUSES,
-        title=winner.title,
-        n_rows=len(y),
-        is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
-    )
-    return StepResult(
-        output={
-            "promoted": promoted,
-            "conclusion": conclusion,
-            "criteria_hold": holds,
-            "verdicts": [verdict.to_json() for verdict in judged],
-            "figures": figures,
-            "comparison": compared.to_json() if compared else None,
-            "n_rows": len(y),
-        },
-        summary=("goes live" if promoted else "does not go live") + f" ({len(y):,} test rows)",
-        reason=conclusion,
-    )
-
-
-def _note_test_read(
-    workspace: Workspace,
-    loop: LoopFile,
-    winner: Candidate,
-    parts: dict[str, Any],
-    round_: dict[str, Any],
-) -> None:
-    """Record that the test rows were read for this decision."""
-    key = f"{loop.name}/{round_['number']:06d}"
-    record = workspace.metadata.find("test_read", key)
-    reads = record.body["reads"] if record else []
-    read = {"rows": parts["test"], "candidate": winner.members["predictor.npz"]}
-    if read not in reads:
-        workspace.metadata.put("test_read", key, {"reads": [*reads, read]})
-
-
-def _told(judged: Any) -> str:
-    return "; ".join(
-        f"{v.figure.metric} {v.figure.value:.4g} ({_told_bound(v.bound)}, wanted "
-        f"{v.criterion.partition(' ')[2]}) {'holds' if v.holds else 'is missed'}"
-        for v in judged
-    )
-
-
-def _told_bound(bound: float) -> str:
-    return f"bound {bound:.4g}" if math.isfinite(bound) else "too few rows of a class for a bound"
-
-
-def _compared(
-    workspace: Workspace,
-    loop: LoopFile,
-    target: Target,
-    test: pl.DataFrame,
-    y: Any,
-    answers: Answers,
-    champion: dict[str, Any],
-) -> Comparison | None:
-    """Hold the candidate against the champion; None where the champion answers something else."""
-    old = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
-    if old.task != target.task or (old.classes or ()) != target.classes:
-        return None
-    if any(name not in test.columns for name in old.fitted.inputs):
-        return None
-    chosen = _unseen_by(workspace, champion, test)
-    if len(chosen) < _LEAST_COMPARED:
-        return None
-    said = as_answers(
-        old.predict_frame(test[chosen.tolist()]), target, threshold=old.outcome.threshold
-    )
-    return compare(
-        primary_metric(loop.problem, task=target.task),
-        y[chosen],
-        champion=said,
-        challenger=answers.rows(chosen),
-        confidence=loop.problem.confidence,
-        seed=loop.train.seed,
-    )
-
-
-def _unseen_by(workspace: Workspace, champion: dict[str, Any], test: pl.DataFrame) -> Any:
-    """Return the places of the test rows that the champion neither learnt nor was chosen from."""
-    nothing = np.empty(0, dtype=np.int64)
-    if not all(workspace.artifacts.has(digest) for digest in champion["learnt_from"]):
-        return nothing  # what it learnt is gone, so no row is known to be new to it
-    learnt = [read_part(workspace, digest) for digest in champion["learnt_from"]]
-    columns = [name for name in test.columns if all(name in each.columns for each in learnt)]
-    if not columns:
-        return nothing
-    types = pl.Schema({name: test.schema[name] for name in columns})
-    seen = pl.concat([each.select(columns).cast(types, strict=False) for each in learnt]).unique()
-    row = "row" + "_" * max(len(name) for name in columns)  # no column is called so
-    rest = test.select(columns).with_row_index(row)
-    rest = rest.join(seen, on=columns, how="anti", nulls_equal=True)
-    return rest[row].sort().to_numpy().astype(np.int64)
-
-
-def _decision(
-    *,
-    holds: bool,
-    told: str,
-    comparison: Comparison | None,
-    own: bool,
-    title: str,
-    n_rows: int,
-    is_same: bool,
-) -> tuple[bool, str]:
-    on = f"On {n_rows:,} rows it never saw, {title}: {told}."
-    if is_same and not own:
-        return holds, f"{on} It is the model that is live already."
-    if comparison is None and own:
-        return False, f"{on} Too few of them are new to the champion to compare: it stays."
-    if comparison is None:
-        return holds, on if holds else f"{on} The success criteria are not met."
-    beside = (
-        f" Beside the champion: {comparison.metric} {comparison.champion:.4g} to "
-        f"{comparison.challenger:.4g}, better with probability "
-        f"{comparison.probability_better:.1%}."
-    )
-    if own:
-        promoted = comparison.is_better
-        end = (
-            "It replaces the champion."
-            if promoted
-            else "It is not better beyond doubt: the champion stays."
-        )
-    else:
-        promoted = holds and not comparison.is_worse
-        end = "It replaces the champion."
-        if not promoted:
-            end = (
-                "It is worse than the champion, which stays."
-                if holds
-                else ("The success criteria are not met: the champion stays.")
-            )
-    return promoted, f"{on}{beside} {end}"
 
 
 def packed(
@@ -266,7 +56,7 @@ def packed(
     judged: dict[str, Any],
 ) -> StepResult:
     """Pack the model with all it needs to answer, to be judged and to be watched."""
-    model = _candidate_model(workspace, loop, target, winner)
+    model = candidate_model(workspace, loop, target, winner)
     train = read_part(workspace, parts["windows"][winner.window])
     test = read_part(workspace, parts["test"])
     inputs = [field.name for field in model.signature.fields]
@@ -282,7 +72,7 @@ def packed(
         {field.name: field.kind for field in model.signature.fields},
     )
     members: dict[str, bytes] = {
-        **_model_files(workspace, winner),
+        **model_files(workspace, winner),
         "reference.json": canonical_json(reference.to_json()),
         "evaluation.json": canonical_json(
             {"test": judged["figures"], "validation": winner.figures, "n_rows": judged["n_rows"]}
@@ -294,7 +84,7 @@ def packed(
         members,
         name=loop.name,
         algorithm=winner.algorithm,
-        outcome=_outcome(target, winner),
+        outcome=outcome_of(target, winner),
         golden_rows=golden,
     )
     opened = open_bundle(data)

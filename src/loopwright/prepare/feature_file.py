@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,16 @@ def n_rows(table: pl.LazyFrame) -> int:
     return int(table.select(pl.len()).collect(engine="streaming").item())
 
 
-def write_features(table: pl.LazyFrame, out: Path, *, batch_rows: int) -> int:
-    """Stream a lazy table of features to a Parquet file, as `FittedRecipe.transform` gives them.
+def write_features(
+    table: pl.LazyFrame,
+    change: Callable[[pl.LazyFrame], pl.LazyFrame],
+    out: Path,
+    *,
+    batch_rows: int,
+) -> int:
+    """Write the features that `change` makes of a lazy table to a Parquet file, batch by batch.
 
-    The file is written beside its place and renamed once it is whole.
+    They are as `FittedRecipe.transform` gives them. Memory holds a few batches of `batch_rows`. The file is written beside its place and renamed once it is whole.
 
     Raises
     ------
@@ -55,12 +62,22 @@ def write_features(table: pl.LazyFrame, out: Path, *, batch_rows: int) -> int:
         raise InvalidInputError(
             f"batch_rows is {batch_rows}.", hint="Give at least 1.", field="batch_rows"
         )
+    from polars.io.plugins import register_io_source
+
+    names = change(table).collect_schema().names()
+
+    def read(*_: object) -> Iterator[pl.DataFrame]:
+        # one plan from end to end would let Polars hold many batches between its stages
+        for frame in table.collect_batches(chunk_size=batch_rows, engine="streaming"):
+            yield as_features(change(frame.lazy())).collect()
+
+    features = register_io_source(read, schema=dict.fromkeys(names, pl.Float64()))
     out.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     os.close(descriptor)
     temporary = Path(name)
     try:
-        as_features(table).sink_parquet(temporary, row_group_size=batch_rows, engine="streaming")
+        features.sink_parquet(temporary, row_group_size=batch_rows, engine="streaming")
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)

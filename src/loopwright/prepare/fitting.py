@@ -130,7 +130,7 @@ def fit_recipe_lazily(
             recipe, header, LazyTable(read, height), target, settle, seed=seed, today=today
         )
         if features is not None:
-            write_features(settled.lazy(), features, batch_rows=100_000)
+            write_features(settled.lazy(), lambda batch: batch, features, batch_rows=100_000)
     return fitted
 
 

@@ -156,8 +156,14 @@ class FittedRecipe:
         InvalidInputError
             If an input column is not there or stores something else, or there is no such file.
         """
-        features = self.transform_lazily(open_table(source), today=today)
-        return write_features(features, Path(out), batch_rows=batch_rows)
+        table = open_table(source)
+        self.transform_lazily(table, today=today)
+        return write_features(
+            table.select(list(self.inputs)),
+            lambda batch: self.transform_lazily(batch, today=today),
+            Path(out),
+            batch_rows=batch_rows,
+        )
 
     def explain(self) -> list[tuple[str, tuple[str, ...], str]]:
         """Return the name, the columns and the reason of each step."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from loopwright.evaluate import Comparison
-from loopwright.loop.release import _decision
+from loopwright.loop.verdict import _decision
 
 
 def comparison(lower: float, upper: float) -> Comparison:

@@ -1,0 +1,203 @@
+"""The candidate before the test rows: read once, held against the criteria and the champion."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.lazy import LazyModule
+from loopwright.evaluate import Comparison, compare, figure, verdicts
+from loopwright.loop.candidate import Candidate, candidate_model
+from loopwright.loop.file import LoopFile
+from loopwright.loop.framing import read_part, truth
+from loopwright.loop.judging import as_answers
+from loopwright.loop.sourcing import Target
+from loopwright.loop.step import StepResult
+from loopwright.loop.watching import OWN_CAUSES
+from loopwright.loop.workspace import Workspace
+from loopwright.problem import Answers, checked_problem, primary_metric
+from loopwright.train import open_bundle
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+else:
+    np = LazyModule("numpy")
+    pl = LazyModule("polars")
+
+_LEAST_COMPARED = 50
+
+
+def evaluated(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    winner: Candidate,
+    parts: dict[str, Any],
+    *,
+    champion: dict[str, Any] | None,
+    round_: dict[str, Any],
+) -> StepResult:
+    """Judge the candidate on the test rows, once, and decide whether it may go live.
+
+    The first model goes live when every criterion's bound holds. In a round of the loop's own the
+    challenger must be better than the champion beyond doubt, on the same newest rows. In a round
+    that a person caused it must meet the criteria and not be worse.
+    """
+    _note_test_read(workspace, loop, winner, parts, round_)
+    problem = loop.problem
+    test = read_part(workspace, parts["test"])
+    y = truth(test, target)
+    model = candidate_model(workspace, loop, target, winner)
+    answers = as_answers(model.predict_frame(test), target, threshold=winner.threshold)
+    metrics = checked_problem(problem, task=target.task)
+    judged = verdicts(
+        problem.criteria, metrics, y, answers, confidence=problem.confidence, seed=loop.train.seed
+    )
+    primary = primary_metric(problem, task=target.task)
+    figures = {v.figure.metric: v.figure.to_json() for v in judged} or {
+        primary.name: figure(primary, y, answers, seed=loop.train.seed).to_json()
+    }
+    compared = None
+    if champion is not None:
+        compared = _compared(workspace, loop, target, test, y, answers, champion)
+    holds = all(verdict.holds for verdict in judged)
+    promoted, conclusion = _decision(
+        holds=holds,
+        told=_told(judged) or f"{primary.name} {figures[primary.name]['value']:.4g}",
+        comparison=compared,
+        own=round_["cause"] in OWN_CAUSES,
+        title=winner.title,
+        n_rows=len(y),
+        is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
+    )
+    return StepResult(
+        output={
+            "promoted": promoted,
+            "conclusion": conclusion,
+            "criteria_hold": holds,
+            "verdicts": [verdict.to_json() for verdict in judged],
+            "figures": figures,
+            "comparison": compared.to_json() if compared else None,
+            "n_rows": len(y),
+        },
+        summary=("goes live" if promoted else "does not go live") + f" ({len(y):,} test rows)",
+        reason=conclusion,
+    )
+
+
+def _note_test_read(
+    workspace: Workspace,
+    loop: LoopFile,
+    winner: Candidate,
+    parts: dict[str, Any],
+    round_: dict[str, Any],
+) -> None:
+    """Record that the test rows were read for this decision."""
+    key = f"{loop.name}/{round_['number']:06d}"
+    record = workspace.metadata.find("test_read", key)
+    reads = record.body["reads"] if record else []
+    read = {"rows": parts["test"], "candidate": winner.members["predictor.npz"]}
+    if read not in reads:
+        workspace.metadata.put("test_read", key, {"reads": [*reads, read]})
+
+
+def _told(judged: Any) -> str:
+    return "; ".join(
+        f"{v.figure.metric} {v.figure.value:.4g} ({_told_bound(v.bound)}, wanted "
+        f"{v.criterion.partition(' ')[2]}) {'holds' if v.holds else 'is missed'}"
+        for v in judged
+    )
+
+
+def _told_bound(bound: float) -> str:
+    return f"bound {bound:.4g}" if math.isfinite(bound) else "too few rows of a class for a bound"
+
+
+def _compared(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    test: pl.DataFrame,
+    y: Any,
+    answers: Answers,
+    champion: dict[str, Any],
+) -> Comparison | None:
+    """Hold the candidate against the champion; None where the champion answers something else."""
+    old = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
+    if old.task != target.task or (old.classes or ()) != target.classes:
+        return None
+    if any(name not in test.columns for name in old.fitted.inputs):
+        return None
+    chosen = _unseen_by(workspace, champion, test)
+    if len(chosen) < _LEAST_COMPARED:
+        return None
+    said = as_answers(
+        old.predict_frame(test[chosen.tolist()]), target, threshold=old.outcome.threshold
+    )
+    return compare(
+        primary_metric(loop.problem, task=target.task),
+        y[chosen],
+        champion=said,
+        challenger=answers.rows(chosen),
+        confidence=loop.problem.confidence,
+        seed=loop.train.seed,
+    )
+
+
+def _unseen_by(workspace: Workspace, champion: dict[str, Any], test: pl.DataFrame) -> Any:
+    """Return the places of the test rows that the champion neither learnt nor was chosen from."""
+    nothing = np.empty(0, dtype=np.int64)
+    if not all(workspace.artifacts.has(digest) for digest in champion["learnt_from"]):
+        return nothing  # what it learnt is gone, so no row is known to be new to it
+    learnt = [read_part(workspace, digest) for digest in champion["learnt_from"]]
+    columns = [name for name in test.columns if all(name in each.columns for each in learnt)]
+    if not columns:
+        return nothing
+    types = pl.Schema({name: test.schema[name] for name in columns})
+    seen = pl.concat([each.select(columns).cast(types, strict=False) for each in learnt]).unique()
+    row = "row" + "_" * max(len(name) for name in columns)  # no column is called so
+    rest = test.select(columns).with_row_index(row)
+    rest = rest.join(seen, on=columns, how="anti", nulls_equal=True)
+    return rest[row].sort().to_numpy().astype(np.int64)
+
+
+def _decision(
+    *,
+    holds: bool,
+    told: str,
+    comparison: Comparison | None,
+    own: bool,
+    title: str,
+    n_rows: int,
+    is_same: bool,
+) -> tuple[bool, str]:
+    on = f"On {n_rows:,} rows it never saw, {title}: {told}."
+    if is_same and not own:
+        return holds, f"{on} It is the model that is live already."
+    if comparison is None and own:
+        return False, f"{on} Too few of them are new to the champion to compare: it stays."
+    if comparison is None:
+        return holds, on if holds else f"{on} The success criteria are not met."
+    beside = (
+        f" Beside the champion: {comparison.metric} {comparison.champion:.4g} to "
+        f"{comparison.challenger:.4g}, better with probability "
+        f"{comparison.probability_better:.1%}."
+    )
+    if own:
+        promoted = comparison.is_better
+        end = (
+            "It replaces the champion."
+            if promoted
+            else "It is not better beyond doubt: the champion stays."
+        )
+    else:
+        promoted = holds and not comparison.is_worse
+        end = "It replaces the champion."
+        if not promoted:
+            end = (
+                "It is worse than the champion, which stays."
+                if holds
+                else ("The success criteria are not met: the champion stays.")
+            )
+    return promoted, f"{on}{beside} {end}"
