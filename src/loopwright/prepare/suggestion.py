@@ -180,7 +180,7 @@ def _reason_to_drop(column: _Column) -> str:
     if column.kind == "identifier":
         return f"an identifier: {column.n_levels:,} different values in {len(values):,} rows"
     if column.kind == "text":
-        return "free text, which no step reads yet"
+        return "free text; a recipe written by hand can turn it into vectors"
     return ""
 
 
