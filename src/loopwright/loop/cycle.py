@@ -15,7 +15,12 @@ from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.loop.file import ReadFile
 from loopwright.loop.lineage import keep_extraction
-from loopwright.loop.preflight import checked_endpoint, checked_over_columns, checked_plans
+from loopwright.loop.preflight import (
+    checked_endpoint,
+    checked_over_columns,
+    checked_plans,
+    checked_sizes,
+)
 from loopwright.loop.rounds import Rounds
 from loopwright.loop.sourcing import Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
@@ -125,6 +130,7 @@ def run_loop(
             scratch=workspace.scratch_folder() if workspace else None,
         ) as extraction:
             checked_over_columns(read.content, extraction.sourced)
+            checked_sizes(read.content, extraction.sourced)
             checked_endpoint(read.content, workspace)
             workspace = workspace or open_workspace()
             with locked_loop(home, read.content.name):

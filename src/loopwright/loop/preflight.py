@@ -47,7 +47,6 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
     columns = [column.name for column in Snapshot.from_json(sourced.snapshot).columns]
     check_split(loop.data.split, columns)
     checked_prepare(loop.prepare, [name for name in columns if name != loop.problem.target])
-    _check_sizes(loop, sourced)
     if "inference_id" in columns and "inference_id" not in loop.prepare.drop:
         raise InvalidInputError(
             "The data have a column 'inference_id', the name a request gives its id by.",
@@ -67,8 +66,14 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
         )
 
 
-def _check_sizes(loop: LoopFile, sourced: Sourced) -> None:
-    """Refuse a table whose parts would be too small to judge a model by."""
+def checked_sizes(loop: LoopFile, sourced: Sourced) -> None:
+    """Check that the parts of a table would be large enough to judge a model by.
+
+    Raises
+    ------
+    InvalidInputError
+        With the number of rows that is needed.
+    """
     n_rows = Snapshot.from_json(sourced.snapshot).n_rows - sourced.target.n_null
     split = loop.data.split
     for name, share in (
