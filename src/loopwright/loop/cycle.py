@@ -134,6 +134,7 @@ def run_loop(
             checked_endpoint(read.content, workspace)
             workspace = workspace or open_workspace()
             with locked_loop(home, read.content.name):
+                workspace.sweep_scratch()
                 keep_extraction(workspace, read, extraction)
                 rounds = Rounds(workspace, read, extraction.sourced, on_news, overrule)
                 state, message = rounds.turn()

@@ -20,7 +20,7 @@ else:
     pl = LazyModule("polars")
 
 # ids of the test rows sent after a deployment; they are no traffic
-VERIFY_PREFIX = "verify-"
+VERIFY_PREFIX = "loopwright-verify-"
 
 
 def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from loopwright.core.clock import Clock
 from loopwright.core.errors import InvalidInputError, WrongStateError
+
+_SCRATCH_AGE_S = 86_400.0
 
 if TYPE_CHECKING:
     from loopwright.compute import Compute
@@ -30,6 +33,17 @@ class Workspace:
     def endpoint_folder(self, name: str) -> Path:
         """Return the folder of an endpoint: what it shall serve, what it serves, its capture."""
         return self.home / "endpoints" / name
+
+    def sweep_scratch(self) -> None:
+        """Remove what runs that were killed left in the scratch folder more than a day ago."""
+        latest = self.clock.now().timestamp() - _SCRATCH_AGE_S
+        for path in self.scratch_folder().iterdir():
+            if path.stat().st_mtime > latest:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     def scratch_folder(self) -> Path:
         """Return the folder for files under way, on the same disk as the store."""
