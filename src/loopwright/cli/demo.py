@@ -97,6 +97,10 @@ def run_demo(folder: Path, *, stop: bool, as_json: bool) -> int:
         return first.exit_code
     steps = _step_times(first)
     again = loop.run(on_news=Progress(quiet=True)).outcome
+    home = folder / ".loopwright"
+    nothing_s = _start_time(
+        "-m", "loopwright", "--home", str(home), "run", str(folder / "loop.yaml"), n=3
+    )
     later = read_table(folder / "later-sales.parquet")
     prices = _pushed_up(later)
     n_first = int(later.height * REPLAYED_FIRST)
@@ -124,6 +128,7 @@ def run_demo(folder: Path, *, stop: bool, as_json: bool) -> int:
         "first_run_s": first.wall_s,
         "nothing_to_do_s": again.wall_s,
         "nothing_to_do_steps": again.n_steps,
+        "nothing_to_do_from_the_shell_s": nothing_s,
         "help_s": _start_time("-m", "loopwright", "--help"),
         "python_s": _start_time("-c", "pass"),
         "requests": sum(traffic.answered.values()),
@@ -218,14 +223,23 @@ def _before_and_after(
     }
 
 
-def _start_time(*arguments: str) -> float:
-    """Return the median wall time in seconds of five starts of Python."""
+def _start_time(*arguments: str, n: int = 5) -> float:
+    """Return the median wall time in seconds of `n` starts of Python."""
     times = []
-    for _ in range(5):
+    for _ in range(n):
         clock = time.perf_counter()
         subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - clock)
     return statistics.median(times)
+
+
+def _program() -> str:
+    """Return what to type for `loopwright`: its path where the shell would not find it."""
+    if shutil.which("loopwright"):
+        return "loopwright"
+    program = Path(sys.executable).parent / "loopwright"
+    here = Path.cwd()
+    return str(program.relative_to(here) if program.is_relative_to(here) else program)
 
 
 def _tell(loop: Loop, figures: dict[str, Any], pages: dict[str, Path], folder: Path) -> None:
@@ -237,7 +251,8 @@ def _tell(loop: Loop, figures: dict[str, Any], pages: dict[str, Path], folder: P
     ours = 1 - figures["algorithms_s"] / max(figures["first_run_s"], 1e-9)
     click.echo(
         f"whole first run {figures['first_run_s']:.1f} s, of which not the algorithms' own training "
-        f"{ours:.0%}; a run with nothing to do {figures['nothing_to_do_s']:.2f} s; "
+        f"{ours:.0%}; a run with nothing to do {figures['nothing_to_do_s']:.2f} s in Python, "
+        f"{figures['nothing_to_do_from_the_shell_s']:.2f} s from the shell; "
         f"loopwright --help {figures['help_s']:.2f} s, python -c pass {figures['python_s']:.2f} s"
     )
     live = figures["live"]
@@ -266,12 +281,12 @@ def _tell(loop: Loop, figures: dict[str, Any], pages: dict[str, Path], folder: P
         f"{figures['failed_requests']} failed."
     )
     click.secho("\nWhere to look", bold=True)
-    home = folder / ".loopwright"
-    click.echo(f"  the loop:      loopwright --home {home} status")
-    click.echo(f"  its history:   loopwright --home {home} status --json")
+    command = f"{_program()} --home {folder / '.loopwright'}"
+    click.echo(f"  the loop:      {command} status")
+    click.echo(f"  its history:   {command} status --json")
     for what, path in pages.items():
         click.echo(f"  {what}: {path}")
     url = loop.url
     click.echo(f"  the endpoint:  {url}  (curl {url}/openapi.json)")
-    click.echo(f"  stop it:       loopwright --home {home} stop endpoint/house-prices")
+    click.echo(f"  stop it:       {command} stop endpoint/house-prices")
     click.echo(f"Done in {figures['wall_s']:.0f} s.")
