@@ -195,3 +195,30 @@ def test_an_approved_model_is_the_one_that_goes_live(make_loop: MakeLoop) -> Non
     assert changed.state == "waiting for approval"
     assert changed.status.round["waiting"]["version"] != waiting["version"]  # type: ignore[index]
     assert live.status.champion["version"] == changed.status.round["waiting"]["version"]  # type: ignore[index]
+
+
+def test_a_model_that_fails_in_place_gives_the_endpoint_back(
+    make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from loopwright.core.errors import BackendError
+
+    loop = make_loop(n_rows=800)
+    champion = run(loop).status.champion
+    row = sales(10).drop("price").row(0, named=True)
+    edited(loop, "rounds: 80", "rounds: 120")
+
+    def failing(*_: object) -> None:
+        raise BackendError("The endpoint answers test row 0 with something else.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("loopwright.loop.rounds.verified", failing)
+        with pytest.raises(BackendError, match="something else"):
+            run(loop)
+    served = loop.predict(row)[0]["model_version"]
+    kept = loop.status().value.champion
+    healed = run(loop)
+
+    assert champion is not None
+    assert served == champion["version"] == kept["version"]  # type: ignore[index]
+    assert healed.state == "live"
+    assert healed.status.endpoint["version"] == healed.status.champion["version"]  # type: ignore[index]
