@@ -75,7 +75,8 @@ def test_one_bad_label_keeps_all_of_them_out(tmp_path: Path) -> None:
         ("1.5", "regression"),
         (None, "binary"),
         ("", "binary"),
-        (1.5, "multiclass"),
+        (float("nan"), "multiclass"),
+        (float("inf"), "binary"),
     ],
 )
 def test_what_cannot_be_a_label_of_the_task_is_refused(label: Any, task: str) -> None:
@@ -83,6 +84,15 @@ def test_what_cannot_be_a_label_of_the_task_is_refused(label: Any, task: str) ->
 
     with pytest.raises(InvalidInputError, match="expected a"):
         checked_label(value, index=0, task=task, at="", source="x")
+
+
+@pytest.mark.parametrize("label", [1.5, 2.0, 3, True, "Yes"])
+def test_a_class_may_be_a_number_a_truth_value_or_a_text(label: Any) -> None:
+    value = {"inference_id": "a", "label": label}
+
+    taken = checked_label(value, index=0, task="multiclass", at="", source="x")
+
+    assert taken.label == label
 
 
 @pytest.mark.parametrize("value", ["", "a" * 257, "a\n", "ä", None, 5, "a\x00"])

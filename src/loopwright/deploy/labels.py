@@ -149,7 +149,7 @@ def checked_label(value: Any, *, index: int, task: str, at: str, source: str) ->
         is_fit = isinstance(label, int | float) and not isinstance(label, bool)
         if not is_fit or not math.isfinite(label):
             raise _wrong_label(index, field="label", value=label, expected="a finite number")
-    elif not isinstance(label, bool | int | str) or label == "":
+    elif not _can_be_a_class(label):
         raise _wrong_label(index, field="label", value=label, expected="a class")
     return Label(
         inference_id=checked_inference_id(value["inference_id"], index=index),
@@ -157,6 +157,12 @@ def checked_label(value: Any, *, index: int, task: str, at: str, source: str) ->
         at=at,
         source=source,
     )
+
+
+def _can_be_a_class(label: object) -> bool:
+    if isinstance(label, float):  # grades such as 2.5
+        return math.isfinite(label)
+    return isinstance(label, bool | int | str) and label != ""
 
 
 def checked_inference_id(value: Any, *, index: int | None = None) -> str:
