@@ -23,6 +23,7 @@ from loopwright.prepare.sklearn_step import SklearnStep
 from loopwright.prepare.step import Derive, Drop
 from loopwright.prepare.suggestion import suggest
 from loopwright.prepare.text_vector import TextVector
+from loopwright.prepare.union import RecipeUnion, UnionEncoder, open_fitted, row_encoder
 from loopwright.prepare.value import ValueType, value_types
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "PreparePlan",
     "QuantileScale",
     "Recipe",
+    "RecipeUnion",
     "RobustScale",
     "RowEncoder",
     "Scale",
@@ -60,12 +62,15 @@ __all__ = [
     "SklearnStep",
     "TargetEncode",
     "TextVector",
+    "UnionEncoder",
     "ValueType",
     "checked_prepare",
     "fit_recipe",
     "fit_recipe_lazily",
     "kind_of",
+    "open_fitted",
     "parse_expression",
+    "row_encoder",
     "suggest",
     "value_types",
 ]

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-_MAX_ARRAYS = 64
+# a blend holds the arrays of up to 512 predictors
+_MAX_ARRAYS = 1 << 13
 _MAX_DIMENSIONS = 3
 # 32- and 64-bit numbers and bytes, little-endian: nothing that holds an object
 _KINDS = frozenset({"<f4", "<f8", "<i4", "<i8", "|u1"})

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core.digest import canonical_json
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
 from loopwright.train.array_file import open_arrays, pack_arrays
+from loopwright.train.blend_predictor import BlendPredictor
 from loopwright.train.knn_predictor import KnnPredictor
 from loopwright.train.linear_predictor import LinearPredictor
 from loopwright.train.link import checked_link
 from loopwright.train.predictor import Predictor
+from loopwright.train.symmetric_predictor import SymmetricTreesPredictor
 from loopwright.train.trees_predictor import TreesPredictor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ARRAYS_MEMBER = "predictor.npz"
 META_MEMBER = "predictor.json"
@@ -21,27 +28,35 @@ PREDICTORS: dict[str, Any] = {
     "linear": LinearPredictor,
     "knn": KnnPredictor,
     "trees": TreesPredictor,
+    "symmetric-trees": SymmetricTreesPredictor,
+    "blend": BlendPredictor,
 }
 _FORMAT = 1
-_MAX_META_BYTES = 1 << 16
+_MAX_META_BYTES = 1 << 20
 
 
 def pack_predictor(predictor: Predictor) -> dict[str, bytes]:
     """Return the files of a predictor by name; the same bytes for the same predictor."""
-    kind = next(name for name, cls in PREDICTORS.items() if type(predictor) is cls)
-    meta = {"format": _FORMAT, "kind": kind, "link": predictor.link, **predictor.meta()}
+    meta = {"format": _FORMAT, **predictor_meta(predictor)}
     return {ARRAYS_MEMBER: pack_arrays(predictor.arrays()), META_MEMBER: canonical_json(meta)}
 
 
-def open_predictor(arrays: bytes, meta: bytes) -> Predictor:
-    """Return the predictor in the bytes of its two files, which may come from anywhere.
+def predictor_meta(predictor: Predictor) -> dict[str, Any]:
+    """Return what is stored of a predictor beside its arrays, as JSON types."""
+    kind = next(name for name, cls in PREDICTORS.items() if type(predictor) is cls)
+    return {"kind": kind, "link": predictor.link, **predictor.meta()}
+
+
+def predictor_of(
+    arrays: Mapping[str, npt.NDArray[np.generic]], content: Mapping[str, Any]
+) -> Predictor:
+    """Return the predictor that some arrays and `predictor_meta` make; both are checked.
 
     Raises
     ------
     InvalidInputError
-        If the format is unknown, or an array, an index or a number is not what it must be.
+        If the kind is unknown, or they do not make a predictor.
     """
-    content = _meta(meta)
     kind = content["kind"]
     if not isinstance(kind, str) or kind not in PREDICTORS:
         raise InvalidInputError(
@@ -52,7 +67,7 @@ def open_predictor(arrays: bytes, meta: bytes) -> Predictor:
         )
     try:
         predictor: Predictor = PREDICTORS[kind].from_parts(
-            open_arrays(arrays, what=ARRAYS_MEMBER), content, checked_link(content["link"])
+            arrays, content, checked_link(content["link"])
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InvalidInputError(
@@ -61,6 +76,17 @@ def open_predictor(arrays: bytes, meta: bytes) -> Predictor:
             field=META_MEMBER,
         ) from error
     return predictor
+
+
+def open_predictor(arrays: bytes, meta: bytes) -> Predictor:
+    """Return the predictor in the bytes of its two files, which may come from anywhere.
+
+    Raises
+    ------
+    InvalidInputError
+        If the format is unknown, or an array, an index or a number is not what it must be.
+    """
+    return predictor_of(open_arrays(arrays, what=ARRAYS_MEMBER), _meta(meta))
 
 
 def _meta(data: bytes) -> dict[str, Any]:

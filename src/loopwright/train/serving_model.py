@@ -12,7 +12,15 @@ from loopwright.core.digest import canonical_json
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.prepare import FittedRecipe, RowEncoder, Signature
+from loopwright.prepare import (
+    FittedRecipe,
+    RecipeUnion,
+    RowEncoder,
+    Signature,
+    UnionEncoder,
+    open_fitted,
+    row_encoder,
+)
 from loopwright.problem import Task
 from loopwright.train.outcome import Outcome
 from loopwright.train.predictor import Predictor
@@ -46,10 +54,10 @@ class ServingModel:
     algorithm: str
     outcome: Outcome
     signature: Signature
-    fitted: FittedRecipe
+    fitted: FittedRecipe | RecipeUnion
     predictor: Predictor
     members: Mapping[str, bytes] = field(repr=False)
-    _encoder: RowEncoder = field(init=False, repr=False)
+    _encoder: RowEncoder | UnionEncoder = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         n_features = len(self.fitted.feature_names)
@@ -64,7 +72,7 @@ class ServingModel:
                 hint="Pack the files of one training job.",
                 field="members",
             )
-        object.__setattr__(self, "_encoder", RowEncoder(self.fitted))
+        object.__setattr__(self, "_encoder", row_encoder(self.fitted))
 
     @property
     def task(self) -> Task:
@@ -173,7 +181,7 @@ def assembled_model(
         algorithm=algorithm,
         outcome=outcome,
         signature=_read(Signature.from_json, members, SIGNATURE_MEMBER),
-        fitted=_read(FittedRecipe.from_json, members, RECIPE_MEMBER),
+        fitted=_read(open_fitted, members, RECIPE_MEMBER),
         predictor=open_predictor(members[ARRAYS_MEMBER], members[META_MEMBER]),
         members=members,
     )
