@@ -146,3 +146,21 @@ def test_where_money_decides_a_simple_way_says_yes_from_where_it_earns() -> None
     constant = next(entrant for entrant in found.entrants if entrant.name == "constant")
     assert constant.figures["profit_per_case"]["value"] > 10
     assert found.decision == "rule_enough"
+
+
+def test_a_table_in_which_no_column_may_be_used_has_no_signal() -> None:
+    y = (np.arange(300) % 3 == 0).astype(np.float64)
+
+    found = framing(
+        pl.DataFrame(),
+        pl.DataFrame(),
+        y_train=y[:200],
+        y_validation=y[200:],
+        classes=("no", "yes"),
+        criteria=[],
+        metrics=[],
+        confidence=0.95,
+    )
+
+    assert found.decision == "no_signal"
+    assert found.rule.n_conditions == 0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 else:
     np = LazyModule("numpy")
+    pl = LazyModule("polars")
 
 Decision = Literal["ml_worth_it", "rule_enough", "no_signal"]
 # three entrants are held against the constant, so each must be sure at a higher level
@@ -150,6 +151,8 @@ def _framing(
     today: tuple[str, Answers] | None,
     seed: int,
 ) -> Framing:
+    if not train.width:  # a table without columns has no rows either
+        train, validation = (pl.DataFrame({"": [None] * len(y)}) for y in (y_train, y_validation))
     if train.height > _MOST_ROWS:
         chosen = np.sort(np.random.default_rng(seed).permutation(train.height)[:_MOST_ROWS])
         train, y_train = train[chosen.tolist()], y_train[chosen]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,10 @@ else:
     pl = LazyModule("polars")
 
 _MAX_LEVELS = 12
+# words without an underscore, which LIKE would read as any character
+_WORD = re.compile(r"[^\W_]{3,}")
+_MAX_WORDS = 100
+_WORD_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,25 +37,29 @@ class ReadableTable:
     levels
         The category a column of zeros and ones asks for, or None for a number.
     fills
-        What stands for a missing value: the training median, or 0 for a category.
+        What stands for a missing value: the training median, or 0 for a category or a word.
+    words
+        What a column of zeros and ones looks for in a free text, or None for anything else.
     """
 
     matrix: npt.NDArray[np.float64]
     columns: tuple[str, ...]
     levels: tuple[str | None, ...]
     fills: tuple[float, ...]
+    words: tuple[str | None, ...]
 
 
 def readable_tables(
     train: pl.DataFrame, other: pl.DataFrame
 ) -> tuple[ReadableTable, ReadableTable]:
-    """Return two tables of the same columns: numbers, days of dates, and categories of few levels.
+    """Return two tables of the same columns: numbers, days of dates, categories of few levels, words.
 
-    What is filled in and which categories count is taken from `train` alone.
+    What is filled in and which categories and words count is taken from `train` alone.
     """
     names: list[str] = []
     levels: list[str | None] = []
     fills: list[float] = []
+    words: list[str | None] = []
     parts: list[tuple[pl.Series, pl.Series]] = []
     for name in train.columns:
         ours, theirs = train[name], other[name]
@@ -58,7 +68,14 @@ def readable_tables(
                 names.append(name)
                 levels.append(level)
                 fills.append(0.0)
+                words.append(None)
                 parts.append(((ours == level).cast(pl.Float64), (theirs == level).cast(pl.Float64)))
+            for word in _telling_words(ours):
+                names.append(name)
+                levels.append(None)
+                fills.append(0.0)
+                words.append(word)
+                parts.append((_holds(ours, word), _holds(theirs, word)))
             continue
         if ours.dtype.is_temporal():
             ours, theirs = ours.cast(pl.Date).to_physical(), theirs.cast(pl.Date).to_physical()
@@ -67,18 +84,26 @@ def readable_tables(
             continue
         names.append(name)
         levels.append(None)
+        words.append(None)
         median = ours.median()
         fills.append(float(median) if isinstance(median, int | float) else 0.0)
         parts.append((ours, theirs))
+
+    if not parts:
+        # a column that says nothing: every way to answer then gives its constant
+        names, levels, fills, words = [""], [None], [0.0], [None]
+        parts = [(pl.zeros(train.height, eager=True), pl.zeros(other.height, eager=True))]
 
     def table(side: int) -> ReadableTable:
         filled = [
             pair[side].fill_null(fill).to_numpy() for pair, fill in zip(parts, fills, strict=True)
         ]
-        height = len((train, other)[side])
-        matrix = np.stack(filled, axis=1) if filled else np.zeros((height, 0))
         return ReadableTable(
-            matrix=matrix, columns=tuple(names), levels=tuple(levels), fills=tuple(fills)
+            matrix=np.stack(filled, axis=1),
+            columns=tuple(names),
+            levels=tuple(levels),
+            fills=tuple(fills),
+            words=tuple(words),
         )
 
     return table(0), table(1)
@@ -91,11 +116,29 @@ def _frequent_levels(series: pl.Series) -> list[str]:
     return sorted(counts[series.name].to_list())
 
 
+def _telling_words(series: pl.Series) -> list[str]:
+    """Return words of a free text that some rows hold and others do not, the most frequent first."""
+    texts = series.drop_nulls().cast(pl.String)
+    if texts.n_unique() <= _MAX_LEVELS:
+        return []
+    rows: Counter[str] = Counter()
+    for text in texts.head(_WORD_ROWS).to_list():
+        rows.update(set(_WORD.findall(text.lower())))
+    least = max(5, min(len(texts), _WORD_ROWS) // 200)
+    found = [(n, word) for word, n in rows.items() if least <= n <= len(texts) / 2]
+    return [word for _, word in sorted(found, key=lambda each: (-each[0], each[1]))[:_MAX_WORDS]]
+
+
+def _holds(series: pl.Series, word: str) -> pl.Series:
+    texts = series.cast(pl.String).str.to_lowercase()
+    return texts.str.contains(word, literal=True).fill_null(False).cast(pl.Float64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A binary tree of conditions over a readable table.
 
-    A node is `{"column", "level" | "at_most", "missing", "then", "else"}`, a leaf is `{"answer"}`:
+    A node is `{"column", "level" | "word" | "at_most", "missing", "then", "else"}`, a leaf is `{"answer"}`:
     a value for regression, probabilities per class otherwise.
     """
 
@@ -162,6 +205,8 @@ def _python_condition(node: dict[str, Any]) -> str:
     value = f"row[{node['column']!r}]"
     if node["level"] is not None:
         return f"{value} == {node['level']!r}"
+    if node["word"] is not None:
+        return f"{node['word']!r} in ({value} or '').lower()"
     test = f"{value} <= {node['at_most']!r}"
     return (
         f"{value} is None or {test}"
@@ -174,6 +219,8 @@ def _sql_condition(node: dict[str, Any]) -> str:
     column = '"' + node["column"].replace('"', '""') + '"'
     if node["level"] is not None:
         return f"{column} = {_sql_text(node['level'])}"
+    if node["word"] is not None:
+        return f"LOWER({column}) LIKE {_sql_text('%' + node['word'] + '%')}"
     test = f"{column} <= {node['at_most']!r}"
     return f"({column} IS NULL OR {test})" if node["missing"] == "then" else test
 
@@ -228,50 +275,30 @@ def fitted_rule(
             return {"answer": float(np.exp(value)) if logarithmic else value}
         at = int(tree.feature[index])
         low, high = node(int(tree.children_left[index])), node(int(tree.children_right[index]))
-        level = table.levels[at]
-        if level is not None:
+        asked = {"column": table.columns[at], "level": table.levels[at], "word": table.words[at]}
+        if asked["level"] is not None or asked["word"] is not None:
             # "at most one half" of an indicator means "is not this category"
-            return _condition(table.columns[at], level, None, "else", high, low)
+            return {**asked, "at_most": None, "missing": "else", "then": high, "else": low}
         limit = float(f"{tree.threshold[index]:.6g}")
         side = "then" if table.fills[at] <= limit else "else"
-        return _condition(table.columns[at], None, limit, side, low, high)
+        return {**asked, "at_most": limit, "missing": side, "then": low, "else": high}
 
     return Rule(root=node(0), classes=classes)
-
-
-def _condition(
-    column: str,
-    level: str | None,
-    at_most: float | None,
-    missing: str,
-    then: dict[str, Any],
-    otherwise: dict[str, Any],
-) -> dict[str, Any]:
-    return {
-        "column": column,
-        "level": level,
-        "at_most": at_most,
-        "missing": missing,
-        "then": then,
-        "else": otherwise,
-    }
 
 
 def rule_answers(rule: Rule, table: ReadableTable) -> npt.NDArray[np.float64]:
     """Return the rule's answers: `(n_rows,)` values, or `(n_rows, n_classes)` probabilities."""
     n_rows = len(table.matrix)
     said = np.zeros((n_rows, len(rule.classes)) if rule.classes else n_rows)
-    place = {
-        (name, level): index
-        for index, (name, level) in enumerate(zip(table.columns, table.levels, strict=True))
-    }
+    asked = zip(table.columns, table.levels, table.words, strict=True)
+    place = {condition: index for index, condition in enumerate(asked)}
 
     def walk(node: dict[str, Any], chosen: npt.NDArray[np.bool_]) -> None:
         if "answer" in node:
             said[chosen] = node["answer"]
             return
-        values = table.matrix[:, place[node["column"], node["level"]]]
-        met = values > 0.5 if node["level"] is not None else values <= node["at_most"]
+        values = table.matrix[:, place[node["column"], node["level"], node["word"]]]
+        met = values > 0.5 if node["at_most"] is None else values <= node["at_most"]
         walk(node["then"], chosen & met)
         walk(node["else"], chosen & ~met)
 

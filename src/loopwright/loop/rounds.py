@@ -224,7 +224,7 @@ class Rounds:
             dropped = [
                 name
                 for name, kind in looked["kinds"].items()
-                if kind in ("identifier", "constant", "text")
+                if kind in ("identifier", "constant")
             ] + list(loop.prepare.drop)
             verdict = runner.run(
                 "decide",

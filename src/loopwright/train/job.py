@@ -13,8 +13,10 @@ from loopwright.compute import JobSpec, Resources
 from loopwright.core.digest import digest_bytes, digest_file, digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.problem import Task
-from loopwright.train.algorithm import TargetTransform, checked_hyperparameters, get_algorithm
+from loopwright.train.algorithm import ALGORITHMS, TargetTransform, get_algorithm
+from loopwright.train.hyperparameter import checked_hyperparameters
 from loopwright.train.outcome import Outcome
+from loopwright.train.plugin import algorithm_plugins, plugin_package
 
 SPEC_FILE = "training.json"
 RECIPE_FILE = "recipe.json"
@@ -166,6 +168,7 @@ def training_job(
             "recipe": digest_bytes(recipe),
             "train": digest_file(train),
             "validation": digest_file(validation),
+            **_plugin_version(spec.algorithm),
         }
     )
     return JobSpec(
@@ -180,14 +183,23 @@ def training_job(
             TRAIN_FILE: train,
             VALIDATION_FILE: validation,
         },
-        env=_threads_env(spec.threads),
+        env=threads_env(spec.threads),
         resources=resources,
         time_limit_s=time_limit_s,
         labels={"algorithm": spec.algorithm, **(labels or {})},
+        seed=spec.seed,
+        # they tell times
+        varying=(RESULT_FILE, METRICS_FILE),
     )
 
 
-def _threads_env(threads: int) -> dict[str, str]:
+def _plugin_version(algorithm: str) -> dict[str, str]:
+    plugin = None if algorithm in ALGORITHMS else algorithm_plugins().get(algorithm)
+    return {"package": plugin_package(plugin)} if plugin else {}
+
+
+def threads_env(threads: int) -> dict[str, str]:
+    """Return the environment in which libraries use so many threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
     # threads that wait must not take the processor from the other jobs
     return {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "PASSIVE"}

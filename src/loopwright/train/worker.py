@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -66,8 +67,13 @@ class _Stopwatch:
 
 def main(folder: Path | None = None) -> int:
     """Do the job in a folder, by default the present one, and return the exit code."""
+    return run_in(folder or Path.cwd(), do_training_job)
+
+
+def run_in(folder: Path, work: Callable[[Path], object]) -> int:
+    """Do some work in a folder and return the exit code: 1 with one line on standard error."""
     try:
-        do_training_job(folder or Path.cwd())
+        work(folder)
     except LoopwrightError as error:
         print(_one_line(str(error)), file=sys.stderr)
         return 1
@@ -182,6 +188,8 @@ def _prepared(
             weight=validation.weight,
         ),
         n_classes=len(spec.classes),
+        feature_names=fitted.feature_names,
+        class_names=spec.classes,
     )
 
 

@@ -1,0 +1,154 @@
+"""Configurations: an algorithm with its settings and its features; the portfolio to begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal
+
+from loopwright.core.lazy import LazyModule
+from loopwright.train import ALGORITHMS
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = LazyModule("numpy")
+
+Variant = Literal["plain", "places"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One way to train a model.
+
+    Parameters
+    ----------
+    name
+        Short and different from every other of a search.
+    algorithm
+        See `loopwright.train.get_algorithm`.
+    hyperparameters
+        What differs from the algorithm's defaults.
+    origin
+        Where the idea came from, for people.
+    """
+
+    name: str
+    algorithm: str
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "portfolio"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the configuration as JSON types."""
+        return {
+            "name": self.name,
+            "algorithm": self.algorithm,
+            "hyperparameters": dict(self.hyperparameters),
+            "origin": self.origin,
+        }
+
+
+# in the order in which they were most often of use; see benchmarks/bench_auto.py
+_PORTFOLIO: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
+    ("lightgbm", "lightgbm", {}),
+    ("linear", "linear-learner", {}),
+    ("xgboost", "xgboost", {}),
+    ("catboost", "catboost", {}),
+    (
+        "lightgbm-large",
+        "lightgbm",
+        {"num_leaves": 127, "learning_rate": 0.03, "colsample": 0.9, "min_child_samples": 5},
+    ),
+    ("random-forest", "random-forest", {}),
+    ("neural-network", "neural-network", {}),
+    ("xgboost-shallow", "xgboost", {"max_depth": 4, "colsample": 0.6, "min_child_weight": 5.0}),
+    ("knn", "knn", {}),
+    (
+        "lightgbm-small",
+        "lightgbm",
+        {"num_leaves": 10, "colsample": 0.5, "min_child_samples": 40, "reg_lambda": 5.0},
+    ),
+    (
+        "xgboost-deep",
+        "xgboost",
+        {"max_depth": 10, "learning_rate": 0.03, "colsample": 0.6, "subsample": 0.9},
+    ),
+)
+_PACKAGES = {"catboost": "catboost"}
+# neighbours are looked for among all rows, and the search grows with them
+_MOST_ROWS = {"knn": 50_000, "neural-network": 500_000}
+
+
+def portfolio(*, n_rows: int, algorithms: Sequence[str] | None = None) -> tuple[Configuration, ...]:
+    """Return what is tried first, the most promising first.
+
+    Parameters
+    ----------
+    n_rows
+        Rows to learn from; what does not scale is left out of a large table.
+    algorithms
+        Only these; all that are installed when absent.
+    """
+    return tuple(
+        Configuration(name=name, algorithm=algorithm, hyperparameters=settings)
+        for name, algorithm, settings in _PORTFOLIO
+        if (algorithms is None or algorithm in algorithms)
+        and algorithm in ALGORITHMS
+        and n_rows <= _MOST_ROWS.get(algorithm, n_rows)
+        and (algorithm not in _PACKAGES or find_spec(_PACKAGES[algorithm]) is not None)
+    )
+
+
+def random_configurations(algorithms: Sequence[str], *, seed: int) -> Iterator[Configuration]:
+    """Return an endless series of boosters with settings drawn at random, of these algorithms.
+
+    The ranges are those in which the best settings of boosters usually lie.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = {"lightgbm": _random_lightgbm, "xgboost": _random_xgboost, "catboost": _random_catboost}
+    usable = [name for name in algorithms if name in drawn]
+    number = 0
+    while usable:
+        for algorithm in usable:
+            number += 1
+            yield Configuration(
+                name=f"{algorithm}-r{number}",
+                algorithm=algorithm,
+                hyperparameters=drawn[algorithm](rng),
+                origin="drawn at random",
+            )
+
+
+def _random_lightgbm(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "learning_rate": _log_uniform(rng, 0.015, 0.1),
+        "num_leaves": round(_log_uniform(rng, 8, 256)),
+        "min_child_samples": round(_log_uniform(rng, 2, 64)),
+        "colsample": round(float(rng.uniform(0.4, 1.0)), 3),
+        "subsample": round(float(rng.uniform(0.6, 1.0)), 3),
+        "reg_lambda": _log_uniform(rng, 0.01, 10.0),
+    }
+
+
+def _random_xgboost(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "learning_rate": _log_uniform(rng, 0.015, 0.1),
+        "max_depth": int(rng.integers(3, 12)),
+        "min_child_weight": _log_uniform(rng, 0.5, 20.0),
+        "colsample": round(float(rng.uniform(0.4, 1.0)), 3),
+        "subsample": round(float(rng.uniform(0.6, 1.0)), 3),
+        "reg_lambda": _log_uniform(rng, 0.01, 10.0),
+    }
+
+
+def _random_catboost(rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "learning_rate": _log_uniform(rng, 0.02, 0.1),
+        "max_depth": int(rng.integers(4, 9)),
+        "reg_lambda": _log_uniform(rng, 0.5, 10.0),
+    }
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(f"{np.exp(rng.uniform(np.log(low), np.log(high))):.4g}")

@@ -1,0 +1,151 @@
+"""Rows made ready fold by fold: the recipe is fitted on what a model may learn from, and only that."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from loopwright.core.lazy import LazyModule
+from loopwright.prepare import FittedRecipe, Recipe, fit_recipe
+from loopwright.train import Outcome, TrainingData, TrainingPart
+from loopwright.tune.fold import Fold
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+else:
+    np = LazyModule("numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Table:
+    """What a search learns from.
+
+    Parameters
+    ----------
+    frame
+        Raw rows, without the target.
+    y
+        Targets `(n_rows,)`: values, or indices of classes.
+    outcome
+        Task and classes.
+    recipes
+        What each family of algorithms wants done with the columns.
+    weight
+        How much each row counts, `(n_rows,)`; nothing means 1 each.
+    today
+        What `today()` gives in the recipes.
+    seed
+        Of everything drawn at random.
+    """
+
+    frame: pl.DataFrame
+    y: npt.NDArray[np.float64]
+    outcome: Outcome
+    recipes: Mapping[str, Recipe]
+    weight: npt.NDArray[np.float64] | None = None
+    today: date | None = None
+    seed: int = 7
+
+    @property
+    def is_class(self) -> bool:
+        """Whether the targets are classes."""
+        return bool(self.outcome.classes)
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def recipe_target(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the targets as encodings want them: many classes as labels."""
+        y = self.y[rows]
+        if self.outcome.task == "multiclass":
+            return np.array(self.outcome.classes)[y.astype(np.intp)]
+        return y
+
+    def part(self, X: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> TrainingPart:
+        """Return features with their targets and weights."""
+        weight = self.weight[rows] if self.weight is not None else None
+        return TrainingPart(X=np.ascontiguousarray(X), y=self.y[rows], weight=weight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PreparedFold:
+    """A fold as one family of algorithms wants it."""
+
+    recipe: FittedRecipe
+    data: TrainingData
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the features."""
+        return int(self.data.train.X.nbytes + self.data.validation.X.nbytes)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class PreparedFolds:
+    """Prepares folds when they are asked for and keeps as many as fit into its memory.
+
+    Any thread may ask; a fold is prepared once at a time.
+
+    Parameters
+    ----------
+    table, folds
+        The rows and how they are divided.
+    memory_bytes
+        What the features kept may take; one fold is always kept.
+    """
+
+    table: Table
+    folds: Sequence[Fold]
+    memory_bytes: int
+    _kept: OrderedDict[tuple[int, str], PreparedFold] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _busy: dict[tuple[int, str], threading.Lock] = field(default_factory=dict)
+    recipes: dict[tuple[int, str], FittedRecipe] = field(default_factory=dict)
+
+    def get(self, number: int, family: str) -> PreparedFold:
+        """Return a fold as a family of algorithms wants it."""
+        key = (number, family)
+        with self._lock:
+            busy = self._busy.setdefault(key, threading.Lock())
+        with busy:
+            with self._lock:
+                if key in self._kept:
+                    self._kept.move_to_end(key)
+                    return self._kept[key]
+            prepared = self._prepared(number, family)
+            with self._lock:
+                self._kept[key] = prepared
+                self.recipes[key] = prepared.recipe
+                while len(self._kept) > 1 and self._n_bytes() > self.memory_bytes:
+                    self._kept.popitem(last=False)
+            return prepared
+
+    def _n_bytes(self) -> int:
+        return sum(each.n_bytes for each in self._kept.values())
+
+    def _prepared(self, number: int, family: str) -> PreparedFold:
+        table, fold = self.table, self.folds[number]
+        recipe, X = fit_recipe(
+            table.recipes[family],
+            table.frame[fold.train],
+            table.recipe_target(fold.train),
+            seed=table.seed,
+            today=table.today,
+        )
+        held = recipe.transform(table.frame[fold.held_out])
+        return PreparedFold(
+            recipe=recipe,
+            data=TrainingData(
+                train=table.part(X, fold.train),
+                validation=table.part(held, fold.held_out),
+                n_classes=len(table.outcome.classes),
+                feature_names=recipe.feature_names,
+                class_names=table.outcome.classes,
+            ),
+        )

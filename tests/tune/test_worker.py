@@ -1,0 +1,176 @@
+"""An auto job leaves what any training job leaves, within its time, and a stop does not lose it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+from loopwright.compute import Resources
+from loopwright.core.errors import InvalidInputError
+from loopwright.train import (
+    TrainingSpec,
+    model_members,
+    open_bundle,
+    pack_bundle,
+    read_result,
+)
+from loopwright.tune.job import AutoSpec, auto_job
+from loopwright.tune.prepared import Table
+from loopwright.tune.worker import do_auto_job, main
+
+MakeTable = Callable[..., Table]
+LayFolder = Callable[..., Path]
+
+
+@pytest.fixture
+def lay(make_table: MakeTable, tmp_path: Path) -> LayFolder:
+    """Return a function that lays the files of an auto job into a folder, as compute does."""
+
+    def lay(task: str = "binary", n_rows: int = 300, **changes: Any) -> Path:
+        table = make_table(task, n_rows)
+        classes = table.outcome.classes
+        target = [classes[int(i)] for i in table.y] if classes else table.y
+        frame = table.frame.with_columns(
+            pl.Series("y", target), pl.Series("owner", np.arange(n_rows) % 40)
+        )
+        frame[: n_rows - 60].write_parquet(tmp_path / "a.parquet")
+        frame[n_rows - 60 :].write_parquet(tmp_path / "b.parquet")
+        options: dict[str, Any] = {
+            "training": TrainingSpec(algorithm="auto", task=task, target="y", classes=classes),  # type: ignore[arg-type]
+            "budget_s": 120.0,
+            "memory_mib": 2_048,
+            "metric": "log_loss" if classes else "rmse",
+            "algorithms": ("linear-learner",),
+            "max_trials": 1,
+        }
+        job = auto_job(
+            AutoSpec(**{**options, **changes}),
+            name="houses",
+            recipes={family: recipe.to_json() for family, recipe in table.recipes.items()},
+            train=tmp_path / "a.parquet",
+            validation=tmp_path / "b.parquet",
+            resources=Resources(),
+        )
+        folder = tmp_path / "job"
+        folder.mkdir()
+        for name, content in job.files.items():
+            data = content if isinstance(content, bytes) else content.read_bytes()
+            (folder / name).write_bytes(data)
+        return folder
+
+    return lay
+
+
+@pytest.mark.parametrize("task", ["regression", "binary", "multiclass"])
+def test_the_model_it_leaves_answers_rows_as_its_validation_file_says(
+    lay: LayFolder, task: str
+) -> None:
+    folder = lay(task)
+
+    result = do_auto_job(folder)
+
+    assert read_result(folder) == result
+    bundle = pack_bundle(
+        model_members(folder),
+        name="houses",
+        algorithm="auto",
+        outcome=msgspec.json.decode(
+            (folder / "auto.json").read_bytes(), type=AutoSpec
+        ).training.outcome,
+        golden_rows=pl.read_parquet(folder / "validation.parquet").drop("y")[:5].to_dicts(),
+    )
+    model = open_bundle(bundle)
+    model.check_golden()
+    rows = pl.read_parquet(folder / "validation.parquet").drop("y").to_dicts()
+    said = pl.read_parquet(folder / "out" / "validation.parquet")
+    answers = model.predict(rows)
+    assert [each["prediction"] for each in answers] == said["prediction"].to_list()
+    if task == "binary":
+        assert [each["probability"] for each in answers] == said["probability"].to_list()
+    assert result.hyperparameters == {"linear": 1.0}
+    assert sum(share for _, share in result.importance) == pytest.approx(1.0)
+
+
+def test_what_was_tried_is_on_record(lay: LayFolder) -> None:
+    folder = lay(algorithms=("linear-learner", "knn"), max_trials=2)
+
+    do_auto_job(folder)
+
+    record = msgspec.json.decode((folder / "out" / "trials.json").read_bytes())
+    assert [trial["name"] for trial in record["trials"]] == ["linear", "knn"]
+    assert sum(trial["weight"] for trial in record["trials"]) == pytest.approx(1.0)
+    curve = (folder / "out" / "metrics.jsonl").read_text().splitlines()
+    assert len(curve) == sum(trial["folds"] for trial in record["trials"])
+
+
+def test_groups_and_time_divide_the_rows(lay: LayFolder) -> None:
+    by_group = lay(divide_by="group", divide_column="owner")
+
+    result = do_auto_job(by_group)
+
+    assert result.hyperparameters == {"linear": 1.0}
+
+
+def test_the_newest_models_answer_when_rows_are_divided_by_time(lay: LayFolder) -> None:
+    folder = lay(divide_by="time", divide_column="owner")
+
+    do_auto_job(folder)
+
+    model = open_bundle(
+        pack_bundle(
+            model_members(folder),
+            name="houses",
+            algorithm="auto",
+            outcome=msgspec.json.decode(
+                (folder / "auto.json").read_bytes(), type=AutoSpec
+            ).training.outcome,
+        )
+    )
+    assert len(model.predictor.members) == 1  # type: ignore[attr-defined]
+
+
+def test_a_job_that_is_told_to_end_leaves_the_best_model_so_far(lay: LayFolder) -> None:
+    folder = lay(n_rows=600, algorithms=("linear-learner", "lightgbm"), max_trials=80)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loopwright.tune.worker"],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    code = process.wait(timeout=100)
+
+    assert code == 0
+    assert time.monotonic() - started < 60  # of its 120 seconds
+    assert read_result(folder).algorithm == "auto"
+    process.stdout.close()
+
+
+def test_an_order_that_cannot_be_read_ends_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(tmp_path)
+
+    assert code == 1
+    assert "auto job" in capsys.readouterr().err
+
+
+def test_a_budget_of_no_time_is_refused(lay: LayFolder) -> None:
+    with pytest.raises(InvalidInputError, match=r"-3\.0 seconds"):
+        lay(budget_s=-3.0)
