@@ -2,13 +2,24 @@ from __future__ import annotations
 
 import json
 from datetime import date
+from typing import Any
 
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopwright.data import Contract, Tolerances, contract_violations, extended, infer_contract
+from loopwright.core.errors import InvalidInputError
+from loopwright.data import (
+    Contract,
+    ContractPlan,
+    Tolerances,
+    contract_violations,
+    extended,
+    infer_contract,
+    not_allowed,
+    planned,
+)
 
 N = 200
 ROWS = pl.DataFrame(
@@ -179,3 +190,27 @@ def test_a_count_that_is_mostly_zero_has_a_range_all_the_same() -> None:
     contract = infer_contract(rows.lazy())
 
     assert (contract.columns[0].low, contract.columns[0].high) == (-13.5, 22.5)
+
+
+def test_a_loop_file_sets_how_much_is_tolerated_and_where() -> None:
+    contract = infer_contract(ROWS.lazy())
+    rows = ROWS.with_columns(
+        price=pl.when(pl.int_range(N) < N // 10).then(pl.col("price") * 1_000).otherwise("price"),
+    ).drop("rooms")
+
+    def kinds_with(**keys: Any) -> list[tuple[str | None, str]]:
+        plan = ContractPlan(**keys)
+        found = contract_violations(planned(contract, plan), rows.lazy())
+        return [(each.column, each.kind) for each in not_allowed(found, plan)]
+
+    gone, outside = ("rooms", "column gone"), ("price", "out of range")
+    assert kinds_with() == [outside, gone]
+    assert kinds_with(out_of_range=0.2) == [gone]
+    assert kinds_with(ignore=("rooms",)) == [outside]
+    assert kinds_with(allow={"rooms": ("nulls",), "price": ("out of range",)}) == [gone]
+    assert kinds_with(ignore=("rooms", "price")) == []
+
+
+def test_a_tolerance_for_a_column_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"ignore names 'prise'.*'price'"):
+        planned(infer_contract(ROWS.lazy()), ContractPlan(ignore=("prise",)))

@@ -82,6 +82,15 @@ def test_placeholders_in_a_column_of_text_keep_their_meaning():
         (("2014-10-13 09:08:07", "2015-01-02 00:00:00.25"), moment(2014, 10, 13, 9, 8, 7)),
         (("2014-10-13T09:08:07Z", "2015-01-02T00:00:00+02:00"), moment(2014, 10, 13, 9, 8, 7)),
         (("10/13/2014 9:08", "1/2/2015 10:00"), moment(2014, 10, 13, 9, 8)),
+        (("13 Oct 2014", "2 january 2015"), date(2014, 10, 13)),
+        (("13-OCT-2014", "02-Jan-2015"), date(2014, 10, 13)),
+        (("Oct 13, 2014", "January 2, 2015"), date(2014, 10, 13)),
+        (("October 13 2014", "Jan 02 2015"), date(2014, 10, 13)),
+        (("13-OCT-14", "02-JAN-69"), date(2014, 10, 13)),
+        (("10/13/14", "1/2/69"), date(2014, 10, 13)),
+        (("13/10/14", "2/1/68"), date(2014, 10, 13)),
+        (("13.10.14", "2.1.15"), date(2014, 10, 13)),
+        (("69-10-13", "70-12-31"), date(1969, 10, 13)),
     ],
 )
 def test_dates_in_one_consistent_format_are_read(cells: tuple[str, ...], expected: date):
@@ -90,6 +99,73 @@ def test_dates_in_one_consistent_format_are_read(cells: tuple[str, ...], expecte
     assert values[0] == expected
     assert values[2] is None
     assert all(conversion.cell(cell) == value for cell, value in zip(cells, values, strict=False))
+
+
+def test_years_of_two_digits_turn_at_69():
+    values, (conversion,) = converted("31/12/00", "31/12/68", "31/12/69", "31/12/99")
+
+    assert [value.year for value in values] == [2000, 2068, 1969, 1999]
+    assert conversion.reading == "date (D/M/y)"
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (("1.234,56", "-0,5", "12"), [1234.56, -0.5, 12.0]),
+        (("1,5", "2,25"), [1.5, 2.25]),
+        (("0,125", "0,250"), [0.125, 0.25]),
+        (("1.234", "1.234.567"), [1234.0, 1234567.0]),
+        (("1,234.56", "+7", "1,234"), [1234.56, 7.0, 1234.0]),
+        (("1,234,567", "1,234"), [1234567.0, 1234.0]),
+        # a point alone is the plain decimal point, as it always was
+        (("1.234", "5.678"), [1.234, 5.678]),
+    ],
+)
+def test_numbers_with_commas_are_read_where_the_column_leaves_no_doubt(
+    cells: tuple[str, ...], values: list[float]
+):
+    found, (conversion,) = converted(*cells, "n/a")
+
+    assert found == [*values, None]
+    assert [conversion.cell(cell) for cell in cells] == values
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (("1,234", "12"), "Could be number (1.234,5) or number (1,234.5): left as text."),
+        (("1/2/14", "3/4/15"), "Could be date (M/D/y) or date (D/M/y): left as text."),
+        (("20/1/14", "1/3/15"), ""),
+        (("20/01/14", "21/03/15"), "Could be date (D/M/y) or date (y/M/D): left as text."),
+        (("12.03.20", "13.04.21"), ""),
+    ],
+)
+def test_what_reads_two_ways_stays_text_and_says_so(cells: tuple[str, ...], reason: str):
+    values, (conversion,) = converted(*cells)
+
+    assert (conversion.reading is None) == bool(reason)
+    assert not reason or (values == list(cells) and conversion.reason == reason)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("1,5", "1.5"),
+        ("1.5", "1.234,5"),
+        ("01,5", "2,5"),
+        ("1.2345,6", "1,5"),
+        ("1,,5", "2,5"),
+        ("13 Okt 2014", "2 Jan 2015"),
+        ("31 Feb 2014", "2 Jan 2015"),
+        ("13 Oct 14", "2 Jan 15"),
+        ("2014", "Oct 13, 2014"),
+    ],
+)
+def test_numbers_and_dates_written_in_several_ways_stay_text(cells: tuple[str, ...]):
+    values, conversions = converted(*cells)
+
+    assert values == list(cells)
+    assert not any(conversion.reading for conversion in conversions)
 
 
 def test_a_date_that_reads_two_ways_stays_text_and_says_so():
@@ -194,8 +270,27 @@ dates = st.dates(date(1950, 1, 1), date(2100, 1, 1)).map(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.one_of(st.lists(s, min_size=1, max_size=20) for s in (numbers, moments, dates)))
+days = st.dates(date(1969, 1, 1), date(2068, 12, 31))
+spelt = st.sampled_from(["%d %B %Y", "%b %d, %Y", "%d-%b-%y", "%m/%d/%y", "%y-%m-%d"]).flatmap(
+    lambda format_: st.lists(days.map(lambda day: day.strftime(format_)), min_size=1, max_size=20)
+)
+commas = st.sampled_from([",.", ".,"]).flatmap(
+    lambda marks: st.lists(
+        st.decimals(-(10**12), 10**12, places=3).map(
+            lambda n: f"{n:,}".translate(str.maketrans(",.", marks))
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.one_of(
+        *(st.lists(s, min_size=1, max_size=20) for s in (numbers, moments, dates)), spelt, commas
+    )
+)
 def test_a_single_cell_reads_as_it_does_in_a_table(cells: list[str]):
     values, conversions = converted(*cells, dtype=pl.String)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -85,3 +86,33 @@ def test_reading_leaves_no_trace_beside_the_file(folder: Path):
     opened(folder, table="sales").check("price")
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_rows_beyond_a_border_come_in_order_and_by_their_type(folder: Path):
+    with duckdb.connect(str(folder / "sales.duckdb")) as connection:
+        connection.execute(
+            "CREATE TABLE seen (id INTEGER PRIMARY KEY, moment TIMESTAMP, zoned TIMESTAMPTZ, day DATE, "
+            'total DECIMAL(9,2), "na""me" TEXT COLLATE NOCASE, uid UUID)'
+        )
+        for n in (3, 1, 2):
+            row = [n, f"2026-01-0{n}", f"2026-01-0{n} 00:00:00+00", f"2026-01-0{n}", n + 0.5]
+            connection.execute(
+                "INSERT INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [*row, "aBc"[n - 1], f"00000000-0000-0000-0000-00000000000{n}"],
+            )
+    source = opened(folder, table="seen")
+
+    def beyond(column: str, value: object) -> list[int]:
+        narrowed = source.since(column, value)  # type: ignore[attr-defined]
+        return [row["id"] for batch in narrowed.batches() for row in batch.to_dicts()]
+
+    assert beyond("id", 2) == [2, 3]
+    assert beyond("total", 2.4) == [2, 3]
+    assert beyond("moment", datetime(2026, 1, 2, tzinfo=UTC).replace(tzinfo=None)) == [2, 3]
+    assert beyond("zoned", datetime(2026, 1, 2, tzinfo=UTC)) == [2, 3]
+    assert beyond("day", date(2026, 1, 3)) == [3]
+    # by their bytes, as a snapshot compares them: B before a before c
+    assert beyond('na"me', "a") == [1, 3]
+    # what DuckDB may order in another way is left to the reader
+    assert beyond("uid", "00000000-0000-0000-0000-000000000002") == [1, 2, 3]
+    assert beyond("gone", 1) == [1, 2, 3]

@@ -22,6 +22,7 @@ from loopwright.data import (
     check_cursor,
     open_source,
     scan,
+    staging,
     take_increment,
     take_snapshot,
 )
@@ -151,8 +152,9 @@ def test_late_rows_and_rows_without_a_cursor_are_left_to_a_full_extraction(shelf
 
 
 def test_a_connection_that_breaks_leaves_what_there_was_and_the_next_call_goes_on(
-    shelf: Shelf,
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(staging, "WAITS_S", (0.0, 0.0, 0.0))
     table = pl.DataFrame({"t": list(range(20)), "x": [0.5] * 20})
     first = shelf.full(ListedRows(table.head(5)))
     shelf.rows(first)
@@ -338,3 +340,73 @@ def test_a_cursor_that_cannot_tell_new_from_old_is_refused(
 
     assert hint in refused.value.hint
     assert refused.value.facts["field"] == "data.refresh.cursor"
+
+
+def changed(*rows: tuple[int, str, float]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["id", "shop", "at"], orient="row")
+
+
+def test_with_a_key_a_newer_row_takes_the_place_of_the_older_one(shelf: Shelf) -> None:
+    first = changed((1, "a", 1.0), (2, "b", 2.0), (1, "b", 3.0))
+    later = changed((3, "a", 4.0), (1, "a", 6.0), (2, "b", 5.0), (1, "a", 7.0))
+    base = shelf.full(ListedRows(first))
+
+    found = take_increment(
+        ListedRows(pl.concat([first, later])),
+        base=base,
+        rows=scan(base, shelf.artifacts),
+        cursor="at",
+        artifacts=shelf.artifacts,
+        clock=FixedClock(),
+        folder=shelf.folder,
+        key=("id", "shop"),
+    )
+
+    assert found.snapshot is not None
+    assert (found.n_new, found.n_replaced) == (3, 2)
+    assert scan(found.snapshot, shelf.artifacts).collect().rows() == [
+        (1, "b", 3.0),
+        (3, "a", 4.0),
+        (2, "b", 5.0),
+        (1, "a", 7.0),
+    ]
+    # what was kept before stays as it was
+    assert scan(base, shelf.artifacts).collect().rows() == first.rows()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(st.none() | st.integers(0, 5), st.integers(0, 30)), min_size=1, max_size=25),
+    st.integers(1, 24),
+)
+def test_replacing_in_steps_leaves_the_newest_row_of_every_key(
+    rows: list[tuple[int | None, int]], cut: int
+) -> None:
+    table = pl.DataFrame(
+        [(key, at, number) for number, (key, at) in enumerate(sorted(rows, key=lambda r: r[1]))],
+        schema={"key": pl.Int64, "at": pl.Int64, "number": pl.Int64},
+        orient="row",
+    )
+    first = table.head(cut).unique("key", keep="last", maintain_order=True)
+    with tempfile.TemporaryDirectory() as folder:
+        shelf = Shelf(Path(folder))
+        base = shelf.full(ListedRows(first))
+        found = take_increment(
+            ListedRows(pl.concat([first, table.slice(cut)])),
+            base=base,
+            rows=scan(base, shelf.artifacts),
+            cursor="at",
+            artifacts=shelf.artifacts,
+            clock=FixedClock(),
+            folder=shelf.folder,
+            key=("key",),
+        )
+        assert found.snapshot is not None
+        kept = scan(found.snapshot, shelf.artifacts).collect()
+
+    newest = {
+        row[0]: row for row in [*first.rows(), *table.slice(cut).rows()] if row[0] is not None
+    }
+    known = [row for row in kept.rows() if row[0] is not None]
+    assert sorted(known) == sorted(newest.values())
+    assert kept["key"].null_count() == pl.concat([first, table.slice(cut)])["key"].null_count()

@@ -5,8 +5,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from loopwright.data import DataPlan, FileSource, PluginSource, RedisSource, SqlSource
-from loopwright.data.source import without_password
+from loopwright.data import (
+    DataPlan,
+    DynamoDbSource,
+    FileSource,
+    ImageSource,
+    MongoDbSource,
+    PluginSource,
+    RedisSource,
+    SqlSource,
+)
+from loopwright.data.spec import without_password
 
 
 def test_the_kind_tells_the_sources_of_a_loop_file_apart():
@@ -16,6 +25,9 @@ def test_the_kind_tells_the_sources_of_a_loop_file_apart():
             {"kind": "file", "path": "a.csv"},
             {"kind": "sql", "url": "sqlite:///a.db", "table": "t"},
             {"kind": "redis", "url": "env:URL", "pattern": "row:*", "fields": ["a"]},
+            {"kind": "dynamodb", "table": "t", "values": {":least": 1}},
+            {"kind": "mongodb", "url": "env:URL", "database": "d", "collection": "c"},
+            {"kind": "images", "path": "photos"},
             {"kind": "plugin", "name": "crm", "options": {"table": "t"}},
         )
     ]
@@ -24,6 +36,9 @@ def test_the_kind_tells_the_sources_of_a_loop_file_apart():
         FileSource,
         SqlSource,
         RedisSource,
+        DynamoDbSource,
+        MongoDbSource,
+        ImageSource,
         PluginSource,
     ]
 
@@ -65,7 +80,7 @@ def test_importing_the_package_loads_no_heavy_library(tmp_path: Path):
 
     code = (
         "import sys, loopwright.data, loopwright.explore;"
-        "print([m for m in ('polars','numpy','sqlalchemy','jinja2','redis','obstore') if m in sys.modules])"
+        "print([m for m in ('polars','numpy','sqlalchemy','jinja2','redis','obstore','boto3','pymongo','PIL') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from loopwright.cli.main import cli
 from loopwright.core.errors import BackendError
+from loopwright.data import staging
 from loopwright.data.database import OpenedQuery
 
 from .conftest import sales
@@ -65,13 +66,13 @@ def test_a_table_grows_then_breaks_and_the_loop_goes_on_with_its_good_rows(
     folder: Path, rows: pl.DataFrame
 ) -> None:
     file = str(folder / "loop.yaml")
-    first = answer(folder, "data", "refresh", file)
+    first = answer(folder, "data", "refresh", "--now", file)
     assert (first["state"], first["snapshot"]["n_rows"]) == ("new rows", 500)
-    assert answer(folder, "data", "refresh", file)["state"] == "nothing new"
+    assert answer(folder, "data", "refresh", "--now", file)["state"] == "nothing new"
 
     # it grows: the row at the border is not taken twice
     write(folder, rows.slice(500, 100))
-    grown = answer(folder, "data", "refresh", file)
+    grown = answer(folder, "data", "refresh", "--now", file)
     assert grown["snapshot"]["kind"] == "increment"
     assert (grown["snapshot"]["n_new"], grown["snapshot"]["n_rows"]) == (100, 600)
     assert grown["snapshot"]["cursor"] == {"column": "sold_no", "from": 499, "to": 599}
@@ -84,7 +85,7 @@ def test_a_table_grows_then_breaks_and_the_loop_goes_on_with_its_good_rows(
         sqft_living=pl.col("sqft_living") * 1_000, kind=pl.lit("ship"), bedrooms=pl.lit(None)
     )
     write(folder, bad)
-    held = answer(folder, "data", "refresh", file)
+    held = answer(folder, "data", "refresh", "--now", file)
     assert held["state"] == "quarantined"
     kinds = {violation["kind"] for violation in held["snapshot"]["violations"]}
     assert kinds == {"out of range", "unseen categories", "nulls"}
@@ -111,7 +112,7 @@ def test_a_table_grows_then_breaks_and_the_loop_goes_on_with_its_good_rows(
     newest = answer(folder, "data", "show", "current")
     assert (newest["state"], newest["n_rows"]) == ("accepted", 700)
     assert newest["accepted"]["reason"] == "ships are houses too"
-    assert answer(folder, "data", "refresh", file)["state"] == "nothing new"
+    assert answer(folder, "data", "refresh", "--now", file)["state"] == "nothing new"
     after = answer(folder, "run", file)
     assert after["status"]["round"]["number"] == 2
     assert "quarantined" not in after["message"]
@@ -122,15 +123,15 @@ def test_rows_that_were_corrected_at_the_source_leave_the_quarantine(
     folder: Path, rows: pl.DataFrame
 ) -> None:
     file = str(folder / "loop.yaml")
-    answer(folder, "data", "refresh", file)
+    answer(folder, "data", "refresh", "--now", file)
     write(folder, rows.slice(500, 100).with_columns(kind=pl.lit("ship")))
-    assert answer(folder, "data", "refresh", file)["state"] == "quarantined"
-    assert answer(folder, "data", "refresh", file)["state"] == "quarantined"
+    assert answer(folder, "data", "refresh", "--now", file)["state"] == "quarantined"
+    assert answer(folder, "data", "refresh", "--now", file)["state"] == "quarantined"
 
     with sa.create_engine(f"sqlite:///{folder}/sales.db").begin() as connection:
         connection.exec_driver_sql("UPDATE sales SET kind = 'flat' WHERE kind = 'ship'")
 
-    corrected = answer(folder, "data", "refresh", file)
+    corrected = answer(folder, "data", "refresh", "--now", file)
     assert (corrected["state"], corrected["snapshot"]["n_new"]) == ("new rows", 100)
     # the same bad rows are on record once
     states = [each["state"] for each in answer(folder, "data", "list", "houses")]
@@ -141,10 +142,10 @@ def test_a_column_that_goes_even_the_target_does_not_stop_the_loop(
     folder: Path, rows: pl.DataFrame
 ) -> None:
     file = str(folder / "loop.yaml")
-    answer(folder, "data", "refresh", file)
+    answer(folder, "data", "refresh", "--now", file)
     write(folder, rows.head(600).drop("price"), mode="replace")
 
-    refreshed = answer(folder, "data", "refresh", file)
+    refreshed = answer(folder, "data", "refresh", "--now", file)
     accepted = run(folder, "data", "accept", "houses")
 
     assert refreshed["state"] == "quarantined"
@@ -157,7 +158,7 @@ def test_a_database_that_dies_mid_way_leaves_the_last_snapshot_and_the_next_refr
     folder: Path, rows: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = str(folder / "loop.yaml")
-    answer(folder, "data", "refresh", file)
+    answer(folder, "data", "refresh", "--now", file)
     before = answer(folder, "data", "list")
     write(folder, rows.slice(500, 100))
     batches = OpenedQuery.batches
@@ -168,12 +169,16 @@ def test_a_database_that_dies_mid_way_leaves_the_last_snapshot_and_the_next_refr
 
     with monkeypatch.context() as patched:
         patched.setattr(OpenedQuery, "batches", dying)
-        died = run(folder, "data", "refresh", file)
+        patched.setattr(staging, "WAITS_S", (0.0, 0.0, 0.0))
+        died = run(folder, "data", "refresh", "--now", file)
 
-    assert (died.exit_code, died.stderr) == (1, "The table sales broke off.\n")
+    assert (died.exit_code, died.stderr) == (
+        1,
+        "The table sales broke off. It was tried 4 times.\n",
+    )
     assert answer(folder, "data", "list") == before
     assert list((folder / "home" / "scratch").iterdir()) == []
-    after = answer(folder, "data", "refresh", file)
+    after = answer(folder, "data", "refresh", "--now", file)
     assert (after["state"], after["snapshot"]["n_rows"]) == ("new rows", 600)
 
 
@@ -181,7 +186,7 @@ def test_a_cursor_that_is_no_column_changes_nothing(folder: Path) -> None:
     path = folder / "loop.yaml"
     path.write_text(LOOP.replace("cursor: sold_no", "cursor: sold_nr"))
 
-    result = run(folder, "data", "refresh", str(path))
+    result = run(folder, "data", "refresh", "--now", str(path))
 
     assert result.exit_code == 2
     assert "Did you mean 'sold_no'?" in result.stderr

@@ -101,3 +101,30 @@ def test_dates_without_quotes_stay_text() -> None:
     text = GOOD.replace("target: price", "target: price\n  question: 2024-01-01")
 
     assert parse_loop_file(text.encode()).problem.question == "2024-01-01"
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        (
+            "source: {kind: mongdb, url: x}",
+            r"data\.source\.kind cannot be 'mongdb'.*mean 'mongodb'",
+        ),
+        ("source: {kind: ftp, url: x}", r"cannot be 'ftp'.*Known: dynamodb, file, images"),
+        ("source: {kind: images, path: x, broken: reuse}", "cannot be 'reuse'.*mean 'refuse'"),
+    ],
+)
+def test_an_unknown_kind_or_word_is_refused_with_the_nearest(block: str, message: str) -> None:
+    text = f"name: a\nproblem: {{target: x}}\ndata:\n  {block}\n"
+
+    with pytest.raises(InvalidInputError, match=f"line 4: .*{message}"):
+        parse_loop_file(text.encode())
+
+
+def test_an_unknown_word_in_a_list_is_refused_with_the_nearest() -> None:
+    text = "name: a\nproblem: {target: x}\ndata: {source: {kind: file, path: x.csv}}\n"
+
+    with pytest.raises(
+        InvalidInputError, match=r"retrain\.when\[0\] cannot be 'drft'.*mean 'drift'"
+    ):
+        parse_loop_file(f"{text}retrain: {{when: [drft]}}".encode())

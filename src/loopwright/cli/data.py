@@ -28,13 +28,20 @@ def loop_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @data_command
 @file_argument
-@click.option("--full", is_flag=True, help="Read all rows although the file names a cursor.")
-def refresh(home: Path | None, as_json: bool, file: Path, full: bool) -> None:
-    """Read the source of a loop now and keep what is new; no round begins."""
+@click.option("--full", is_flag=True, help="Read all rows, now, although the file names a cursor.")
+@click.option("--now", is_flag=True, help="Read now, although `every` is not over yet.")
+@click.option("--watch", is_flag=True, help="Stay, and read again whenever `every` is over.")
+def refresh(
+    home: Path | None, as_json: bool, file: Path, full: bool, now: bool, watch: bool
+) -> None:
+    """Read the source of a loop and keep what is new, if it is time; no round begins."""
     from loopwright.cli.show import echo_json
     from loopwright.notebook import Loop
 
-    refreshed = Loop(file, home=home).refresh(full=full)
+    loop = Loop(file, home=home)
+    if watch:
+        loop.watch_rows(click.echo)
+    refreshed = loop.refresh(full=full, only_due=not (now or full))
     if as_json:
         echo_json({**refreshed.to_json(), "snapshot": _record(refreshed.snapshot)})
         return

@@ -10,8 +10,15 @@ from loopwright.data.contract import (
 from loopwright.data.conversion import Conversion, check_convertible, convert
 from loopwright.data.difference import ColumnShift, Difference, difference
 from loopwright.data.export import ExportFormat, export_rows
-from loopwright.data.increment import Increment, check_cursor, cursor_end, take_increment
-from loopwright.data.plan import DataPlan, Refresh, check_plan
+from loopwright.data.image import holds_images, open_image
+from loopwright.data.increment import (
+    Increment,
+    check_cursor,
+    check_key,
+    cursor_end,
+    take_increment,
+)
+from loopwright.data.plan import ContractPlan, DataPlan, Refresh, check_plan
 from loopwright.data.snapshot import Column, Snapshot, scan, take_snapshot
 from loopwright.data.source import (
     FileSource,
@@ -22,8 +29,9 @@ from loopwright.data.source import (
     SqlSource,
     open_source,
 )
+from loopwright.data.spec import DynamoDbSource, ImageSource, MongoDbSource
 from loopwright.data.split import PARTS, Split, SplitLeak, assign_parts, check_split, split_leaks
-from loopwright.data.violation import Violation, contract_violations
+from loopwright.data.violation import Violation, contract_violations, not_allowed, planned
 
 __all__ = [
     "PARTS",
@@ -31,12 +39,16 @@ __all__ = [
     "ColumnContract",
     "ColumnShift",
     "Contract",
+    "ContractPlan",
     "Conversion",
     "DataPlan",
     "Difference",
+    "DynamoDbSource",
     "ExportFormat",
     "FileSource",
+    "ImageSource",
     "Increment",
+    "MongoDbSource",
     "PluginSource",
     "RedisSource",
     "Refresh",
@@ -51,6 +63,7 @@ __all__ = [
     "assign_parts",
     "check_convertible",
     "check_cursor",
+    "check_key",
     "check_plan",
     "check_split",
     "contract_violations",
@@ -59,8 +72,12 @@ __all__ = [
     "difference",
     "export_rows",
     "extended",
+    "holds_images",
     "infer_contract",
+    "not_allowed",
+    "open_image",
     "open_source",
+    "planned",
     "scan",
     "split_leaks",
     "take_increment",

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.data.reading import PLACEHOLDERS, READINGS, Reading, reading_named
+from loopwright.data.reading import (
+    FIRST_SHORT_YEAR,
+    MONTHS,
+    PLACEHOLDERS,
+    READINGS,
+    Reading,
+    reading_named,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -99,8 +106,11 @@ def _read_cell(reading: Reading, text: str) -> object:
     if reading.dtype == "Int64":
         return int(text)
     if reading.dtype == "Float64":
-        return float(text) if abs(float(text)) != float("inf") else None
+        number = float(text.replace(reading.grouping, "").replace(reading.decimal, "."))
+        return number if abs(number) != float("inf") else None
     try:
+        if reading.has_short_year or reading.has_month_name:
+            return _spelt_date(text, reading)
         if reading.format.startswith("%Y-%m-%d") and "%m-%d" in reading.format:
             moment = _iso(text)
         else:
@@ -110,6 +120,22 @@ def _read_cell(reading: Reading, text: str) -> object:
     if reading.dtype == "Date":
         return date(moment.year, moment.month, moment.day)
     return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def _spelt_date(text: str, reading: Reading) -> date:
+    """Return a date with a month by name or a year of two digits; `strptime` reads local names."""
+    parts = re.findall("[0-9]+|[A-Za-z]+", text)
+    marks = re.findall("%([a-zA-Z])", reading.format)
+    found = dict(zip(marks, parts, strict=True))
+    year = int(found["y" if reading.has_short_year else "Y"])
+    if reading.has_short_year:
+        year += 1900 if year >= FIRST_SHORT_YEAR else 2000
+    if reading.has_month_name:
+        name = found["B"][:3].lower()
+        month = next(n for n, known in enumerate(MONTHS, start=1) if known.startswith(name))
+    else:
+        month = int(found["m"])
+    return date(year, month, int(found["d"]))
 
 
 def _iso(text: str) -> datetime:
@@ -265,7 +291,7 @@ def _possible(cells: pl.Series) -> list[Reading]:
 
 def _conversion(name: str, was: str, fits: Sequence[Reading], n_placeholders: int) -> Conversion:
     best = fits[0]
-    others = [reading for reading in fits[1:] if best.format and reading.pattern == best.pattern]
+    others = [reading for reading in fits[1:] if best.family and reading.family == best.family]
     if others:
         reason = f"Could be {best.name} or {others[0].name}: left as text."
         return Conversion(column=name, was=was, now="String", reason=reason)
@@ -328,18 +354,34 @@ def _is_placeholder(name: str) -> pl.Expr:
 
 def _read(name: str, reading: Reading) -> pl.Expr:
     """Return the values of a text column; missing where the text is no such value."""
-    text = pl.when(pl.col(name).str.contains(f"^(?:{reading.pattern})$")).then(pl.col(name))
+    text: pl.Expr = pl.when(pl.col(name).str.contains(f"^(?:{reading.pattern})$")).then(
+        pl.col(name)
+    )
     if reading.dtype == "Boolean":
         return text.str.to_lowercase() == "true"
     if reading.dtype == "Int64":
         return text.cast(pl.Int64, strict=False)
     if reading.dtype == "Float64":
+        if reading.grouping:
+            text = text.str.replace_all(reading.grouping, "", literal=True)
+            text = text.str.replace(reading.decimal, ".", literal=True)
         number = text.cast(pl.Float64, strict=False)
         return pl.when(number.is_finite()).then(number)
     if reading.dtype == "Date":
-        return text.str.to_date(reading.format, strict=False)
+        if reading.has_short_year:
+            text = _with_century(text, at_start=reading.format.startswith("%y"))
+        return text.str.to_date(reading.format.replace("%y", "%Y"), strict=False)
     moment = text.str.to_datetime(reading.format, strict=False, time_unit="us", time_zone=None)
     return moment.dt.replace_time_zone(None) if reading.has_zone else moment
+
+
+def _with_century(text: pl.Expr, *, at_start: bool) -> pl.Expr:
+    """Return dates whose years of two digits have four."""
+    short = text.str.head(2) if at_start else text.str.tail(2)
+    rest = text.str.slice(2) if at_start else text.str.head(-2)
+    is_last = short.cast(pl.Int64, strict=False) >= FIRST_SHORT_YEAR
+    century = pl.when(is_last).then(pl.lit("19")).otherwise(pl.lit("20"))
+    return century + short + rest if at_start else rest + century + short
 
 
 def _is_unread(name: str, reading: Reading) -> pl.Expr:

@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
+from loopwright.core.digest import digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.core.names import did_you_mean, nearest
+from loopwright.core.names import did_you_mean
+from loopwright.data import wire
+from loopwright.data.cell import checked_names, frame_of, series_of_values
+from loopwright.data.connection import (
+    SYSTEMS,
+    check_sqlite_file,
+    checked_url,
+    engine_of,
+    make_read_only,
+)
 from loopwright.data.query import checked_query
 from loopwright.data.source import BATCH_ROWS, SqlSource, check_target
 
 if TYPE_CHECKING:
     import polars as pl
+    import psycopg
     import sqlalchemy as sa
 else:
     pl = LazyModule("polars")
+    psycopg = LazyModule("psycopg")
     sa = LazyModule("sqlalchemy")
 
-CONNECT_TIMEOUT_S = 5
 _FETCH_ROWS = 20_000
 _SCHEMA_ROWS = 1_000
-_DRIVERS = {
-    "sqlite": "sqlite",
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
-    "mysql": "mysql+pymysql",
-    "mariadb": "mysql+pymysql",
-}
 # a read-only transaction of MySQL lets this through
 _WRITES_FILE = re.compile(r"(?i)\binto\s+(?:(?:out|dump)file\b|@)")
 # unknown and ambiguous columns and the like, which its driver calls operational errors
 _MYSQL_MISTAKES = range(1050, 1100)
-_SYSTEMS = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
-_LIBRARIES = {"postgresql": ("psycopg", "postgres"), "mysql": ("PyMySQL", "mysql")}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """Rows whose `columns`, taken together, are greater than `values`, or at least that."""
+
+    columns: tuple[str, ...]
+    sign: str
+    values: tuple[object, ...]
 
 
 class OpenedQuery:
@@ -60,14 +69,14 @@ class OpenedQuery:
             )
         self._table = spec.table
         self._query = None if spec.query is None else checked_query(spec.query)
-        self._url = _checked_url(spec.url, base, environ)
+        self._url = checked_url(spec.url, base, environ)
         if self._url.get_backend_name() == "mysql" and _WRITES_FILE.search(self._query or ""):
             raise InvalidInputError(
                 "The query writes into a file or a variable on the database server.",
                 hint="Leave INTO out.",
                 field="data.source.query",
             )
-        self._border: tuple[str, object] | None = None
+        self._conditions: tuple[_Condition, ...] = ()
 
     def describe(self) -> str:
         """Return the table or query and the database, without user and password."""
@@ -93,17 +102,76 @@ class OpenedQuery:
         comparable = str if self._url.get_backend_name() == "sqlite" else (date, datetime)
         if not isinstance(value, (int, float, comparable)):
             return self
-        narrowed = copy(self)
-        narrowed._border = (column, value)
-        return narrowed
+        return self._where(_Condition(columns=(column,), sign=">=", values=(value,)))
+
+    def order(self) -> tuple[str, ...]:
+        """Return the columns that the rows come in the order of and that no two rows share.
+
+        They are those of the primary key of a table; empty where there is none, or where it has a
+        type whose values do not come back to the database as they left it.
+        """
+        if self._table is None:
+            return ()
+        with self._connection() as connection:
+            schema, name = self._found_table(connection, self._table)
+            inspector = sa.inspect(connection)
+            types = {each["name"]: each["type"] for each in inspector.get_columns(name, schema)}
+            exact: tuple[type, ...] = (sa.Integer,)
+            if connection.dialect.name != "sqlite":
+                exact += (sa.String, sa.Uuid, sa.Date, sa.DateTime)
+            key = _key(connection, schema, name)
+            return key if all(isinstance(types[column], exact) for column in key) else ()
+
+    def after(self, row: Mapping[str, object]) -> OpenedQuery:
+        """Return a source of the rows that come after the one with these values of `order()`."""
+        return self._where(_Condition(columns=tuple(row), sign=">", values=tuple(row.values())))
+
+    def identity(self) -> str:
+        """Return a digest of the database, the table or query, and the conditions."""
+        url = self._url.render_as_string(hide_password=True)
+        conditions = [
+            [*each.columns, each.sign, *map(repr, each.values)] for each in self._conditions
+        ]
+        return digest_value([url, self._table, self._query, conditions])
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows of one consistent reading."""
         with self._connection() as connection:
-            result = self._rows(connection)
-            names = checked_names(list(result.keys()))
-            for rows in result.partitions(min(_FETCH_ROWS, BATCH_ROWS)):
-                yield frame_of(names, rows)
+            if connection.dialect.name == "postgresql" and _is_unicode(connection):
+                yield from self._copied(connection)
+            else:
+                yield from self._fetched(connection)
+
+    def _fetched(self, connection: sa.Connection) -> Iterator[pl.DataFrame]:
+        """Yield rows as the driver gives them."""
+        result = _execute(connection, *self._asked(connection))
+        names = checked_names(list(result.keys()))
+        for rows in result.partitions(min(_FETCH_ROWS, BATCH_ROWS)):
+            yield frame_of(names, rows)
+
+    def _copied(self, connection: sa.Connection) -> Iterator[pl.DataFrame]:
+        """Yield the same rows of PostgreSQL as `_fetched`, at a fraction of the cost."""
+        raw: Any = connection.connection.driver_connection
+        is_done = False
+        try:
+            query = _written(raw, *self._asked(connection))
+            fields = wire.described(raw, query)
+            checked_names([field.name for field in fields])
+            yield from wire.copied(raw, query, fields, series_of_values)
+            is_done = True
+        except psycopg.Error as cause:
+            raise sa.exc.DBAPIError.instance(None, None, cause, psycopg.Error) from cause
+        except OverflowError as cause:
+            raise InvalidInputError(
+                f"The {self.describe()} cannot be read: {cause}.",
+                hint="Leave them out, or make them missing: NULLIF(column, 'infinity').",
+                field="data.source.query" if self._table is None else "data.source.table",
+            ) from cause
+        finally:
+            if not is_done:
+                # rows may be on their way still; they are not waited for
+                raw.close()
+                connection.invalidate()
 
     def check(self, target: str | None = None) -> None:
         """Raise for a database, table or query that cannot be read and for an unusable target."""
@@ -120,7 +188,7 @@ class OpenedQuery:
             if target is None:
                 return
             check_target(target, columns=names, n_values=None, of=f"the {self.describe()}")
-            column = connection.dialect.identifier_preparer.quote_identifier(target)
+            column = _quoted(connection, target)
             varying = (
                 f"SELECT DISTINCT {column} FROM ({select}) AS rows_ "  # noqa: S608 the name is quoted
                 f"WHERE {column} IS NOT NULL LIMIT 2"
@@ -133,7 +201,7 @@ class OpenedQuery:
             return f"SQLite file {self._path()}"
         host = self._url.host or self._url.query.get("host") or "localhost"
         port = f":{self._url.port}" if self._url.port else ""
-        system = _SYSTEMS[self._url.get_backend_name()]
+        system = SYSTEMS[self._url.get_backend_name()]
         return f"{system} database {self._url.database} on {host}{port}"
 
     def _path(self) -> Path:
@@ -142,8 +210,8 @@ class OpenedQuery:
     @contextmanager
     def _connection(self) -> Iterator[sa.Connection]:
         if self._url.get_backend_name() == "sqlite":
-            _check_sqlite_file(self._path())
-        engine = _engine(self._url)
+            check_sqlite_file(self._path())
+        engine = engine_of(self._url)
         try:
             try:
                 connection = engine.connect()
@@ -151,32 +219,45 @@ class OpenedQuery:
                 raise self._unreachable(cause) from cause
             with connection:
                 try:
-                    _make_read_only(connection)
+                    make_read_only(connection)
                     yield connection
                 except sa.exc.DBAPIError as cause:
                     raise self._failed(cause) from cause
         finally:
             engine.dispose()
 
-    def _rows(self, connection: sa.Connection) -> sa.CursorResult[Any]:
-        """Return all rows, or those from the border on."""
-        select = self._select(connection)
-        if self._border is None:
-            return _execute(connection, select)
-        column, value = self._border
-        quoted = connection.dialect.identifier_preparer.quote_identifier(column)
-        mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
-        if mark == "%s":  # names are quoted for that already
-            select = select.replace("%", "%%")
-        newer = f"SELECT * FROM ({select}) AS rows_ WHERE {quoted} >= {mark}"  # noqa: S608 quoted
-        return _execute(connection, newer, (value,))
+    def _where(self, condition: _Condition) -> OpenedQuery:
+        narrowed = copy(self)
+        narrowed._conditions = (*self._conditions, condition)
+        return narrowed
 
-    def _select(self, connection: sa.Connection) -> str:
+    def _asked(self, connection: sa.Connection) -> tuple[str, tuple[object, ...]]:
+        """Return the statement, with `%s` or `?` for the values that come with it."""
+        if not self._conditions:
+            return self._select(connection), ()
+        # a name or a query may hold % and ?, which are not marks; no SQL holds a zero byte
+        mark, conditions = "\0", []
+        for each in self._conditions:
+            names = ", ".join(_quoted(connection, column) for column in each.columns)
+            conditions.append(f"({names}) {each.sign} ({', '.join(mark for _ in each.values)})")
+        select = self._select(connection, where=" AND ".join(conditions))
+        values = tuple(value for each in self._conditions for value in each.values)
+        if connection.dialect.paramstyle == "qmark":
+            return select.replace(mark, "?"), values
+        return select.replace("%", "%%").replace(mark, "%s"), values
+
+    def _select(self, connection: sa.Connection, where: str = "") -> str:
         if self._table is None:
-            return self._query or ""
-        return self._table_query(connection, self._table)
+            query = self._query or ""
+            return f"SELECT * FROM ({query}) AS rows_ WHERE {where}" if where else query  # noqa: S608 names are quoted
+        schema, name = self._found_table(connection, self._table)
+        place = ".".join(_quoted(connection, part) for part in (schema, name) if part)
+        key = [_quoted(connection, column) for column in _key(connection, schema, name)]
+        condition = f" WHERE {where}" if where else ""
+        order = f" ORDER BY {', '.join(key)}" if key else ""
+        return f"SELECT * FROM {place}{condition}{order}"  # noqa: S608 names are quoted
 
-    def _table_query(self, connection: sa.Connection, table: str) -> str:
+    def _found_table(self, connection: sa.Connection, table: str) -> tuple[str | None, str]:
         schema, _, name = table.rpartition(".")
         inspector = sa.inspect(connection)
         try:
@@ -192,11 +273,7 @@ class OpenedQuery:
                 field="data.source.table",
                 value=table,
             )
-        quote = connection.dialect.identifier_preparer.quote_identifier
-        place = ".".join(quote(part) for part in (schema, name) if part)
-        key = inspector.get_pk_constraint(name, schema or None).get("constrained_columns") or []
-        order = f" ORDER BY {', '.join(quote(column) for column in key)}" if key else ""
-        return f"SELECT * FROM {place}{order}"  # noqa: S608 both names are quoted
+        return schema or None, name
 
     def _unreachable(self, cause: sa.exc.DBAPIError) -> BackendError:
         return BackendError(
@@ -243,82 +320,32 @@ def _code(cause: sa.exc.DBAPIError) -> int:
     return arguments[0] if len(arguments) == 2 and isinstance(arguments[0], int) else 0
 
 
-def _checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:
-    field = "data.source.url"
-    given = text
-    if text.startswith("env:"):
-        name = text.removeprefix("env:")
-        if not environ.get(name):
-            raise InvalidInputError(
-                f"The environment variable {name}, which should hold the database URL, is not set.",
-                hint=f"Set it: export {name}=postgresql://user:password@host:5432/database",
-                field=field,
-                value=text,
-            )
-        text, given = environ[name], f"the value of {name}"
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        # the cause would show the URL with its password, so it is not kept
-        raise InvalidInputError(
-            f"{given if given != text else 'The text given'} is not a database URL.",
-            hint="Write sqlite:///sales.db, duckdb:///sales.duckdb, postgresql://user:password@host/"
-            "database or mysql://user:password@host/database.",
-            field=field,
-        ) from None
-    backend = url.get_backend_name()
-    if backend not in _DRIVERS:
-        raise InvalidInputError(
-            f"Databases of kind {backend!r} cannot be read.",
-            hint="Use sqlite:///..., duckdb:///..., postgresql://..., mysql://... or mariadb://..., or "
-            "export the rows to a file.",
-            field=field,
-            value=backend,
-        )
-    if backend == "sqlite":
-        if not url.database or url.database == ":memory:":
-            raise InvalidInputError(
-                "An SQLite URL needs a file.",
-                hint="Write sqlite:///sales.db, relative to the loop file.",
-                field=field,
-            )
-        return sa.URL.create("sqlite", database=str(base / Path(url.database).expanduser()))
-    return url.set(drivername=_DRIVERS[backend])
+def _key(connection: sa.Connection, schema: str | None, name: str) -> tuple[str, ...]:
+    found = sa.inspect(connection).get_pk_constraint(name, schema)
+    return tuple(found.get("constrained_columns") or ())
 
 
-def _check_sqlite_file(path: Path) -> None:
-    """Raise if there is no such file; SQLite would make an empty one."""
-    if path.is_file():
-        return
-    folder = path.parent
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    near = nearest(path.name, names)
-    raise InvalidInputError(
-        f"There is no SQLite file {path}.",
-        hint=f"Did you mean {near!r}?" if near else "Correct the path in the URL.",
-        field="data.source.url",
-        value=str(path),
-    )
+def _quoted(connection: sa.Connection, name: str) -> str:
+    if connection.dialect.name == "mysql":
+        return "`" + name.replace("`", "``") + "`"
+    return wire.quoted(name)
 
 
-def _engine(url: sa.URL) -> sa.Engine:
-    if url.get_backend_name() == "sqlite":
-        from urllib.parse import quote
+def _is_unicode(connection: sa.Connection) -> bool:
+    """Whether the server can send all text as UTF-8, and does from now on."""
+    if connection.exec_driver_sql("SHOW server_encoding").scalar() == "SQL_ASCII":
+        return False
+    connection.exec_driver_sql("SET LOCAL client_encoding TO 'UTF8'")
+    return True
 
-        place = f"file:{quote(str(url.database))}?mode=ro"
-        url = sa.URL.create("sqlite", database=place, query={"uri": "true"})
-        return sa.create_engine(url, poolclass=sa.NullPool)
-    try:
-        return sa.create_engine(
-            url, poolclass=sa.NullPool, connect_args={"connect_timeout": CONNECT_TIMEOUT_S}
-        )
-    except ImportError as cause:
-        backend = url.get_backend_name()
-        library, extra = _LIBRARIES[backend]
-        raise BackendError(
-            f"Reading {_SYSTEMS[backend]} needs the {library} library, which is not installed.",
-            hint=f"Install it: pip install 'loopwright[{extra}]'",
-        ) from cause
+
+def _written(raw: psycopg.Connection[Any], query: str, values: Sequence[object]) -> str:
+    """Return a statement with its values written into it, since COPY takes none beside it."""
+    if not values:
+        return query
+    from psycopg.sql import Literal
+
+    return query % tuple(Literal(value).as_string(raw) for value in values)
 
 
 def _execute(
@@ -327,73 +354,3 @@ def _execute(
     # a query may hold % and :name, which are not parameters here
     options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _FETCH_ROWS}
     return connection.execution_options(**options).exec_driver_sql(query, values or None)
-
-
-def _make_read_only(connection: sa.Connection) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA query_only = ON")
-        return
-    if connection.dialect.name == "mysql":
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        return
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    # scans that join one another, or run in parallel, give rows in an order that does not repeat
-    connection.exec_driver_sql("SET LOCAL synchronize_seqscans = off")
-    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
-
-
-def checked_names(names: list[str]) -> list[str]:
-    """Return the names of columns if they differ, else raise `InvalidInputError`."""
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidInputError(
-            f"The query gives two columns named {twice[0]!r}.",
-            hint="Name them apart: SELECT a.id AS account_id, ...",
-            field="data.source.query",
-            value=twice[0],
-        )
-    return names
-
-
-def frame_of(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
-    """Return a table of rows from a database driver, each column typed by its own values."""
-    columns = zip(*rows, strict=True) if rows else [() for _ in names]
-    return pl.DataFrame(
-        [_series(name, values) for name, values in zip(names, columns, strict=True)]
-    )
-
-
-def _series(name: str, values: Sequence[Any]) -> pl.Series:
-    kinds = {type(value) for value in values} - {type(None)}
-    if not kinds:
-        return pl.Series(name, values, dtype=pl.Null)
-    if kinds == {datetime} and any(v is not None and v.tzinfo for v in values):
-        return pl.Series(name, values, dtype=pl.Datetime("us", "UTC"))
-    for accepted, dtype, change in _dtypes():
-        if kinds <= accepted:
-            changed = (
-                values if change is None else [None if v is None else change(v) for v in values]
-            )
-            return pl.Series(name, changed, dtype=dtype, strict=False)
-    return pl.Series(name, [None if v is None else _text(v) for v in values], dtype=pl.String)
-
-
-def _dtypes() -> list[tuple[set[type], pl.DataType, Any]]:
-    return [
-        ({bool}, pl.Boolean(), None),
-        ({int}, pl.Int64(), None),
-        ({int, float, Decimal}, pl.Float64(), float),
-        ({str}, pl.String(), None),
-        ({date}, pl.Date(), None),
-        ({datetime}, pl.Datetime("us"), None),
-        ({timedelta}, pl.Float64(), timedelta.total_seconds),
-    ]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes | memoryview):
-        return bytes(value).hex()
-    if isinstance(value, str | UUID | time | date | int | float | Decimal):
-        return str(value)
-    return json.dumps(value, default=str, sort_keys=True)

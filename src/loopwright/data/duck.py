@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
+from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean, nearest
-from loopwright.data.database import checked_names, frame_of
+from loopwright.data.cell import checked_names, frame_of
 from loopwright.data.query import checked_query
 from loopwright.data.source import BATCH_ROWS, SqlSource, check_target
 
@@ -22,6 +24,11 @@ else:
 
 _FETCH_ROWS = 20_000
 _SCHEMA_ROWS = 1_000
+_NUMBERS = (
+    *("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"),
+    *("UBIGINT", "FLOAT", "DOUBLE", "DECIMAL"),
+)
+_MOMENTS = ("DATE", "TIMESTAMP")
 # a query may name files and addresses as tables; none of them is opened
 _LOCKED = {
     "enable_external_access": "false",
@@ -56,6 +63,7 @@ class OpenedDuckDb:
         self._path = base / Path(place).expanduser()
         self._table = spec.table
         self._query = None if spec.query is None else checked_query(spec.query)
+        self._border: tuple[str, Any] | None = None
 
     def describe(self) -> str:
         """Return the table or query and the file."""
@@ -70,6 +78,15 @@ class OpenedDuckDb:
         """Return the columns, typed by the first thousand rows."""
         with self._result() as (names, result):
             return dict(frame_of(names, result.fetchmany(_SCHEMA_ROWS)).schema)
+
+    def since(self, column: str, value: object) -> OpenedDuckDb:
+        """Return a source of the rows whose `column` is at least `value`, left out by DuckDB.
+
+        Where the column there has another type than the value, all rows are given.
+        """
+        narrowed = copy(self)
+        narrowed._border = (column, value)
+        return narrowed
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows of one consistent reading."""
@@ -101,7 +118,8 @@ class OpenedDuckDb:
     @contextmanager
     def _result(self) -> Iterator[tuple[list[str], duckdb.DuckDBPyConnection]]:
         with self._connection() as connection:
-            result = connection.execute(self._select(connection))
+            select = self._select(connection)
+            result = self._newer(connection, select) or connection.execute(select)
             yield checked_names([column[0] for column in result.description or ()]), result
 
     @contextmanager
@@ -168,6 +186,22 @@ class OpenedDuckDb:
             value=str(self._path),
         )
 
+    def _newer(
+        self, connection: duckdb.DuckDBPyConnection, select: str
+    ) -> duckdb.DuckDBPyConnection | None:
+        """Return the rows from the border on; None where there is no border to be held to."""
+        if self._border is None:
+            return None
+        column, value = self._border
+        found = connection.execute(f"DESCRIBE SELECT * FROM ({select}) AS rows_").fetchall()  # noqa: S608
+        known = {name: kind for name, kind, *_ in found}.get(column, "")
+        condition = _condition(_quoted(column), known, value)
+        if condition is None:
+            return None
+        # the order of the rows inside is kept: a filter is no reason for DuckDB to change it
+        newer = f"SELECT * FROM ({select}) AS rows_ WHERE {condition}"  # noqa: S608 quoted
+        return connection.execute(newer, [value])
+
     def _select(self, connection: duckdb.DuckDBPyConnection) -> str:
         if self._table is None:
             return self._query or ""
@@ -190,6 +224,18 @@ class OpenedDuckDb:
         ).fetchone()
         order = f" ORDER BY {', '.join(map(_quoted, key[0]))}" if key else ""
         return f"SELECT * FROM {_quoted(schema)}.{_quoted(name)}{order}"  # noqa: S608 names are quoted
+
+
+def _condition(column: str, kind: str, value: object) -> str | None:
+    """Return the condition of a border; None where the type of the column does not fit the value."""
+    if isinstance(value, str) and kind == "VARCHAR":
+        # by its bytes: the column may have been declared to compare otherwise
+        return f"encode({column}) >= encode(?)"
+    if isinstance(value, int | float) and kind.partition("(")[0] in _NUMBERS:
+        return f"{column} >= ?"
+    if isinstance(value, date) and kind.partition("_")[0].partition(" ")[0] in _MOMENTS:
+        return f"{column} >= ?"
+    return None
 
 
 def _quoted(name: str) -> str:

@@ -5,12 +5,14 @@ value of the snapshot it adds to, that value included, so that rows which share 
 those the snapshot has already are told by all their columns and not added twice. A row that arrives
 late, with a smaller cursor than rows already read, and a row whose cursor is missing are not seen:
 a full extraction sees them, and rows that were changed or deleted at the source. A row whose cursor
-moves when it is changed comes in a second time; the contract notices where the table has a key.
+moves when it is changed takes the place of the older one where the key is said; else it comes in a
+second time, and the contract notices if the table has a key.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,14 +22,9 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.data.conversion import Conversion, check_convertible, convert
-from loopwright.data.snapshot import (
-    Snapshot,
-    check_unchanged,
-    common_type,
-    frozen,
-    staged,
-)
+from loopwright.data.snapshot import Snapshot, check_unchanged, frozen
 from loopwright.data.source import Source
+from loopwright.data.staging import common_type, staged
 
 if TYPE_CHECKING:
     import polars as pl
@@ -71,7 +68,9 @@ class Increment:
         All rows: those of the snapshot before, then the new ones. It is the snapshot before where
         there are no new rows, and None where the new rows do not fit it.
     n_new
-        How many rows are new.
+        How many rows are new; they stand at the end.
+    n_replaced
+        How many older rows they took the place of.
     start, end
         The greatest value of the cursor before and after.
     misfit
@@ -84,6 +83,7 @@ class Increment:
     start: Any
     end: Any
     misfit: str = ""
+    n_replaced: int = 0
 
 
 def check_cursor(cursor: str, rows: pl.LazyFrame) -> None:
@@ -117,6 +117,19 @@ def check_cursor(cursor: str, rows: pl.LazyFrame) -> None:
     raise InvalidInputError(message, hint=hint, field="data.refresh.cursor", value=cursor)
 
 
+def check_key(key: Sequence[str], rows: pl.LazyFrame) -> None:
+    """Raise `InvalidInputError` if a column of the key is not there."""
+    schema = rows.collect_schema()
+    for name in key:
+        if name not in schema:
+            raise InvalidInputError(
+                f"The key {name!r} is not a column.",
+                hint=did_you_mean(name, schema),
+                field="data.refresh.key",
+                value=name,
+            )
+
+
 def cursor_end(cursor: str, rows: pl.LazyFrame) -> Any:
     """Return the greatest value of the cursor; None if it has none."""
     return rows.select(pl.col(cursor).max()).collect(engine="streaming").item()
@@ -131,11 +144,13 @@ def take_increment(
     artifacts: ArtifactStore,
     clock: Clock,
     folder: Path,
+    keep: Path | None = None,
+    key: Sequence[str] = (),
 ) -> Increment:
     """Read the rows beyond a cursor and return the snapshot with them added.
 
     Memory stays bounded; only rows that share the last value of the cursor are held at once. When
-    the source breaks off nothing is kept, `base` stands, and the next call begins where this did.
+    the source breaks off for good, `base` stands.
 
     Parameters
     ----------
@@ -151,6 +166,12 @@ def take_increment(
         Tells when it was taken.
     folder
         An existing folder for temporary files of about twice the size of the new snapshot.
+    keep
+        See `loopwright.data.staging.staged`: a reading that broke off is gone on with from there.
+    key
+        Columns for which `check_key` passes on `rows`: of the rows with one key only the newest
+        stays, by the cursor and then by the order of the source. The new rows are held in memory
+        then. Rows whose key is missing are all kept.
 
     Raises
     ------
@@ -161,9 +182,11 @@ def take_increment(
     """
     fingerprint = source.fingerprint()
     start = cursor_end(cursor, rows)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="increment-") as temporary:
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix="increment-") as temporary,
+        staged(_narrowed(source, base, cursor, start), Path(temporary), keep=keep) as raw,
+    ):
         place = Path(temporary)
-        raw = staged(_narrowed(source, base, cursor, start), place)
         check_unchanged(source, fingerprint)
         if raw is None:
             return Increment(snapshot=base, n_new=0, start=start, end=start)
@@ -174,8 +197,13 @@ def take_increment(
         # a source that cannot leave out old rows gives them again: look before writing all anew
         if not new.head(1).collect(engine="streaming").height:
             return Increment(snapshot=base, n_new=0, start=start, end=start)
-        digest, columns, n_rows = frozen(pl.concat([rows, new]), artifacts, place)
-        end = cursor_end(cursor, new)
+        kept = rows
+        if key:
+            new = _newest(new.collect(engine="streaming"), cursor, key).lazy()
+            kept = rows.join(new, on=list(key), how="anti", maintain_order="left")
+        digest, columns, n_rows = frozen(pl.concat([kept, new]), artifacts, place)
+        end = max(start, cursor_end(cursor, new))
+        n_new = int(new.select(pl.len()).collect(engine="streaming").item())
     snapshot = Snapshot(
         digest=digest,
         n_rows=n_rows,
@@ -185,7 +213,13 @@ def take_increment(
         conversions=base.conversions,
         taken_at=clock.now(),
     )
-    return Increment(snapshot=snapshot, n_new=n_rows - base.n_rows, start=start, end=end)
+    return Increment(
+        snapshot=snapshot,
+        n_new=n_new,
+        start=start,
+        end=end,
+        n_replaced=base.n_rows + n_new - n_rows,
+    )
 
 
 def _narrowed(source: Source, base: Snapshot, cursor: str, start: Any) -> Source:
@@ -237,6 +271,14 @@ def _beyond(found: pl.LazyFrame, rows: pl.LazyFrame, cursor: str, start: Any) ->
     border = pl.col(cursor) == start
     added = _surplus(found.filter(border).collect(), rows.filter(border).collect())
     return pl.concat([added.lazy(), found.filter(pl.col(cursor) > start)])
+
+
+def _newest(new: pl.DataFrame, cursor: str, key: Sequence[str]) -> pl.DataFrame:
+    """Return the newest row of each key, in the order of the cursor."""
+    ordered = new.sort(cursor, maintain_order=True)
+    is_unknown = pl.any_horizontal(pl.col(name).is_null() for name in key)
+    is_last = pl.int_range(pl.len()).over(key) == pl.len().over(key) - 1
+    return ordered.filter(is_last | is_unknown)
 
 
 def _surplus(found: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:

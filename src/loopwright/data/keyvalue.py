@@ -14,7 +14,8 @@ from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.data.record import Flat, flat_record, write_records
-from loopwright.data.source import BATCH_ROWS, RedisSource, check_target, without_password
+from loopwright.data.source import BATCH_ROWS, RedisSource, check_target
+from loopwright.data.spec import without_password
 
 if TYPE_CHECKING:
     import polars as pl

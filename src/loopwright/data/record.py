@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,12 @@ else:
 MAX_COLUMNS = 20_000
 MAX_DEPTH = 64
 _RECORDS_PER_PART = 10_000
+# as `datetime.isoformat` writes it with microseconds
+_MOMENT = "%Y-%m-%dT%H:%M:%S%.6f%:z"
 _WHOLE_NUMBERS = range(-(2**63), 2**63)
 
-Flat = dict[str, bool | int | float | str | None]
+Cell = bool | int | float | str | datetime | bytes | None
+Flat = dict[str, Cell]
 
 
 def flat_record(record: Mapping[str, Any]) -> Flat:
@@ -55,13 +59,13 @@ def _spread(record: Mapping[str, Any], prefix: str, flat: Flat, depth: int) -> N
             flat[name] = _scalar(value)
 
 
-def _scalar(value: Any) -> bool | int | float | str | None:
+def _scalar(value: Any) -> Cell:
     if isinstance(value, list | tuple):
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
     if isinstance(value, int) and not isinstance(value, bool) and value not in _WHOLE_NUMBERS:
         # more digits than a column of whole numbers holds: such values are codes
         return str(value)
-    if value is None or isinstance(value, bool | int | float | str):
+    if value is None or isinstance(value, bool | int | float | str | datetime | bytes):
         return value
     return str(value)
 
@@ -104,7 +108,7 @@ def write_records(
         names = columns or list(dict.fromkeys(name for record in batch for name in record))
         frame = pl.DataFrame([series_of(name, [row.get(name) for row in batch]) for name in names])
         for name, dtype in frame.schema.items():
-            schema[name] = _common(schema.get(name, pl.Null()), dtype)
+            schema[name] = _common(name, schema.get(name, pl.Null()), dtype)
         if len(schema) > MAX_COLUMNS:
             raise _refused(f"The records have more than {MAX_COLUMNS:,} columns.")
         path = place / f"part-{len(parts):06}.parquet"
@@ -127,13 +131,28 @@ def _widen(path: Path, schema: Mapping[str, pl.DataType]) -> None:
     if dict(frame.schema) == dict(schema) and frame.columns == list(schema):
         return
     frame.select(
-        pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+        _widened(name, frame.schema[name], dtype)
+        if name in frame.columns
+        else pl.lit(None, dtype).alias(name)
         for name, dtype in schema.items()
     ).write_parquet(path, compression="lz4")
 
 
-def series_of(name: str, values: Sequence[bool | int | float | str | None]) -> pl.Series:
-    """Return a column typed by its values; numbers among texts become text.
+def _widened(name: str, found: pl.DataType, wanted: pl.DataType) -> pl.Expr:
+    if isinstance(found, pl.Datetime) and wanted == pl.String:
+        return pl.col(name).dt.to_string(_MOMENT)
+    return pl.col(name).cast(wanted)
+
+
+def series_of(name: str, values: Sequence[Cell]) -> pl.Series:
+    """Return a column typed by its values; numbers and moments among texts become text.
+
+    Moments have a zone and are kept as UTC.
+
+    Raises
+    ------
+    InvalidInputError
+        If bytes stand among values of other types.
 
     Examples
     --------
@@ -148,17 +167,36 @@ def series_of(name: str, values: Sequence[bool | int | float | str | None]) -> p
     if kinds == {int}:
         return pl.Series(name, values, dtype=pl.Int64)
     if kinds <= {int, float}:
-        return pl.Series(name, [None if v is None else float(v) for v in values], dtype=pl.Float64)
+        return pl.Series(name, values, dtype=pl.Float64, strict=False)
+    if kinds == {datetime}:
+        return pl.Series(name, values, dtype=pl.Datetime("us", "UTC"))
+    if kinds == {bytes}:
+        return pl.Series(name, values, dtype=pl.Binary)
+    if bytes in kinds:
+        raise _mixed(name)
     return pl.Series(name, [_text(v) for v in values], dtype=pl.String)
 
 
-def _text(value: bool | int | float | str | None) -> str | None:
+def _text(value: Any) -> str | None:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
-def _common(one: pl.DataType, other: pl.DataType) -> pl.DataType:
+def _mixed(name: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"The column {name!r} holds bytes in some records and other values in others.",
+        hint="Name the `fields` to read, without it.",
+        field="data.source.fields",
+        column=name,
+    )
+
+
+def _common(name: str, one: pl.DataType, other: pl.DataType) -> pl.DataType:
     if one == other or other == pl.Null:
         return one
     if one == pl.Null:
         return other
+    if pl.Binary in (one, other):
+        raise _mixed(name)
     return pl.Float64() if one.is_numeric() and other.is_numeric() else pl.String()

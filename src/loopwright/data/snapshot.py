@@ -17,6 +17,8 @@ from loopwright.data.conversion import (
     convert,
     decide_conversions,
 )
+from loopwright.data.room import enough_room
+from loopwright.data.staging import staged
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,6 +119,7 @@ def take_snapshot(
     clock: Clock,
     folder: Path,
     conversions: Sequence[Conversion] | None = None,
+    keep: Path | None = None,
 ) -> Snapshot:
     """Copy all rows of a source into one typed Parquet artifact and return its description.
 
@@ -135,17 +138,22 @@ def take_snapshot(
         An existing folder for temporary files.
     conversions
         Those of an earlier snapshot, to read the cells in the same way; decided anew when absent.
+    keep
+        See `loopwright.data.staging.staged`: a reading that broke off is gone on with from there.
 
     Raises
     ------
     InvalidInputError
         If the source has no rows, is broken, or has cells that `conversions` cannot read.
     BackendError
-        If the database fails, or the source changed while it was read; `retryable` is then set.
+        If the database fails again and again, or the source changed while it was read; `retryable`
+        is then set. If the disk is full.
     """
     fingerprint = source.fingerprint()
-    with tempfile.TemporaryDirectory(dir=folder, prefix="snapshot-") as temporary:
-        raw = staged(source, Path(temporary))
+    with (
+        tempfile.TemporaryDirectory(dir=folder, prefix="snapshot-") as temporary,
+        staged(source, Path(temporary), keep=keep) as raw,
+    ):
         if raw is None:
             raise InvalidInputError(
                 f"The {source.describe()} gives no rows.",
@@ -194,13 +202,14 @@ def frozen(
     the rows alone. `place` is an existing folder for the file on the way.
     """
     whole = place / "snapshot.parquet"
-    rows.sink_parquet(
-        whole,
-        compression="zstd",
-        compression_level=3,
-        row_group_size=_ROW_GROUP_ROWS,
-        maintain_order=True,
-    )
+    with enough_room(place):
+        rows.sink_parquet(
+            whole,
+            compression="zstd",
+            compression_level=3,
+            row_group_size=_ROW_GROUP_ROWS,
+            maintain_order=True,
+        )
     written = pl.scan_parquet(whole, glob=False)
     columns = tuple(Column(name=n, dtype=str(t)) for n, t in written.collect_schema().items())
     n_rows = int(written.select(pl.len()).collect().item())
@@ -216,39 +225,3 @@ def scan(snapshot: Snapshot, artifacts: ArtifactStore) -> pl.LazyFrame:
         If the artifact store no longer has them.
     """
     return pl.scan_parquet(artifacts.local_path(snapshot.digest), glob=False)
-
-
-def staged(source: Source, place: Path) -> pl.LazyFrame | None:
-    """Write the batches of a source as they come; return them as one table of raw rows, if any."""
-    parts: list[tuple[Path, dict[str, pl.DataType]]] = []
-    schema: dict[str, pl.DataType] = {}
-    for batch in source.batches():
-        path = place / f"part-{len(parts):06}.parquet"
-        batch.write_parquet(path, compression="lz4")
-        parts.append((path, dict(batch.schema)))
-        schema = {
-            name: common_type(schema.get(name, dtype), dtype)
-            for name, dtype in batch.schema.items()
-        }
-    if not parts:
-        return None
-    for path, found in parts:
-        if found != schema:
-            # a column's type can widen on the way: all missing at first, or whole numbers at first
-            pl.read_parquet(path).select(
-                pl.col(n).cast(t) for n, t in schema.items()
-            ).write_parquet(path, compression="lz4")
-    return pl.scan_parquet([path for path, _ in parts], glob=False)
-
-
-def common_type(one: pl.DataType, other: pl.DataType) -> pl.DataType:
-    """Return the type that holds the values of both."""
-    if one == other or other == pl.Null:
-        return one
-    if one == pl.Null:
-        return other
-    if one.is_numeric() and other.is_numeric():
-        return pl.Int64() if one.is_integer() and other.is_integer() else pl.Float64()
-    if {one, other} == {pl.Date(), pl.Datetime("us")}:
-        return pl.Datetime("us")
-    return pl.String()

@@ -11,6 +11,12 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
+from loopwright.data.spec import (
+    DynamoDbSource,
+    ImageSource,
+    MongoDbSource,
+    without_password,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -150,7 +156,15 @@ class PluginSource(
         return f"PluginSource(name={self.name!r}, options={{{', '.join(self.options)}}})"
 
 
-SourceSpec = FileSource | SqlSource | RedisSource | PluginSource
+SourceSpec = (
+    FileSource
+    | SqlSource
+    | RedisSource
+    | DynamoDbSource
+    | MongoDbSource
+    | ImageSource
+    | PluginSource
+)
 
 
 class Source(Protocol):
@@ -225,6 +239,18 @@ def open_source(
         from loopwright.data.keyvalue import OpenedKeys
 
         return OpenedKeys(spec, environ=environ)
+    if isinstance(spec, DynamoDbSource):
+        from loopwright.data.dynamodb import open_items
+
+        return open_items(spec, environ=environ)
+    if isinstance(spec, MongoDbSource):
+        from loopwright.data.mongodb import open_documents
+
+        return open_documents(spec, environ=environ)
+    if isinstance(spec, ImageSource):
+        from loopwright.data.image import OpenedImages
+
+        return OpenedImages(spec, base, environ=environ)
     if isinstance(spec, PluginSource):
         from loopwright.data.plugin import open_plugin
 
@@ -236,20 +262,6 @@ def open_source(
     from loopwright.data.database import OpenedQuery
 
     return OpenedQuery(spec, base, environ)
-
-
-def without_password(url: str) -> str:
-    """Return a URL with `***` in place of its password.
-
-    Examples
-    --------
-    >>> without_password("postgresql://ann:secret@db.example/sales?password=x")
-    'postgresql://ann:***@db.example/sales?password=***'
-    """
-    import re
-
-    url = re.sub(r"(://[^:/@?#]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?i)([?&][^=&]*pass[^=&]*=)[^&]*", r"\1***", url)
 
 
 def check_target(target: str, *, columns: Iterable[str], n_values: int | None, of: str) -> None:

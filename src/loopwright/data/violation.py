@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
 from loopwright.data.contract import ColumnContract, Contract, Tolerances, n_unique, type_named
+from loopwright.data.plan import ContractPlan
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,6 +86,47 @@ def contract_violations(
         if column.is_key and column.name not in retyped:
             found += _duplicates(column, rows, n_rows - _n_null(rows, column.name))
     return tuple(found)
+
+
+def planned(contract: Contract, plan: ContractPlan) -> Contract:
+    """Return a contract with the tolerances that a loop file sets in place of its own.
+
+    Raises
+    ------
+    InvalidInputError
+        If the loop file names a column that the contract does not know.
+    """
+    names = [column.name for column in contract.columns]
+    for field, asked in (("ignore", plan.ignore), ("allow", tuple(plan.allow))):
+        for name in asked:
+            if name not in names:
+                raise InvalidInputError(
+                    f"data.contract.{field} names {name!r}, which is no column.",
+                    hint=did_you_mean(name, names),
+                    field=f"data.contract.{field}",
+                    value=name,
+                )
+    own = contract.tolerances
+    tolerances = replace(
+        own,
+        null_share=own.null_share if plan.nulls is None else plan.nulls,
+        unseen_share=own.unseen_share if plan.unseen is None else plan.unseen,
+        out_of_range_share=own.out_of_range_share
+        if plan.out_of_range is None
+        else plan.out_of_range,
+        row_count_share=own.row_count_share if plan.fewest_rows is None else plan.fewest_rows,
+    )
+    return replace(contract, tolerances=tolerances)
+
+
+def not_allowed(violations: Iterable[Violation], plan: ContractPlan) -> tuple[Violation, ...]:
+    """Return the violations that a loop file does not allow."""
+    return tuple(
+        each
+        for each in violations
+        if each.column is None
+        or (each.column not in plan.ignore and each.kind not in plan.allow.get(each.column, ()))
+    )
 
 
 def _said(column: ColumnContract, kind: str, message: str, share: float | None = None) -> Violation:

@@ -13,7 +13,17 @@ from loopwright.core.clock import SystemClock
 from loopwright.core.errors import AlreadyExistsError
 from loopwright.core.files import write_atomically
 from loopwright.core.names import checked_name
-from loopwright.data import DataPlan, FileSource, RedisSource, SourceSpec, SqlSource
+from loopwright.data import (
+    DataPlan,
+    DynamoDbSource,
+    FileSource,
+    ImageSource,
+    MongoDbSource,
+    RedisSource,
+    SourceSpec,
+    SqlSource,
+    holds_images,
+)
 from loopwright.loop.file import LoopFile, ReadFile
 from loopwright.loop.sourcing import Target, extracted
 from loopwright.problem import Problem
@@ -53,8 +63,9 @@ def drafted_file(path: Path, *, source: str, target: str, name: str | None, ques
     path
         Where to write; must not exist.
     source
-        A file, relative to the working folder, the address of one, a database URL with `#table`
-        behind it, or the URL of a Redis with `#pattern`.
+        A file or a folder of images, relative to the working folder, the address of a file, a
+        database URL with `#table` behind it, the URL of a Redis with `#pattern` or of a MongoDB
+        with `/database#collection`, or `dynamodb://table`.
     target
         The column to predict.
     name
@@ -105,10 +116,16 @@ def _source(source: str, folder: Path) -> SourceSpec:
         return FileSource(path=source)
     if scheme in ("redis", "rediss", "unix"):
         return RedisSource(url=address, pattern=behind or "*")
+    if scheme == "dynamodb":
+        return DynamoDbSource(table=address.partition("://")[2].strip("/"))
+    if scheme in ("mongodb", "mongodb+srv"):
+        database = address.partition("://")[2].partition("/")[2].partition("?")[0]
+        return MongoDbSource(url=address, database=database, collection=behind)
     if scheme or source.startswith("env:"):
         return SqlSource(url=address, table=behind or None)
     path = Path(source).resolve()
-    return FileSource(path=str(path.relative_to(folder) if path.is_relative_to(folder) else path))
+    place = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+    return ImageSource(path=place) if holds_images(path) else FileSource(path=place)
 
 
 def _name_from(source: str) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import msgspec
 
 from loopwright.core.errors import InvalidInputError, NotFoundError
-from loopwright.core.names import checked_name, nearest
+from loopwright.core.names import checked_name, did_you_mean, nearest
 from loopwright.core.quantity import seconds
 from loopwright.data import DataPlan
 from loopwright.deploy import DeployPlan
 from loopwright.monitor import MonitorPlan
-from loopwright.prepare import PreparePlan
+from loopwright.prepare import PreparePlan, check_orders
 from loopwright.problem import Problem, checked_task
 from loopwright.train import TrainPlan
 
@@ -25,6 +27,7 @@ _MAX_ALIASES = 100
 _PLACE = re.compile(r" - at `\$(.*)`$")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_VALUE = re.compile(r"Invalid (?:enum )?value '.*'$")
 _TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
 _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
@@ -123,6 +126,8 @@ def parse_loop_file(data: bytes, *, name: str = "loop.yaml") -> LoopFile:
         loop = msgspec.convert(value, LoopFile, strict=True)
     except msgspec.ValidationError as error:
         raise _explained(str(error), value=value, lines=lines, name=name) from error
+    with _with_lines(lines, name):
+        check_orders(loop.prepare)
     checked_name(loop.name, what="loop")
     checked_task(loop.problem.task)
     seconds(loop.retrain.cooldown, field="retrain.cooldown")
@@ -228,6 +233,8 @@ def _explained(message: str, *, value: Any, lines: dict[str, int], name: str) ->
             value=None,
         )
     found = _value_at(value, path)
+    if _VALUE.match(complaint) and isinstance(found, str):
+        return _unknown_value(found, path=path, lines=lines, name=name)
     if match := _TYPE.match(complaint):
         complaint = f"{_in_words(match[1])} is expected"
     return InvalidInputError(
@@ -236,6 +243,18 @@ def _explained(message: str, *, value: Any, lines: dict[str, int], name: str) ->
         field=path[1:],
         value=found if isinstance(found, str | int | float | bool) else None,
     )
+
+
+@contextmanager
+def _with_lines(lines: dict[str, int], name: str) -> Iterator[None]:
+    """Give errors inside the line of the key that their fact `field` names."""
+    try:
+        yield
+    except InvalidInputError as error:
+        path = f".{error.facts.get('field', '')}"
+        raise InvalidInputError(
+            f"{_at(path, lines, name)}{error.message}", hint=error.hint, **error.facts
+        ) from error
 
 
 def _unknown_key(key: str, *, path: str, lines: dict[str, int], name: str) -> InvalidInputError:
@@ -247,6 +266,38 @@ def _unknown_key(key: str, *, path: str, lines: dict[str, int], name: str) -> In
         field=f"{path}.{key}"[1:],
         value=key,
     )
+
+
+def _unknown_value(found: str, *, path: str, lines: dict[str, int], name: str) -> InvalidInputError:
+    """Return the error for a kind of block, or a word, that there is not."""
+    known = _words_at(path)
+    return InvalidInputError(
+        f"{_at(path, lines, name)}{path[1:]} cannot be {found!r}.",
+        hint=did_you_mean(found, known),
+        field=path[1:],
+        value=found,
+    )
+
+
+def _words_at(path: str) -> list[str]:
+    """Return the words that a key may hold: kinds of blocks, or those of a choice."""
+    place, _, key = path.rpartition(".")
+    key = key.partition("[")[0]
+    words: list[str] = []
+    for struct in _structs_at(place):
+        config = struct.__struct_config__
+        if config.tag_field == key:
+            words.append(str(config.tag))
+        for field in msgspec.structs.fields(struct):
+            if field.encode_name == key:
+                words += _choices(field.type)
+    return words
+
+
+def _choices(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [word for word in kind.__args__ if isinstance(word, str)]
+    return [word for part in getattr(kind, "__args__", ()) for word in _choices(part)]
 
 
 def _at(path: str, lines: dict[str, int], name: str) -> str:
@@ -266,6 +317,12 @@ def _value_at(value: Any, path: str) -> Any:
 
 def _keys_at(path: str) -> list[str]:
     """Return the keys that the file may have at a path."""
+    return sorted(
+        {field.encode_name for kind in _structs_at(path) for field in msgspec.structs.fields(kind)}
+    )
+
+
+def _structs_at(path: str) -> list[Any]:
     kinds: list[Any] = [LoopFile]
     for key, _ in _PART.findall(path):
         following: list[Any] = []
@@ -277,7 +334,7 @@ def _keys_at(path: str) -> list[str]:
             else:
                 following.append(kind)
         kinds = [struct for kind in following for struct in _structs_in(kind)]
-    return sorted({field.encode_name for kind in kinds for field in msgspec.structs.fields(kind)})
+    return kinds
 
 
 def _structs_in(kind: Any) -> list[Any]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.data import (
     Contract,
+    ContractPlan,
     Snapshot,
     Source,
     Violation,
     check_cursor,
+    check_key,
     contract_violations,
     cursor_end,
     extended,
     infer_contract,
+    not_allowed,
+    planned,
     scan,
     take_increment,
     take_snapshot,
@@ -58,6 +63,8 @@ class Intake:
         How the rows break the contract.
     contract
         What is expected from now on, if these rows are taken.
+    n_replaced
+        How many older rows the new ones took the place of, by their key.
     """
 
     snapshot: Snapshot
@@ -68,6 +75,7 @@ class Intake:
     remark: str = ""
     violations: tuple[Violation, ...] = ()
     contract: Contract
+    n_replaced: int = 0
 
 
 def take_rows(
@@ -79,6 +87,9 @@ def take_rows(
     clock: Clock,
     folder: Path,
     full: bool,
+    keep: Path | None = None,
+    key: Sequence[str] = (),
+    plan: ContractPlan | None = None,
 ) -> Intake:
     """Extract the rows of a source and check them.
 
@@ -96,30 +107,45 @@ def take_rows(
         See `loopwright.data.take_snapshot`.
     full
         Whether to read all rows although there is a cursor.
+    keep
+        Where what was read before a break of the connection waits for the next call.
+    key
+        Columns whose newer rows take the place of older ones; none without a cursor.
+    plan
+        What the loop file tolerates; the contract's own tolerances when absent.
 
     Raises
     ------
     InvalidInputError
         If the source is broken or the cursor cannot be used; also what opening it raises.
     BackendError
-        If a database breaks off. Nothing is kept then.
+        If a database breaks off again and again, or the disk is full. No snapshot is kept then.
     """
+    plan = plan or ContractPlan()
     remark = ""
     if before is not None and cursor is not None and not full:
-        intake, remark = _increment(source, cursor, before, artifacts, clock, folder)
+        intake, remark = _increment(
+            source, cursor, before, artifacts, clock, folder, keep, key, plan
+        )
         if intake is not None:
             return intake
-    snapshot = take_snapshot(source, artifacts=artifacts, clock=clock, folder=folder)
+    snapshot = take_snapshot(source, artifacts=artifacts, clock=clock, folder=folder, keep=keep)
     rows = scan(snapshot, artifacts)
     contract = _contract(before)
     violations: tuple[Violation, ...] = ()
     if contract is not None and before is not None and before.snapshot.digest != snapshot.digest:
-        violations = contract_violations(contract, rows, n_before=before.snapshot.n_rows)
+        found = contract_violations(planned(contract, plan), rows, n_before=before.snapshot.n_rows)
+        violations = not_allowed(found, plan)
     start = None
     if cursor is not None and not violations:
         check_cursor(cursor, rows)
+        check_key(key, rows)
     if cursor is not None and before is not None:
         start = _end(cursor, scan(before.snapshot, before.artifacts))
+    agreed = contract or infer_contract(rows)
+    if not violations:
+        agreed = extended(agreed, rows)
+        planned(agreed, plan)
     return Intake(
         snapshot=snapshot,
         kind="full",
@@ -128,11 +154,7 @@ def take_rows(
         end=None if cursor is None else _end(cursor, rows),
         remark=remark,
         violations=violations,
-        contract=infer_contract(rows)
-        if contract is None
-        else contract
-        if violations
-        else extended(contract, rows),
+        contract=agreed,
     )
 
 
@@ -143,10 +165,14 @@ def _increment(
     artifacts: ArtifactStore,
     clock: Clock,
     folder: Path,
+    keep: Path | None,
+    key: Sequence[str],
+    plan: ContractPlan,
 ) -> tuple[Intake | None, str]:
     """Return the rows beyond the cursor, or None and why all rows have to be read."""
     old = scan(before.snapshot, before.artifacts)
     check_cursor(cursor, old)
+    check_key(key, old)
     found = take_increment(
         source,
         base=before.snapshot,
@@ -155,6 +181,8 @@ def _increment(
         artifacts=artifacts,
         clock=clock,
         folder=folder,
+        keep=keep,
+        key=key,
     )
     if found.snapshot is None:
         return None, found.misfit
@@ -162,8 +190,9 @@ def _increment(
     violations: tuple[Violation, ...] = ()
     if found.n_new:
         rows = scan(found.snapshot, artifacts)
-        fresh = rows.slice(before.snapshot.n_rows)
-        violations = contract_violations(contract, rows, fresh=fresh)
+        fresh = rows.slice(found.snapshot.n_rows - found.n_new)
+        broken = contract_violations(planned(contract, plan), rows, fresh=fresh)
+        violations = not_allowed(broken, plan)
     return Intake(
         snapshot=found.snapshot,
         kind="increment",
@@ -172,6 +201,7 @@ def _increment(
         end=found.end,
         violations=violations,
         contract=contract,
+        n_replaced=found.n_replaced,
     ), ""
 
 

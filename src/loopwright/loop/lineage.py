@@ -83,6 +83,7 @@ def refresh_rows(
         clock=workspace.clock if workspace else SystemClock(),
         refresh=True,
         scratch=workspace.scratch_folder() if workspace else None,
+        home=home,
         full=full,
     ) as extraction:
         checked_over_columns(read.content, extraction.sourced)
@@ -105,7 +106,10 @@ def _told(extraction: Extraction, before: dict[str, Any] | None) -> tuple[str, s
         return "nothing new", f"Nothing is new: the {n_rows:,} rows kept still stand."
     remark = f" All rows were read. {intake.remark}" if intake and intake.remark else ""
     if intake is not None and intake.kind == "increment":
-        return "new rows", f"{intake.n_new:,} new rows, {n_rows:,} in all."
+        replaced = (
+            f" ({intake.n_replaced:,} of them in place of older ones)" if intake.n_replaced else ""
+        )
+        return "new rows", f"{intake.n_new:,} new rows{replaced}, {n_rows:,} in all."
     return "new rows", f"{n_rows:,} rows.{remark}"
 
 
@@ -178,6 +182,7 @@ def _record(
         and {"column": cursor, "from": _json(intake.start), "to": _json(intake.end)},
         "n_rows": snapshot.n_rows,
         "n_new": intake.n_new,
+        "n_replaced": intake.n_replaced,
         "schema": {column.name: column.dtype for column in snapshot.columns},
         "parent": parent,
         "taken_at": snapshot.taken_at.isoformat(),

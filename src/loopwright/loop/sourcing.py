@@ -101,6 +101,7 @@ def extracted(
     refresh: bool,
     scratch: Path | None,
     full: bool = False,
+    home: Path | None = None,
 ) -> Iterator[Extraction]:
     """Give the rows of the source, extracted anew only when they may have changed.
 
@@ -121,6 +122,9 @@ def extracted(
         Where the new snapshot is put together; the system's temporary folder when None.
     full
         Whether to read all rows although the loop file names a cursor.
+    home
+        The folder of the store, be it there already or not: what was read before a break of the
+        connection outlives the process there. None for a reading that is not gone on with.
 
     Raises
     ------
@@ -132,15 +136,7 @@ def extracted(
     loop = read.content
     source = open_source(loop.data.source, read.folder)
     fingerprint = source.fingerprint()
-    digest = digest_value(
-        [
-            msgspec.to_builtins(loop.data.source),
-            str(read.folder),
-            loop.problem.target,
-            loop.problem.task,
-            loop.problem.positive,
-        ]
-    )
+    digest = source_digest(read)
     kept = _kept(loop.name, metadata)
     same = kept is not None and kept.source_digest == digest and _stands(kept, artifacts)
     if kept is not None and same and not refresh:
@@ -170,6 +166,11 @@ def extracted(
             clock=clock,
             folder=Path(folder),
             full=full,
+            key=loop.data.refresh.keys(),
+            plan=loop.data.contract,
+            keep=None
+            if home is None
+            else home / "scratch" / f"reading-{digest.split(':')[-1][:24]}",
         )
         new = intake.snapshot.digest
         parquet = store.local_path(new) if store.has(new) else None
@@ -184,6 +185,20 @@ def extracted(
                 at=clock.now(),
             )
         yield Extraction(sourced=sourced, parquet=parquet, intake=intake)
+
+
+def source_digest(read: ReadFile) -> str:
+    """Return a digest of the source and of the target in it, as the loop file names them."""
+    loop = read.content
+    return digest_value(
+        [
+            msgspec.to_builtins(loop.data.source),
+            str(read.folder),
+            loop.problem.target,
+            loop.problem.task,
+            loop.problem.positive,
+        ]
+    )
 
 
 def _kept(name: str, metadata: MetadataStore | None) -> Sourced | None:

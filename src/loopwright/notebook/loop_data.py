@@ -10,12 +10,15 @@ from loopwright.data import Snapshot, scan
 from loopwright.loop import (
     Refreshed,
     StepNews,
+    Store,
     Workspace,
     accept_snapshot,
     find_snapshot,
     list_snapshots,
     read_loop_file,
+    refresh_due_rows,
     refresh_rows,
+    watch_rows,
 )
 from loopwright.notebook.home import existing_workspace
 from loopwright.settings import Settings
@@ -110,21 +113,37 @@ class LoopData:
         record = workspace.metadata.find("source", self.name) if workspace else None
         return [column["name"] for column in record.body["snapshot"]["columns"]] if record else []
 
-    def refresh(self, *, full: bool = False) -> Refreshed:
+    def refresh(self, *, full: bool = False, only_due: bool = False) -> Refreshed:
         """Read the source now and keep what is new, without a round; see `data.refresh`.
 
         Parameters
         ----------
         full
             Whether to read all rows although the loop file names a cursor.
+        only_due
+            Whether to read only if the last reading is older than `data.refresh.every`; `full` is
+            not looked at then.
         """
         self.read = read_loop_file(self.read.path)
+        if only_due:
+            return refresh_due_rows(self.read, self._store())
         return refresh_rows(
             self.read,
             home=self.settings.home,
             find_workspace=lambda: find_workspace(self.settings),
             open_workspace=lambda: open_workspace(self.settings),
             full=full,
+        )
+
+    def watch_rows(self, tell: Callable[[str], object] = print) -> None:
+        """Keep reading the source on its schedule, `data.refresh.every`, until interrupted."""
+        watch_rows(self.read.path, self._store(), tell=tell)
+
+    def _store(self) -> Store:
+        return Store(
+            home=self.settings.home,
+            find_workspace=lambda: find_workspace(self.settings),
+            open_workspace=lambda: open_workspace(self.settings),
         )
 
     def snapshots(self) -> list[dict[str, Any]]:
