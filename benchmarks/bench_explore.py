@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 N_REPEATS = 3
+PYCACHE = str(Path(tempfile.gettempdir()) / "loopwright-bench-pycache")
 
 PRELUDE = """
 import json, resource, sys, time
@@ -105,9 +106,10 @@ writer.close()
 def measured(script: str, *arguments: str, python: str = sys.executable) -> dict[str, float]:
     """Run a script in a process of its own and return what it tells of itself."""
     command = [python, "-W", "ignore", "-c", PRELUDE + script, *arguments]
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "agg"}
-    )
+    # compiled modules are kept, as they are where a tool has run before
+    kept = {"MPLBACKEND": "agg", "PYTHONPYCACHEPREFIX": PYCACHE}
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | kept
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=env)
     told: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
     return told
 

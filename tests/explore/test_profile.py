@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from loopwright.core.errors import InvalidInputError
 from loopwright.data import convert
 from loopwright.data.conversion import decide_conversions
-from loopwright.explore import Finding, Profile, profile
+from loopwright.explore import Finding, Profile, profile, profile_page
 
 HOUSES = Path(__file__).parents[3] / "shared" / "datasets" / "kc_house.parquet"
 
@@ -222,3 +223,107 @@ def test_any_small_table_gives_a_profile_without_nan(rows: list[Any], target: st
     for column in result.columns:
         assert column.n_missing + sum(v.n_rows for v in column.top) <= len(rows)
         assert column.association is None or 0 <= column.association.value <= 1
+
+
+def test_a_column_that_no_step_can_read_is_a_finding():
+    frame = pl.DataFrame({"tags": [["a"], ["b"]] * 20, "raw": [b"x", b"y"] * 20, "y": range(40)})
+
+    result = profile(frame, target="y")
+
+    assert "List(String)" in found(result, "tags", "nested").evidence
+    assert "Binary" in found(result, "raw", "nested").evidence
+
+
+def test_huge_numbers_are_a_finding_and_nothing_overflows():
+    frame = pl.DataFrame({"x": [1e308, -1e308, 2.0, 3.0] * 20, "y": [1e200, 1.0, 2.0, 3.0] * 20})
+
+    result = profile(frame, target="y", task="regression")
+
+    assert "from -1e+308 to 1e+308" in found(result, "x", "huge").evidence
+    assert found(result, "y", "huge")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([7.0] * 40, "constant"), ([None] * 40, "constant"), ([float("inf"), 1.0] * 20, "infinite")],
+)
+def test_a_target_from_which_nothing_can_be_learned_is_serious(values: list[Any], kind: str):
+    frame = pl.DataFrame({"x": range(40), "y": pl.Series(values, dtype=pl.Float64)})
+
+    assert found(profile(frame, target="y"), "y", kind).severity == "serious"
+
+
+def test_a_value_that_prevails_and_many_zeros_are_told():
+    frame = pl.DataFrame(
+        {
+            "view": [0] * 92 + [1, 2, 3, 4] * 2,
+            "gain": [0.0] * 30 + [n * 1.5 for n in range(1, 71)],
+            "warm": [0.0] * 30 + [n - 30.5 for n in range(70)],
+            "y": range(100),
+        }
+    )
+
+    result = profile(frame, target="y")
+
+    assert found(result, "view", "dominant").evidence == "92.0% of its values are 0."
+    assert found(result, "gain", "zeros").evidence == "30 values (30.0%) are 0."
+    assert [f for f in result.findings if f.column == "warm" and f.kind == "zeros"] == []
+
+
+def test_types_beside_the_plain_ones_are_described_by_what_they_hold():
+    frame = pl.DataFrame(
+        {
+            "price": pl.Series(["1.50", "2.25"] * 30).cast(pl.Decimal(scale=2)),
+            "lasted": [timedelta(hours=1), timedelta(hours=3)] * 30,
+            "size": pl.Series(["S", "M"] * 30, dtype=pl.Categorical),
+            "nan": [float("nan"), 1.0, 2.0] * 20,
+        }
+    )
+
+    result = profile(frame)
+
+    price, lasted = result.column("price").number, result.column("lasted").number
+    assert price is not None
+    assert lasted is not None
+    assert (price.minimum, price.maximum) == (1.5, 2.25)
+    assert (lasted.minimum, lasted.maximum) == (3_600, 10_800)
+    assert (result.column("size").kind, result.column("size").n_distinct) == ("category", 2)
+    assert (result.column("nan").n_missing, result.column("nan").n_distinct) == (20, 2)
+
+
+def test_a_wide_table_keeps_its_record_and_its_page_small():
+    rng = np.random.default_rng(0)
+    wide = {f"c{n}": rng.normal(size=60) for n in range(600)}
+    wide["c599"] = wide["c3"]
+    frame = pl.DataFrame({**wide, "y": rng.normal(size=60)})
+
+    result = profile(frame, target="y")
+
+    assert found(result, "c599", "near_duplicate").evidence == "It is identical to 'c3'."
+    assert len(json.dumps(result.to_json())) < 1_500 * 601
+    page = profile_page(result)
+    assert page.count("<h3>") == 200
+    assert all(f">c{n}<" in page for n in range(600))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 2)), min_size=1, max_size=30
+    )
+)
+def test_repeated_rows_are_counted_as_polars_counts_them(rows: list[Any]):
+    frame = pl.DataFrame(rows, schema={"a": pl.String, "b": pl.Int64}, orient="row")
+
+    assert profile(frame).n_duplicate_rows == frame.height - frame.n_unique()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.text(alphabet="abc", max_size=2), min_size=1, max_size=60))
+def test_frequent_texts_are_those_that_counting_gives(values: list[str]):
+    column = profile(pl.DataFrame({"x": values})).column("x")
+
+    counts = Counter(values)
+    assert column.n_distinct == len(counts)
+    assert [top.n_rows for top in column.top] == sorted(counts.values(), reverse=True)[:10]
+    assert all(counts[top.value] == top.n_rows for top in column.top)

@@ -10,7 +10,7 @@ import pytest
 from loopwright.core.errors import InvalidInputError
 from loopwright.explore import profile
 from loopwright.explore.association import SAMPLE_ROWS
-from loopwright.explore.table import ScannedTable
+from loopwright.explore.table import PIECE_ROWS, HeldTable, ScannedTable
 
 
 def mixed(n: int) -> pl.DataFrame:
@@ -33,7 +33,7 @@ def mixed(n: int) -> pl.DataFrame:
     return pl.concat([frame, frame.head(n // 100)])
 
 
-@pytest.mark.parametrize("n_rows", [500, SAMPLE_ROWS + 11_000])
+@pytest.mark.parametrize("n_rows", [500, SAMPLE_ROWS + 11_000, PIECE_ROWS + 7_000])
 def test_a_scanned_table_has_the_very_profile_of_the_table(tmp_path: Path, n_rows: int):
     frame = mixed(n_rows)
     frame.write_parquet(tmp_path / "rows.parquet", row_group_size=7_000)
@@ -44,13 +44,17 @@ def test_a_scanned_table_has_the_very_profile_of_the_table(tmp_path: Path, n_row
     assert scanned.n_duplicate_rows == n_rows // 100
 
 
-def test_batches_hold_every_row_once_and_in_order():
+def test_pieces_hold_every_row_once_in_order_and_are_cut_alike(tmp_path: Path):
     frame = pl.DataFrame({"n": range(1_000)})
+    frame.write_parquet(tmp_path / "rows.parquet", row_group_size=70)
+    scanned = ScannedTable(pl.scan_parquet(tmp_path / "rows.parquet"), piece_rows=300)
 
-    batches = list(ScannedTable(frame.lazy(), batch_rows=300).batches())
+    pieces = list(scanned.pieces("n"))
 
-    assert [batch.height for batch in batches] == [300, 300, 300, 100]
-    assert pl.concat(batches).equals(frame)
+    assert [piece.len() for piece in pieces] == [300, 300, 300, 100]
+    assert pl.concat(pieces).equals(frame["n"])
+    held = HeldTable(frame, piece_rows=300).pieces("n")
+    assert all(one.equals(other) for one, other in zip(pieces, held, strict=True))
 
 
 def test_a_scan_without_rows_or_without_the_target_is_refused():

@@ -1,6 +1,6 @@
 """What rows look like: a table goes in, a profile with findings and recommendations comes out."""
 
-from loopwright.explore.column import Association, ColumnProfile, Histogram, Kind
+from loopwright.explore.column import Association, ColumnProfile, Kind
 from loopwright.explore.finding import Finding
 from loopwright.explore.note import (
     ColumnNote,
@@ -11,6 +11,7 @@ from loopwright.explore.note import (
 )
 from loopwright.explore.page import profile_page, profile_summary
 from loopwright.explore.profile import Profile, profile
+from loopwright.explore.spread import Histogram
 
 __all__ = [
     "Association",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
@@ -20,16 +20,22 @@ else:
     np = LazyModule("numpy")
 
 SAMPLE_ROWS = 30_000
+_SAMPLE_VALUES = 20_000_000
+_FEWEST_SAMPLED = 1_000
+# products of that many pairs of columns are held at once
+_BLOCK_COLUMNS = 512
+_FEW_COLUMNS = 64
+# rows that are enough to see which pairs may be near duplicates
+_SCREENED_ROWS = 2_000
 NEAR_DUPLICATE = 0.98
 _CANDIDATE = 0.9
 _FEW_ROWS = 10
 _N_BINS = 32
 _MAX_CODES = 1_000
-_MOST_ALIKE = 20
 # a curve has to beat a monotone relation by this much before it is reported instead
 _CURVE_MARGIN = 0.05
 _USED = ("number", "ordinal", "category", "boolean", "date")
-_ORDERED = ("number", "ordinal", "date")
+ORDERED_KINDS = ("number", "ordinal", "date")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +48,16 @@ class Pair:
     value: float
 
 
-def sample_places(n_rows: int) -> NDArray[np.int64]:
-    """Return at most 30,000 places of rows, evenly spaced over a table; always the same ones."""
-    if n_rows <= SAMPLE_ROWS:
+def sample_places(n_rows: int, n_columns: int = 1) -> NDArray[np.int64]:
+    """Return at most 30,000 places of rows, evenly spaced over a table; always the same ones.
+
+    Fewer, down to 1,000, for tables of more than some 700 columns, so that the sample keeps within
+    half a gigabyte.
+    """
+    most = min(SAMPLE_ROWS, max(_FEWEST_SAMPLED, _SAMPLE_VALUES // max(1, n_columns)))
+    if n_rows <= most:
         return np.arange(n_rows, dtype=np.int64)
-    return np.linspace(0, n_rows - 1, SAMPLE_ROWS).astype(np.int64)
+    return np.linspace(0, n_rows - 1, most).astype(np.int64)
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -147,8 +158,10 @@ def separation(x: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
 
 def numbers_of(column: pl.Series) -> NDArray[np.float64]:
     """Return a column of numbers, truth values or dates as floats, shape (n,), missing as NaN."""
-    floats = column.to_physical().cast(pl.Float64)
-    return floats.fill_null(float("nan")).to_numpy()
+    if column.dtype.is_temporal():
+        column = column.to_physical()
+    # missing whole numbers and truth values arrive as NaN, or as None
+    return column.to_numpy().astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +178,9 @@ class Cells:
     ranks: NDArray[np.float64] | None = None
 
 
-def cells_of(sample: pl.DataFrame, columns: Sequence[ColumnProfile]) -> dict[str, Cells]:
+def cells_of(
+    sample: pl.DataFrame | Mapping[str, pl.Series], columns: Sequence[ColumnProfile]
+) -> dict[str, Cells]:
     """Return the columns that take part in comparisons, by name."""
     return {
         column.name: _cells(sample[column.name], column)
@@ -218,7 +233,7 @@ def associations(
 def _with_number(x: Cells, y: Cells, known: NDArray[np.bool_], kind: Kind) -> Association:
     y_ranks = y.ranks if y.ranks is not None else y.codes.astype(np.float64)
     ratio = correlation_ratio(x.codes[known], y_ranks[known])
-    if kind in _ORDERED and x.ranks is not None:
+    if kind in ORDERED_KINDS and x.ranks is not None:
         both = known & (x.codes > 0)
         # ranks among all rows are ranks among these only when these are all
         monotone = _pearson(x.ranks, y_ranks) if both.all() else _spearman_of(x, y, both)
@@ -237,7 +252,7 @@ def _with_class(x: Cells, y: Cells, known: NDArray[np.bool_], kind: Kind) -> Ass
     y_codes = y.codes[known]
     v = cramers_v(x.codes[known], y_codes)
     classes = np.unique(y_codes)
-    if kind in _ORDERED and classes.size == 2 and x.ranks is not None:
+    if kind in ORDERED_KINDS and classes.size == 2 and x.ranks is not None:
         ordered = separation(x.ranks[known], y_codes == classes[1])
         if ordered >= v:
             return Association(value=ordered, measure="|2 AUC - 1|")
@@ -247,26 +262,31 @@ def _with_class(x: Cells, y: Cells, known: NDArray[np.bool_], kind: Kind) -> Ass
 def near_duplicates(
     cells: Mapping[str, Cells], columns: Sequence[ColumnProfile], *, without: str | None = None
 ) -> list[Pair]:
-    """Return the pairs of columns that say nearly the same.
+    """Return the columns that say nearly the same as an earlier one, each with the first such.
 
     Numbers and dates whose rank correlation is above 0.98 either way, and categories that are the
-    same but for their names. `without` (the target) takes no part.
+    same but for their names. All pairs are looked at. `without` (the target) takes no part.
     """
     usable = [column for column in columns if column.name in cells and column.name != without]
     pairs = _ordered_pairs({column.name: cells[column.name] for column in usable})
-    known = {(pair.first, pair.second) for pair in pairs}
+    known = {pair.second for pair in pairs}
+    n_alike = Counter(column.n_distinct for column in usable)
     alike: dict[bytes, list[ColumnProfile]] = {}
     for column in usable:
-        if column.n_distinct <= _MAX_CODES:
+        if column.n_distinct <= _MAX_CODES and n_alike[column.n_distinct] > 1:
             alike.setdefault(_shape(cells[column.name].codes), []).append(column)
     for group in alike.values():
-        for first, second in combinations(group[:_MOST_ALIKE], 2):
-            names = first.name, second.name
-            are_ordered = {first.kind, second.kind} <= {*_ORDERED}
-            if names in known or are_ordered or first.n_distinct != second.n_distinct:
-                continue
-            relation = "the same categories under other names"
-            pairs.append(Pair(first=names[0], second=names[1], relation=relation, value=1.0))
+        for place, second in enumerate(group):
+            for first in group[:place]:
+                are_ordered = {first.kind, second.kind} <= {*ORDERED_KINDS}
+                if second.name in known or are_ordered or first.n_distinct != second.n_distinct:
+                    continue
+                known.add(second.name)
+                relation = "the same categories under other names"
+                pairs.append(
+                    Pair(first=first.name, second=second.name, relation=relation, value=1.0)
+                )
+                break
     return pairs
 
 
@@ -286,16 +306,35 @@ def _ordered_pairs(cells: Mapping[str, Cells]) -> list[Pair]:
     if len(ordered) < 2:
         return []
     names = list(ordered)
-    matrix = np.vstack([_unit_ranks(average) for _, average in ordered.values()])
-    pairs = []
-    for i, first in enumerate(names):
-        rough = (matrix[i + 1 :] * matrix[i]).sum(axis=1)
-        # missing values pull the rough figure down, so candidates are taken from below
-        for j in np.flatnonzero(np.abs(rough) > _CANDIDATE):
-            second = names[i + 1 + int(j)]
-            pair = _pair(first, second, ordered[first][0], ordered[second][0])
-            pairs += [pair] if pair is not None else []
+    every = max(1, next(iter(ordered.values()))[1].size // _SCREENED_ROWS)
+    matrix = np.vstack(
+        [_unit_ranks(average[::every]) for _, average in ordered.values()], dtype=np.float32
+    )
+    pairs: list[Pair] = []
+    copies: set[int] = set()
+    for first, second in _candidates(matrix):
+        if second not in copies and first not in copies:
+            x, y = ordered[names[first]][0], ordered[names[second]][0]
+            pair = _pair(names[first], names[second], x, y)
+            if pair is not None:
+                pairs.append(pair)
+                copies.add(second)
     return pairs
+
+
+def _candidates(matrix: NDArray[np.float32]) -> Iterator[tuple[int, int]]:
+    """Give the pairs of rows, of length 1, whose product is far from 0, ordered by the first."""
+    for start in range(0, len(matrix), _BLOCK_COLUMNS):
+        some, rest = matrix[start : start + _BLOCK_COLUMNS], matrix[start:]
+        # BLAS would start threads, which cost more than so few products do
+        few = len(matrix) <= _FEW_COLUMNS
+        product = np.einsum("ik,jk->ij", some, rest) if few else some @ rest.T
+        # single precision will do to choose whom to look at closely; missing values pull the
+        # figure down, so candidates are taken from below
+        for first, second in zip(
+            *np.nonzero(np.triu(np.abs(product) > _CANDIDATE, 1)), strict=True
+        ):
+            yield start + int(first), start + int(second)
 
 
 def _pair(first: str, second: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Pair | None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
+from loopwright.explore.spread import runs
 
 if TYPE_CHECKING:
     import numpy as np
-    import polars as pl
     from numpy.typing import NDArray
 else:
-    pl = LazyModule("polars")
     np = LazyModule("numpy")
 
 N_PATTERNS = 10
@@ -42,35 +39,46 @@ class MissingTogether:
 
 
 class MissingCounter:
-    """Counts the patterns of missing values over the batches of a table.
+    """Counts the patterns of missing values of a table, told of a column at a time.
+
+    The first 64 columns with missing values are followed; others are left out.
 
     Parameters
     ----------
-    columns
-        The columns with missing values, the first 64 of which are followed.
+    n_rows
+        How many rows the table has.
     """
 
-    def __init__(self, columns: Sequence[str]) -> None:
-        self.columns = tuple(columns[:MOST_COLUMNS])
-        self.n_rows = 0
-        self._counts: Counter[int] = Counter()
+    def __init__(self, n_rows: int) -> None:
+        self.columns: tuple[str, ...] = ()
+        self.n_rows = n_rows
+        self._codes: NDArray[np.uint64] | None = None
+        self._found: dict[int, int] | None = None
 
-    def add(self, batch: pl.DataFrame) -> None:
-        """Take in more rows."""
-        self.n_rows += batch.height
-        codes = np.zeros(batch.height, dtype=np.uint64)
-        for place, name in enumerate(self.columns):
-            mask = batch[name].is_null().to_numpy()
-            codes |= mask.astype(np.uint64) << np.uint64(place)
-        found = pl.Series("code", codes).value_counts(name="n")
-        for code, n in found.iter_rows():
-            self._counts[code] += n
+    def add(self, name: str, mask: NDArray[np.bool_], first: int = 0) -> None:
+        """Take in where a column is missing: `mask` is about the rows from `first` on."""
+        if name not in self.columns:
+            if len(self.columns) == MOST_COLUMNS:
+                return
+            self.columns = (*self.columns, name)
+        if self._codes is None:
+            self._codes = np.zeros(self.n_rows, dtype=np.uint64)
+        place = np.uint64(self.columns.index(name))
+        self._codes[first : first + mask.size] |= mask.astype(np.uint64) << place
+
+    def _counts(self) -> dict[int, int]:
+        if self._found is None:
+            codes = np.empty(0, np.uint64) if self._codes is None else self._codes
+            codes.sort()
+            self._found = dict(runs(codes, codes.size).top)
+            self._codes = None
+        return self._found
 
     def patterns(self) -> tuple[MissingPattern, ...]:
         """Return the ten most frequent patterns, the most frequent first."""
         if not self.columns:
             return ()
-        ordered = sorted(self._counts.items(), key=lambda item: (-item[1], item[0]))
+        ordered = sorted(self._counts().items(), key=lambda item: (-item[1], item[0]))
         return tuple(
             MissingPattern(columns=self._names(code), n_rows=n, share=n / self.n_rows)
             for code, n in ordered[:N_PATTERNS]
@@ -102,8 +110,8 @@ class MissingCounter:
 
     def _both_missing(self) -> NDArray[np.int64]:
         """Return how many rows lack both of two columns, shape (n_columns, n_columns)."""
-        codes = np.array(list(self._counts), dtype=np.uint64)
-        counts = np.array(list(self._counts.values()), dtype=np.int64)
+        codes = np.array(list(self._counts()), dtype=np.uint64)
+        counts = np.array(list(self._counts().values()), dtype=np.int64)
         places = np.arange(len(self.columns), dtype=np.uint64)
         bits = ((codes[:, None] >> places) & np.uint64(1)).astype(np.int64)
         both: NDArray[np.int64] = (bits * counts[:, None]).T @ bits
@@ -111,11 +119,3 @@ class MissingCounter:
 
     def _names(self, code: int) -> tuple[str, ...]:
         return tuple(name for place, name in enumerate(self.columns) if code >> place & 1)
-
-
-def count_missing(batches: Iterable[pl.DataFrame], columns: Sequence[str]) -> MissingCounter:
-    """Return the counted patterns of a whole table."""
-    counter = MissingCounter(columns)
-    for batch in batches:
-        counter.add(batch)
-    return counter

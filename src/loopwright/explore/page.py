@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from loopwright.explore.column import ColumnProfile, Histogram
+from loopwright.explore.column import ColumnProfile
+from loopwright.explore.finding import Finding
+from loopwright.explore.missing import MOST_COLUMNS
 from loopwright.explore.profile import Profile
+from loopwright.explore.spread import Histogram
 from loopwright.explore.trend import Trend
 
 if TYPE_CHECKING:
@@ -16,11 +20,17 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 300.0, 72.0
 _SHOWN_FINDINGS = 12
+# of very many columns or findings a page shows these, so that a browser still opens it
+_MOST_CARDS = 200
+_MOST_ALIKE = 40
 _MARKS = {"serious": "!!", "warning": "! ", "info": "  "}
 
 
 def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
     """Return one self-contained HTML page: findings, associations, and a card for every column.
+
+    Of more than 200 columns the most telling get a card, the others a line; of more than 40 findings
+    of one kind the first are listed. `Profile.to_json` holds them all.
 
     Everything that comes from the data (names, values, notes) is escaped.
     """
@@ -28,12 +38,23 @@ def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
         (column for column in profile.columns if column.association is not None),
         key=lambda column: -(column.association.value if column.association else 0.0),
     )
+    by_column: dict[str | None, list[Finding]] = {}
+    for finding in profile.findings:
+        by_column.setdefault(finding.column, []).append(finding)
+    shown = _shown(profile, strengths, by_column)
     return _template().render(
         title=title,
         profile=profile,
         counts=_counts(profile),
         strengths=strengths[:15],
-        cards=[_card(column, profile) for column in profile.columns],
+        findings=_listed(profile.findings),
+        cards=[
+            _card(column, by_column.get(column.name, []), is_target=column.name == profile.target)
+            for column in profile.columns
+            if column.name in shown
+        ],
+        others=[column for column in profile.columns if column.name not in shown],
+        n_followed=sum(column.n_missing > 0 for column in profile.columns) - MOST_COLUMNS,
         trends=[_line(trend) for trend in profile.trends],
         width=_WIDTH,
         height=_HEIGHT,
@@ -64,14 +85,45 @@ def _counts(profile: Profile) -> list[tuple[str, str]]:
     ]
 
 
-def _card(column: ColumnProfile, profile: Profile) -> dict[str, Any]:
+def _shown(
+    profile: Profile,
+    strengths: Sequence[ColumnProfile],
+    by_column: Mapping[str | None, Sequence[Finding]],
+) -> set[str]:
+    """Return the columns that get a card: all, or of very many the most telling."""
+    names = [column.name for column in profile.columns]
+    if len(names) <= _MOST_CARDS:
+        return set(names)
+    noted = [column.name for column in profile.columns if column.note is not None]
+    strong = [column.name for column in strengths[: _MOST_CARDS // 2]]
+    grave = [name for name in names if any(f.severity != "info" for f in by_column.get(name, ()))]
+    first = [profile.target] if profile.target is not None else []
+    # a dict, so that the first of each name decides
+    return set(list(dict.fromkeys([*first, *noted, *strong, *grave, *names]))[:_MOST_CARDS])
+
+
+def _listed(found: Sequence[Finding]) -> list[tuple[Finding, int]]:
+    """Return findings to be listed, and how many more of the kind each stands for."""
+    counts = Counter((finding.kind, finding.severity) for finding in found)
+    seen: Counter[tuple[str, str]] = Counter()
+    listed = []
+    for finding in found:
+        kind = finding.kind, finding.severity
+        seen[kind] += 1
+        if seen[kind] <= _MOST_ALIKE:
+            is_last = seen[kind] == _MOST_ALIKE
+            listed.append((finding, counts[kind] - _MOST_ALIKE if is_last else 0))
+    return listed
+
+
+def _card(column: ColumnProfile, found: Sequence[Finding], *, is_target: bool) -> dict[str, Any]:
     return {
         "column": column,
-        "is_target": column.name == profile.target,
+        "is_target": is_target,
         "bars": _bars(column.histogram) if column.histogram else [],
         "ends": _ends(column),
         "facts": _facts(column),
-        "findings": [finding for finding in profile.findings if finding.column == column.name],
+        "findings": found,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
@@ -190,7 +190,7 @@ def _by_whole_value(texts: list[str]) -> str | None:
     if len(telling) < _MOST * len(texts):
         return None
     for what, test, least in _SIGNS:
-        share = sum(map(test, telling)) / len(texts)
+        share = _share(test, telling, of=len(texts), least=least)
         # the digits of a number that is nothing but digits may pass a checksum by chance
         if share >= least and (least == _MOST or "card" in what or len(texts) >= _FEWEST_NUMBERS):
             return f"{what} in {share:.0%} of the values"
@@ -201,11 +201,23 @@ def _by_whole_number(texts: list[str]) -> str | None:
     for national in NATIONAL_IDS:
         n = national.n_digits
         if n and len(texts) >= _FEWEST_NUMBERS and max(map(len, texts)) == n:
-            share = sum(national.is_one(text.zfill(n)) for text in texts) / len(texts)
-            if share >= max(national.least, _MOST_CARDS):
+            least = max(national.least, _MOST_CARDS)
+            padded = [text.zfill(n) for text in texts]
+            share = _share(national.is_one, padded, of=len(texts), least=least)
+            if share >= least:
                 return f"{national.name} in {share:.0%} of the values"
-    share = sum(map(is_card_number, texts)) / len(texts)
+    share = _share(is_card_number, texts, of=len(texts), least=_MOST_CARDS)
     return f"card numbers in {share:.0%} of the values" if share >= _MOST_CARDS else None
+
+
+def _share(test: Callable[[str], bool], texts: Sequence[str], *, of: int, least: float) -> float:
+    """Return the share of `of` values that pass; 0 as soon as it cannot reach `least` any more."""
+    n_passed = 0
+    for place, text in enumerate(texts):
+        n_passed += test(text)
+        if n_passed + len(texts) - place - 1 < least * of:
+            return 0.0
+    return n_passed / of
 
 
 def _inside(texts: list[str]) -> str | None:

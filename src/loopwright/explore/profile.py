@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,22 +13,31 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.explore.association import associations, cells_of, near_duplicates, sample_places
-from loopwright.explore.column import ColumnProfile, profile_column
-from loopwright.explore.finding import Facts, Finding, findings
+from loopwright.explore.column import ColumnProfile, Detail, profile_swept
+from loopwright.explore.finding import Facts, Finding
 from loopwright.explore.missing import MissingCounter, MissingPattern
+from loopwright.explore.mixture import Mixture, find_mixture
 from loopwright.explore.note import ColumnNote, checked_note
-from loopwright.explore.personal import personal_data
+from loopwright.explore.personal import personal_values, sample_values
+from loopwright.explore.related import related
+from loopwright.explore.review import findings
+from loopwright.explore.sweep import Sweep, Swept
 from loopwright.explore.table import Table, table_of
 from loopwright.explore.trend import Trend, find_trend
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 else:
+    np = LazyModule("numpy")
     pl = LazyModule("polars")
 
 _VERSION = 2
 _MAX_CLASSES = 20
 _MOST_DATES = 5
+# of more columns than this less is kept for each, so that the record stays readable
+_WIDE = 500
+_BRIEF = Detail(n_bins=10, n_top=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +46,8 @@ class Profile:
 
     `n_sampled` rows, evenly spaced, were used for associations and near duplicates; everything
     else counts all rows. `missing` holds the most frequent patterns of missing values, empty when
-    nothing is missing; `trends` how the target moves over each date column.
+    nothing is missing; `trends` how the target moves over each date column; `n_paired`
+    says among how many columns correlations were looked for (at most 100), near duplicates among all.
     """
 
     n_rows: int
@@ -48,6 +59,7 @@ class Profile:
     findings: tuple[Finding, ...]
     missing: tuple[MissingPattern, ...] = ()
     trends: tuple[Trend, ...] = ()
+    n_paired: int = 0
 
     def column(self, name: str) -> ColumnProfile:
         """Return the profile of one column.
@@ -103,9 +115,8 @@ def profile(
     ----------
     frame
         The rows, shape (n_rows, n_columns), in the plain types of a snapshot. A lazy frame over
-        files, such as `pl.scan_parquet(path)`, is read in passes, one column or one batch at a
-        time: the same profile, with no more in memory than what the largest column takes, a few
-        times over, and eight bytes a row.
+        files, such as `pl.scan_parquet(path)`, is read a column at a time, in pieces: the same
+        profile, and memory holds some 32 bytes a row, however many columns there are.
     target
         The column to predict, if there is one yet.
     task
@@ -124,9 +135,8 @@ def profile(
     known = notes_by_column(notes or {})
     table = table_of(frame)
     _check(table, target, known)
-    columns, personal, outside = _columns(table, known)
-    sample, n_duplicates, missing = _passed(table, columns)
-    cells = cells_of(sample, columns)
+    swept = _swept(table, known)
+    columns, cells = swept.columns, cells_of(swept.sample, swept.columns)
     classes: dict[str, int] = {}
     if target is not None:
         of_target = next(column for column in columns if column.name == target)
@@ -137,68 +147,90 @@ def profile(
         )
         classes = _classes(table, target) if task in ("binary", "multiclass") else {}
     trends = _trends(table, columns, target=target, task=task, classes=classes)
+    pairs = near_duplicates(cells, columns, without=target)
+    copies = {pair.second for pair in pairs}
+    paired = related(cells, columns, copies=copies, without=target)
     facts = Facts(
         n_rows=table.n_rows,
-        n_duplicate_rows=n_duplicates,
+        n_duplicate_rows=swept.n_duplicate_rows,
         columns=columns,
         target=target,
         classes=classes,
-        pairs=near_duplicates(cells, columns, without=target),
-        personal=personal,
-        outside=outside,
-        together=missing.together(),
+        pairs=pairs,
+        personal=swept.personal,
+        outside=swept.outside,
+        together=swept.missing.together(),
         trends=trends,
+        related=paired.pairs,
+        mixed=swept.mixed,
     )
     return Profile(
         n_rows=table.n_rows,
-        n_duplicate_rows=n_duplicates,
-        n_sampled=sample.height,
+        n_duplicate_rows=swept.n_duplicate_rows,
+        n_sampled=swept.n_sampled,
         target=target,
         task=task if target is not None else None,
         columns=columns,
         findings=findings(facts),
-        missing=missing.patterns(),
+        missing=swept.missing.patterns(),
         trends=trends,
+        n_paired=paired.n_paired,
     )
 
 
-def _columns(
-    table: Table, notes: Mapping[str, ColumnNote]
-) -> tuple[tuple[ColumnProfile, ...], dict[str, str], dict[str, int]]:
-    """Return the columns, what personal data they hold, and how many values lie out of range."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Swept:
+    """What one reading of all columns gives.
+
+    `personal` says what personal data a column holds, `outside` how many values lie out of the range
+    that its note allows, `mixed` what text is a mixture of.
+    """
+
+    columns: tuple[ColumnProfile, ...]
+    sample: dict[str, pl.Series]
+    n_sampled: int
+    n_duplicate_rows: int
+    missing: MissingCounter
+    personal: dict[str, str]
+    mixed: dict[str, Mixture]
+    outside: dict[str, int]
+
+
+def _swept(table: Table, notes: Mapping[str, ColumnNote]) -> _Swept:
+    places = sample_places(table.n_rows, len(table.dtypes))
+    sweep = Sweep(table, places)
+    detail = Detail() if len(table.dtypes) <= _WIDE else _BRIEF
     columns: list[ColumnProfile] = []
+    sample: dict[str, pl.Series] = {}
     personal: dict[str, str] = {}
+    mixed: dict[str, Mixture] = {}
     outside: dict[str, int] = {}
-    for name in table.names:
+    for name in table.dtypes:
         # one column at a time, so that no more than one of a scanned table is held
-        column = table.select([name])[name]
+        swept = sweep.read(name)
         note = notes.get(name)
-        columns.append(profile_column(column, note))
-        if (what := personal_data(column)) is not None:
+        columns.append(profile_swept(swept, sweep, note=note, detail=detail))
+        sample[name] = swept.sample
+        is_text = swept.form == "text"
+        says = is_text or swept.head.dtype.is_integer()
+        texts = sample_values(swept.head) if says else []
+        what = personal_values(name, texts, n_rows=table.n_rows, is_text=is_text)
+        if what is not None:
             personal[name] = what
-        if note is not None and (n_outside := _n_outside(column, note)):
+        elif is_text and (mixture := find_mixture(texts)) is not None:
+            mixed[name] = mixture
+        if note is not None and (n_outside := _n_outside(swept, note)):
             outside[name] = n_outside
-    return tuple(columns), personal, outside
-
-
-def _passed(
-    table: Table, columns: Sequence[ColumnProfile]
-) -> tuple[pl.DataFrame, int, MissingCounter]:
-    """Go once over the rows: evenly spaced ones, how many are repeated, what is missing together."""
-    flat = [column.name for column in columns if column.kind != "other"]
-    missing = MissingCounter([column.name for column in columns if column.n_missing])
-    places, first = sample_places(table.n_rows), 0
-    sampled: list[pl.DataFrame] = []
-    hashes: list[pl.Series] = []
-    for batch in table.batches():
-        within = places[(places >= first) & (places < first + batch.height)] - first
-        sampled.append(batch if within.size == batch.height else batch[within])
-        if flat:
-            hashes.append(batch.select(flat).hash_rows(seed=0))
-        missing.add(batch)
-        first += batch.height
-    n_distinct = pl.concat(hashes).n_unique() if hashes else table.n_rows
-    return pl.concat(sampled), table.n_rows - n_distinct, missing
+    return _Swept(
+        columns=tuple(columns),
+        sample=sample,
+        n_sampled=places.size,
+        n_duplicate_rows=sweep.n_duplicate_rows(),
+        missing=sweep.missing,
+        personal=personal,
+        mixed=mixed,
+        outside=outside,
+    )
 
 
 def _trends(
@@ -218,7 +250,7 @@ def _trends(
     positive = max(classes) if classes else None
     found = [
         find_trend(
-            table.select([column.name, target]),
+            zip(table.pieces(column.name), table.pieces(target), strict=True),
             column=column.name,
             target=target,
             positive=positive,
@@ -238,17 +270,18 @@ def notes_by_column(notes: Mapping[str, ColumnNote | str]) -> dict[str, ColumnNo
     }
 
 
-def _n_outside(column: pl.Series, note: ColumnNote) -> int:
+def _n_outside(swept: Swept, note: ColumnNote) -> int:
     """Count the values outside what a note allows; only numbers can be."""
-    if note.allowed_range is None or not column.dtype.is_numeric():
+    if note.allowed_range is None or swept.form != "number":
         return 0
     low, high = note.allowed_range
-    outside = pl.lit(value=False)
-    if low is not None:
-        outside = outside | (pl.col(column.name) < low)
-    if high is not None:
-        outside = outside | (pl.col(column.name) > high)
-    return int(column.to_frame().select(outside.sum()).item())
+    n_below = 0 if low is None else int(np.searchsorted(swept.ordered, low, side="left"))
+    n_within = (
+        swept.ordered.size
+        if high is None
+        else int(np.searchsorted(swept.ordered, high, side="right"))
+    )
+    return n_below + swept.ordered.size - n_within
 
 
 def _from_version_1(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -268,8 +301,8 @@ def _check(table: Table, target: str | None, notes: Mapping[str, ColumnNote]) ->
             "There are no rows to describe.", hint="Choose a table with rows.", field="frame"
         )
     for name, what in [(target, "target"), *((note, "note") for note in notes)]:
-        if name is not None and name not in table.names:
-            raise _no_column(name, table.names, what)
+        if name is not None and name not in table.dtypes:
+            raise _no_column(name, list(table.dtypes), what)
 
 
 def _no_column(name: str, known: list[str], what: str) -> InvalidInputError:
@@ -289,5 +322,10 @@ def _task_of(target: ColumnProfile) -> str:
 
 
 def _classes(table: Table, target: str) -> dict[str, int]:
-    values = table.select([target])[target].drop_nulls().cast(pl.String).alias("value")
-    return dict(values.value_counts(name="n").sort("value").iter_rows())
+    """Return how many rows each class has, in the order of their names."""
+    found: Counter[str] = Counter()
+    for piece in table.pieces(target):
+        values = piece.drop_nulls().cast(pl.String).alias("value")
+        for value, n in values.value_counts(name="n").iter_rows():
+            found[value] += n
+    return dict(sorted(found.items()))

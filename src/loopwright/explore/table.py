@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from loopwright.core.lazy import LazyModule
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 else:
     pl = LazyModule("polars")
+    np = LazyModule("numpy")
 
-# 32 MB of numbers
-_BATCH_VALUES = 4_000_000
-_FEWEST_ROWS = 10_000
+PIECE_ROWS = 250_000
+# 32 MB of numbers: as many columns of a short table are read at once
+_GROUP_VALUES = 4_000_000
 
 
 class Table(Protocol):
-    """Rows that can be read by column and in batches, the same ones in the same order each time."""
+    """Rows that can be read by column, the same ones in the same order each time."""
 
     @property
-    def names(self) -> list[str]:
-        """The names of the columns, in order."""
+    def dtypes(self) -> Mapping[str, pl.DataType]:
+        """The columns in order, and how they are stored."""
         ...
 
     @property
@@ -30,60 +32,114 @@ class Table(Protocol):
         """How many rows there are."""
         ...
 
-    def select(self, names: Sequence[str]) -> pl.DataFrame:
-        """Return all rows of some columns."""
-        ...
+    def pieces(self, name: str) -> Iterator[pl.Series]:
+        """Give a column in order, `PIECE_ROWS` rows at a time (the last piece may be shorter).
 
-    def batches(self) -> Iterator[pl.DataFrame]:
-        """Give all columns, some rows at a time, in order."""
+        The values are those of `plain`.
+        """
         ...
 
 
 class HeldTable:
     """A table in memory."""
 
-    def __init__(self, frame: pl.DataFrame) -> None:
+    def __init__(self, frame: pl.DataFrame, *, piece_rows: int = PIECE_ROWS) -> None:
         self._frame = frame
-        self.names = frame.columns
+        self._piece_rows = piece_rows
+        self.dtypes = dict(frame.schema)
         self.n_rows = frame.height
 
-    def select(self, names: Sequence[str]) -> pl.DataFrame:
-        """Return all rows of some columns."""
-        return self._frame.select(names)
-
-    def batches(self) -> Iterator[pl.DataFrame]:
-        """Give the table."""
-        yield self._frame
+    def pieces(self, name: str) -> Iterator[pl.Series]:
+        """Give a column, a slice at a time."""
+        column = self._frame.get_column(name)
+        if self.n_rows <= self._piece_rows:
+            yield plain(column)
+            return
+        for first in range(0, self.n_rows, self._piece_rows):
+            yield plain(column.slice(first, self._piece_rows))
 
 
 class ScannedTable:
-    """A table that is read when it is needed: a column, or a batch of rows, at a time.
+    """A table that is read when it is needed, a column at a time.
 
     Parameters
     ----------
     rows
         Where the rows lie, such as `pl.scan_parquet(path)`: the same rows whenever it is read.
-    batch_rows
-        Rows in a batch; as many as make some 32 MB of numbers when absent.
+    piece_rows
+        Rows in a piece.
     """
 
-    def __init__(self, rows: pl.LazyFrame, *, batch_rows: int | None = None) -> None:
+    def __init__(self, rows: pl.LazyFrame, *, piece_rows: int = PIECE_ROWS) -> None:
         self._rows = rows
-        self.names = rows.collect_schema().names()
-        self.n_rows = int(rows.select(pl.len()).collect().item())
-        at_once = _BATCH_VALUES // max(1, len(self.names))
-        self._batch_rows = batch_rows or max(_FEWEST_ROWS, at_once)
+        self._piece_rows = piece_rows
+        self.dtypes = dict(rows.collect_schema())
+        self.n_rows = int(rows.select(pl.len()).collect(engine="streaming").item())
+        self._names = list(self.dtypes)
+        self._group: pl.DataFrame | None = None
 
-    def select(self, names: Sequence[str]) -> pl.DataFrame:
-        """Read all rows of some columns."""
-        return self._rows.select(names).collect(engine="streaming")
+    def pieces(self, name: str) -> Iterator[pl.Series]:
+        """Read a column, some rows at a time; the columns of a short table many at once."""
+        if self.n_rows <= self._piece_rows:
+            yield plain(self._group_with(name).get_column(name))
+            return
+        kept: pl.Series | None = None
+        size = self._piece_rows
+        for batch in self._rows.select(name).collect_batches(
+            chunk_size=size, maintain_order=True, engine="streaming"
+        ):
+            column = batch.get_column(name)
+            kept = column if kept is None else pl.concat([kept, column])
+            # cut anew, as batches end where the files' own do: every sum is then the same
+            while kept.len() >= size:
+                yield plain(kept.slice(0, size))
+                kept = kept.slice(size)
+        if kept is not None and kept.len():
+            yield plain(kept)
 
-    def batches(self) -> Iterator[pl.DataFrame]:
-        """Read all columns, some rows at a time."""
-        for first in range(0, self.n_rows, self._batch_rows):
-            yield self._rows.slice(first, self._batch_rows).collect()
+    def _group_with(self, name: str) -> pl.DataFrame:
+        if self._group is None or name not in self._group.columns:
+            self._group = None
+            first = self._names.index(name)
+            n_columns = max(1, _GROUP_VALUES // max(1, self.n_rows))
+            chosen = self._names[first : first + n_columns]
+            self._group = self._rows.select(chosen).collect(engine="streaming")
+        return self._group
 
 
 def table_of(rows: pl.DataFrame | pl.LazyFrame) -> Table:
     """Return rows as a table: in memory as they are, or read in passes."""
     return ScannedTable(rows) if isinstance(rows, pl.LazyFrame) else HeldTable(rows)
+
+
+def plain(column: pl.Series) -> pl.Series:
+    """Return a column in one of the plain types: numbers, truth values, text, dates.
+
+    NaN becomes missing, categories and times of day become text, decimals and stretches of time
+    (in seconds) numbers. What is nested or binary stays as it is.
+    """
+    dtype = column.dtype
+    if dtype in (pl.Float64, pl.Float32):
+        column = column.cast(pl.Float64) if dtype == pl.Float32 else column
+        has_nan = (
+            bool(column.is_nan().any())
+            if column.null_count()
+            else bool(np.isnan(column.to_numpy()).any())
+        )
+        return column.fill_nan(None) if has_nan else column
+    if dtype in (pl.Categorical, pl.Enum, pl.Time):
+        return column.cast(pl.String)
+    if dtype == pl.Duration:
+        return column.dt.total_microseconds().cast(pl.Float64) / 1e6
+    if dtype in (pl.Decimal, pl.Int128):
+        return column.cast(pl.Float64)
+    return column
+
+
+def is_flat(dtype: pl.DataType) -> bool:
+    """Tell whether a column of this type holds one plain value a row."""
+    return (
+        dtype.is_numeric()
+        or dtype.is_temporal()
+        or dtype in (pl.String, pl.Boolean, pl.Null, pl.Categorical, pl.Enum)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,7 +22,7 @@ Period = Literal["month", "week", "day"]
 MOST_PERIODS = 120
 _FEWEST_PERIODS = 6
 _FEWEST_ROWS = 10
-_EVERY: dict[Period, str] = {"month": "1mo", "week": "1w", "day": "1d"}
+_DAY_US = 86_400_000_000
 _LEAST_DAYS: tuple[tuple[Period, float], ...] = (("month", 180), ("week", 42), ("day", 6))
 _P_VALUE = 0.01
 _LEAST_SHIFT = 0.1
@@ -66,14 +67,19 @@ class Trend:
 
 
 def find_trend(
-    rows: pl.DataFrame, *, column: str, target: str, positive: str | None, n_days: float
+    pieces: Iterable[tuple[pl.Series, pl.Series]],
+    *,
+    column: str,
+    target: str,
+    positive: str | None,
+    n_days: float,
 ) -> Trend | None:
     """Return how the target moves over a date column; None if it covers too little.
 
     Parameters
     ----------
-    rows
-        The two columns, shape (n_rows, 2).
+    pieces
+        The dates and the target, some rows at a time.
     positive
         The class whose share is followed; None follows the mean of a number.
     n_days
@@ -82,43 +88,93 @@ def find_trend(
     period = next((name for name, least in _LEAST_DAYS if n_days >= least), None)
     if period is None:
         return None
-    value = pl.col(target).cast(pl.Float64)
-    if positive is not None:
-        value = (pl.col(target).cast(pl.String) == positive).cast(pl.Float64)
-    # columns of any name, also one called `level`
-    plain = rows.drop_nulls().select(
-        start=pl.col(column).cast(pl.Datetime("us")).dt.truncate(_EVERY[period]), level=value
-    )
-    plain = plain.filter(pl.col("level").is_finite())
-    starts, levels, counts = _by_period(plain)
-    sd = float(plain["level"].to_numpy().std()) if plain.height else 0.0
-    if levels.size < _FEWEST_PERIODS or not 0 < sd < math.inf:
+    tally = _Tally()
+    for dates, values in pieces:
+        moments, levels = _present(dates, values, positive)
+        tally.add(_period_of(moments, period), levels)
+    places = [place for place, sums in sorted(tally.by_period.items()) if sums[0] >= _FEWEST_ROWS]
+    chosen = places[-MOST_PERIODS:]
+    sd = tally.sd()
+    if len(chosen) < _FEWEST_PERIODS or not 0 < sd < math.inf:
         return None
+    counts = [tally.by_period[place][0] for place in chosen]
+    levels = np.array(
+        [tally.by_period[place][1] / n for place, n in zip(chosen, counts, strict=True)]
+    )
     third = levels.size // 3
     return Trend(
         column=column,
         label=f"mean of {target}" if positive is None else f"share of {positive!r}",
         period=period,
-        starts=starts,
+        starts=tuple(_start_of(place, period) for place in chosen),
         levels=tuple(levels.tolist()),
-        n_rows=tuple(counts.tolist()),
+        n_rows=tuple(counts),
         p_value=steadiness(levels),
         shift=float((levels[-third:].mean() - levels[:third].mean()) / sd),
     )
 
 
-def _by_period(
-    plain: pl.DataFrame,
-) -> tuple[tuple[str, ...], NDArray[np.float64], NDArray[np.int64]]:
-    """Return first days, levels and rows of the last 120 periods with enough rows."""
-    places = plain["start"].rank("dense").to_numpy().astype(np.int64)
-    counts = np.bincount(places)
-    # summed in the order of the rows: a grouping on threads gives other last digits each time
-    sums = np.bincount(places, weights=plain["level"].to_numpy())
-    chosen = np.flatnonzero(counts >= _FEWEST_ROWS)[-MOST_PERIODS:]
-    days = plain["start"].unique().sort()
-    starts = tuple(str(days[place - 1])[:10] for place in chosen.tolist())
-    return starts, sums[chosen] / counts[chosen], counts[chosen]
+class _Tally:
+    """Counts and sums by period, and the spread of all values."""
+
+    def __init__(self) -> None:
+        self.by_period: dict[int, tuple[int, float]] = {}
+        self._n, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, periods: NDArray[np.int64], levels: NDArray[np.float64]) -> None:
+        if not levels.size:
+            return
+        first = int(periods.min())
+        counts = np.bincount(periods - first)
+        sums = np.bincount(periods - first, weights=levels)
+        for place in np.flatnonzero(counts).tolist():
+            n, total = self.by_period.get(first + place, (0, 0.0))
+            self.by_period[first + place] = (n + int(counts[place]), total + float(sums[place]))
+        with np.errstate(all="ignore"):
+            mean = float(levels.mean())
+            # two samples joined: Chan, Golub and LeVeque, "Updating Formulae and a Pairwise
+            # Algorithm for Computing Sample Variances" (1979)
+            gap, n = mean - self._mean, self._n + levels.size
+            self._squares += float(((levels - mean) ** 2).sum())
+            # numpy's numbers overflow to infinity where Python's raise
+            self._squares += float(np.float64(gap) ** 2 * self._n * levels.size / n)
+            self._mean += gap * levels.size / n
+            self._n = n
+
+    def sd(self) -> float:
+        return math.sqrt(self._squares / self._n) if self._n else 0.0
+
+
+def _present(
+    dates: pl.Series, values: pl.Series, positive: str | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the moments (microseconds since 1970) and finite levels where both are known."""
+    known = (dates.is_not_null() & values.is_not_null()).to_numpy()
+    moments = dates.cast(pl.Datetime("us")).to_physical().fill_null(0).to_numpy()
+    if positive is None:
+        levels = values.cast(pl.Float64).fill_null(0.0).to_numpy()
+        known = known & np.isfinite(levels)
+    else:
+        levels = (values.cast(pl.String) == positive).fill_null(value=False).to_numpy()
+        levels = levels.astype(np.float64)
+    return moments[known], levels[known]
+
+
+def _period_of(moments: NDArray[np.int64], period: Period) -> NDArray[np.int64]:
+    """Return a whole number for each moment, one more for each later month, week or day."""
+    if period == "month":
+        months = moments.view("datetime64[us]").astype("datetime64[M]")
+        return months.astype(np.int64)
+    days = moments // _DAY_US
+    # the first of January 1970 was a Thursday; weeks begin on Mondays
+    return (days + 3) // 7 if period == "week" else days
+
+
+def _start_of(place: int, period: Period) -> str:
+    """Return the first day of a period, ISO text."""
+    if period == "month":
+        return f"{np.datetime64(place, 'M').astype('datetime64[D]')}"
+    return f"{np.datetime64(place * 7 - 3 if period == 'week' else place, 'D')}"
 
 
 def steadiness(levels: NDArray[np.float64]) -> float:

@@ -180,11 +180,10 @@ def explored(
     workspace: Workspace, target: Target, parts: dict[str, Any], notes: Sequence[ColumnNote] = ()
 ) -> StepResult:
     """Profile the rows that may be looked at: all but the test part."""
+    digests = (parts["windows"]["all"], parts["validation"])
+    # a column at a time is read, so that memory does not decide how many rows there may be
     seen = pl.concat(
-        [
-            read_part(workspace, parts["windows"]["all"]),
-            read_part(workspace, parts["validation"]),
-        ]
+        [pl.scan_parquet(workspace.artifacts.local_path(each), glob=False) for each in digests]
     )
     found = profile(
         seen,
