@@ -84,7 +84,7 @@ def with_loopwright(path: Path, tick: Any) -> tuple[int, int]:
     target = frame["target"].to_numpy()
     frame = frame.drop("target")
     tick("read")
-    fitted, _ = fit_recipe(recipe(), frame, target, seed=0)
+    fitted = fit_recipe(recipe(), frame, target, seed=0)[0]
     tick("fit")
     found = fitted.transform(frame)
     tick("transform")

@@ -5,6 +5,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -44,7 +45,8 @@ from loopwright.prepare import (
     fit_recipe,
     fit_recipe_lazily,
 )
-from loopwright.prepare.catalogue import AnyStep
+from loopwright.prepare.catalogue import AnyStep, step_name
+from loopwright.prepare.order import options_of, read_order, step_kinds
 
 TODAY = date(2026, 1, 31)
 SCHEMA: dict[str, Any] = {
@@ -264,3 +266,20 @@ def test_every_step_is_fitted_and_done_alike_on_a_file(name: str, tmp_path: Path
     features = expected.transform(rows)
     assert same_bits(np.array(pl.read_parquet(tmp_path / "out.parquet"), order="C"), features)
     assert same_bits(RowEncoder(expected).encode(rows.to_dicts(), today=TODAY), features)
+
+
+def test_every_step_that_can_be_ordered_is_tried() -> None:
+    tried = {step_name(step) for steps in STEPS.values() for step in steps}
+
+    assert tried == set(step_kinds())
+
+
+@pytest.mark.parametrize("name", list(STEPS))
+def test_every_tried_step_can_be_ordered_in_a_loop_file(name: str) -> None:
+    for step in STEPS[name]:
+        written = msgspec.to_builtins(step)
+        order = {key: written[key] for key in ("step", *options_of(type(step)))}
+
+        found = read_order(order, place="prepare.steps[0]")
+
+        assert msgspec.structs.replace(found, reason=step.reason) == step

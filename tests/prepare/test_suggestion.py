@@ -204,3 +204,101 @@ def test_a_table_of_one_row_gets_a_recipe() -> None:
 
     assert found.shape == (1, len(fitted.feature_names))
     assert np.isfinite(found).all()
+
+
+def bent() -> pl.DataFrame:
+    rng = np.random.default_rng(11)
+    n = 3_000
+    hour = rng.integers(0, 24, size=n).astype(float)
+    amount = rng.lognormal(3, 0.3, size=n)
+    amount[:2] = 1e6
+    kind = rng.choice([f"kind {k}" for k in range(20)], size=n)
+    kind[:4] = ["rare 1", "rare 2", "rare 3", "rare 4"]
+    job = rng.choice(["a", "b", "c"], size=n)
+    pay = np.where(job == "a", 10.0, np.where(job == "b", 50.0, 90.0)) + rng.normal(size=n)
+    pay[rng.random(n) < 0.1] = np.nan
+    balance = rng.standard_t(2, size=n) ** 3
+    y = np.sin(hour / 24 * 2 * np.pi) + 0.1 * rng.normal(size=n)
+    frame = pl.DataFrame(
+        {
+            "hour": hour,
+            "line": y + rng.normal(size=n),
+            "amount": amount,
+            "kind": kind,
+            "job": job,
+            "pay": pay,
+            "balance": balance,
+            "y": y,
+        }
+    )
+    return frame.with_columns(pl.col("pay").fill_nan(None))
+
+
+BENT = bent()
+
+
+def test_linear_models_get_bins_where_the_relation_bends() -> None:
+    recipe = suggest(BENT, "y", "regression", family="linear")
+
+    reasons = {name: reason for name, _, reason in recipe.explain()}
+
+    assert steps(recipe)["bin"] == ["hour_bin"]
+    assert "hour" in reasons["bin"]
+    assert "%" in reasons["bin"]
+    assert "bin" not in steps(suggest(BENT, "y", "regression", family="scaled"))
+    assert "bin" not in steps(suggest(BENT, "y", "regression", family="tree"))
+
+
+def test_far_values_are_moved_nearer_for_linear_models_only() -> None:
+    assert "amount" in steps(suggest(BENT, "y", "regression", family="linear"))["clip"]
+    assert "clip" not in steps(suggest(BENT, "y", "regression", family="scaled"))
+
+
+def test_long_tails_with_negative_values_get_a_power() -> None:
+    found = steps(suggest(BENT, "y", "regression", family="scaled"))
+
+    assert found["power"] == ["balance"]
+    assert "balance" not in found.get("log1p", [])
+
+
+def test_gaps_are_filled_from_the_category_that_explains_them_and_marked() -> None:
+    recipe = suggest(BENT, "y", "regression", family="scaled")
+
+    fitted, found = fit_recipe(recipe, BENT.drop("y"), BENT["y"].to_numpy(), seed=0)
+
+    assert ("group_impute", ("pay",)) in [(name, columns) for name, columns, _ in recipe.explain()]
+    assert "pay_missing" in fitted.feature_names
+    assert np.isfinite(found).all()
+
+
+def test_levels_with_rows_enough_get_a_column_each_and_rare_ones_share_one() -> None:
+    linear = steps(suggest(BENT, "y", "regression", family="linear"))
+    tree = steps(suggest(BENT, "y", "regression", family="tree"))
+
+    assert linear["group_rare"] == ["kind"]
+    assert "kind" in linear["one_hot"]
+    assert tree["target_encode"] == ["kind"]
+
+
+def test_without_auto_none_of_the_further_steps_is_suggested() -> None:
+    found = steps(suggest(BENT, "y", "regression", PreparePlan(auto=False), family="linear"))
+
+    assert not {"bin", "clip", "power", "group_impute", "group_rare"} & set(found)
+
+
+@pytest.mark.parametrize("family", ["linear", "scaled", "tree"])
+def test_free_text_whose_words_come_back_becomes_their_weights(family: Any) -> None:
+    rng = np.random.default_rng(2)
+    words = [f"word{chr(97 + k // 26)}{chr(97 + k % 26)}" for k in range(60)]
+    texts = [" ".join(rng.choice(words, size=9)) for _ in range(300)]
+    label = ["spam" if "wordaa" in text else "ham" for text in texts]
+    frame = pl.DataFrame({"text": texts, "label": label})
+
+    recipe = suggest(frame, "label", "binary", family=family)
+    target = np.array([float(each == "spam") for each in label])
+    fitted, found = fit_recipe(recipe, frame.drop("label"), target, seed=0)
+
+    assert steps(recipe)["text_vector"] == ["text"]
+    assert fitted.feature_names == tuple(f"text~{word}" for word in sorted(words))
+    # a word's weight is not scaled away: rows still have length 1
+    assert np.allclose((found**2).sum(axis=1), 1.0)

@@ -14,11 +14,13 @@ import yaml
 
 from loopwright.cli.main import cli
 from loopwright.loop import parse_loop_file
+from loopwright.testing.algorithm_reference import algorithm_reference
 from loopwright.testing.reference import field_meanings, loop_file_reference
 from loopwright.testing.section import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference" / "loop-file.md"
+ALGORITHMS_PAGE = ROOT / "docs" / "reference" / "algorithms.md"
 # made on each machine: environments, caches and stores
 _LEFT_OUT = re.compile(r"\.(?!ci$|githooks$|gitignore$)|__pycache__$|.*\.egg-info$|build$|dist$")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -86,6 +88,13 @@ def test_the_reference_of_the_loop_file_is_what_the_code_says() -> None:
     assert REFERENCE.read_text() == loop_file_reference(), (
         "The code has changed. Write the reference again: "
         "python -m loopwright.testing.reference > docs/reference/loop-file.md"
+    )
+
+
+def test_the_reference_of_the_algorithms_is_what_the_code_says() -> None:
+    assert ALGORITHMS_PAGE.read_text() == algorithm_reference(), (
+        "The code has changed. Write the reference again: "
+        "python -m loopwright.testing.algorithm_reference > docs/reference/algorithms.md"
     )
 
 

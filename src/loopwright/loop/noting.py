@@ -111,4 +111,4 @@ def with_reasons(recipe: Recipe, reasons: dict[str, str]) -> Recipe:
             for name in step.columns
             if name in reasons
         ]
-    return Recipe(tuple(steps))
+    return replace(recipe, steps=tuple(steps))

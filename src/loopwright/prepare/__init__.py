@@ -9,12 +9,14 @@ from loopwright.prepare.filling import GroupImpute, KnnImpute
 from loopwright.prepare.fitting import fit_recipe, fit_recipe_lazily
 from loopwright.prepare.interaction import Interact
 from loopwright.prepare.kind import Kind, kind_of
+from loopwright.prepare.line import Line
 from loopwright.prepare.one_hot import OneHot
-from loopwright.prepare.plan import PreparePlan, checked_prepare
+from loopwright.prepare.order import read_order
+from loopwright.prepare.plan import Overrule, PreparePlan, check_orders, checked_prepare
 from loopwright.prepare.power import Power
 from loopwright.prepare.quantile import QuantileScale, RobustScale
 from loopwright.prepare.rare import GroupRare, Hash
-from loopwright.prepare.recipe import FittedRecipe, Recipe
+from loopwright.prepare.recipe import FittedRecipe, Recipe, Refusal
 from loopwright.prepare.row import RowEncoder
 from loopwright.prepare.scaling import Clip, Impute, Log1p, Scale
 from loopwright.prepare.selection import DropCorrelated, DropPersonal, SelectBest
@@ -46,14 +48,17 @@ __all__ = [
     "Interact",
     "Kind",
     "KnnImpute",
+    "Line",
     "Log1p",
     "OneHot",
     "Ordinal",
+    "Overrule",
     "Power",
     "PreparePlan",
     "QuantileScale",
     "Recipe",
     "RecipeUnion",
+    "Refusal",
     "RobustScale",
     "RowEncoder",
     "Scale",
@@ -64,12 +69,14 @@ __all__ = [
     "TextVector",
     "UnionEncoder",
     "ValueType",
+    "check_orders",
     "checked_prepare",
     "fit_recipe",
     "fit_recipe_lazily",
     "kind_of",
     "open_fitted",
     "parse_expression",
+    "read_order",
     "row_encoder",
     "suggest",
     "value_types",

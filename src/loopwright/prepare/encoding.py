@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +10,16 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare.level import CATEGORIES, Level, category, coded, level_text
+from loopwright.prepare.level import (
+    CATEGORIES,
+    Level,
+    category,
+    category_of,
+    coded,
+    level_counts,
+    level_text,
+    sorted_levels,
+)
 from loopwright.prepare.step import (
     Operation,
     Registers,
@@ -27,6 +36,9 @@ if TYPE_CHECKING:
     import polars as pl
 else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
+
+
+_BLOCK_ROWS = 1_000_000
 
 
 class Ordinal(
@@ -49,7 +61,7 @@ class Ordinal(
         checked_columns("ordinal", self.columns, training.types, CATEGORIES)
         outputs = []
         for column in self.columns:
-            levels = self.order or coded(training.table[column])[0]
+            levels = self.order or sorted_levels(category_of(training.table, column))
             values = tuple(float(code) for code in range(len(levels)))
             outputs.append(_Draft(column, "code", tuple(levels), values, None, None))
         return _encoding("ordinal", outputs, self.columns, self.reason, training, self.keep_source)
@@ -74,9 +86,8 @@ class Frequency(
         checked_columns("frequency", self.columns, training.types, CATEGORIES)
         outputs = []
         for column in self.columns:
-            levels, codes = coded(training.table[column])
-            counts = np.bincount(codes, minlength=len(levels) + 1) / max(len(codes), 1)
-            *shares, missing = counts.tolist()
+            levels, counts = level_counts(category_of(training.table, column))
+            *shares, missing = (counts / max(training.table.height, 1)).tolist()
             outputs.append(_Draft(column, "share", levels, tuple(shares), missing, 0.0))
         return _encoding(
             "frequency", outputs, self.columns, self.reason, training, self.keep_source
@@ -108,55 +119,43 @@ class TargetEncode(
 
     def fit(self, training: Training) -> FittedEncoding:
         """Learn the mean of each level over all training rows."""
+        return self.fit_out_of_fold(training, folds=False)[0]
+
+    def fit_out_of_fold(
+        self,
+        training: Training,
+        *,
+        folds: bool = True,
+        keep: Callable[[np.ndarray], np.ndarray] = lambda made: made,
+    ) -> tuple[FittedEncoding, dict[str, np.ndarray]]:
+        """Return the fitted step and, for each output, what training rows get: means of other folds.
+
+        `keep` may put each of them elsewhere, so that memory holds one at a time.
+        """
         checked_columns("target_encode", self.columns, training.types, CATEGORIES)
         suffixes, targets = self._targets(training)
-        outputs = []
+        fold_of = _folds(training, self.n_folds) if folds else np.zeros(len(targets), dtype=np.int8)
+        outputs, made = [], []
         for column in self.columns:
-            levels, codes = coded(training.table[column])
-            means, overall = self._means(codes, len(levels), targets)
+            levels, codes = coded(category_of(training.table, column))
+            sums = _Sums.of(codes, len(levels) + 1, fold_of, targets)
+            means, overall = sums.means(smoothing=self.smoothing)
             for at, suffix in enumerate(suffixes):
                 *values, missing = means[:, at].tolist()
                 unseen = float(overall[at])
                 outputs.append(_Draft(column, suffix, levels, tuple(values), missing, unseen))
-        return _encoding(
+            if folds:
+                by_fold = sums.means_of_others(smoothing=self.smoothing)
+                for at in range(targets.shape[1]):
+                    values = np.empty(len(codes))
+                    for rows, cells in _cells(codes, fold_of, len(levels) + 1):
+                        values[rows] = by_fold[:, :, at].ravel()[cells]
+                    made.append(keep(values))
+        fitted = _encoding(
             "target_encode", outputs, self.columns, self.reason, training, self.keep_source
         )
-
-    def out_of_fold(self, training: Training, fitted: FittedEncoding) -> dict[str, np.ndarray]:
-        """Return, for each output of `fitted`, what training rows get: the means of other folds."""
-        _, targets = self._targets(training)
-        folds = _folds(training, self.n_folds)
-        made: dict[str, np.ndarray] = {}
-        names = iter(output.name for output in fitted.outputs)
-        for column in self.columns:
-            levels, codes = coded(training.table[column])
-            values = np.empty(targets.shape)
-            for fold in range(max(int(folds.max()) + 1, 1)):
-                inside = folds == fold
-                means, _ = self._means(codes[~inside], len(levels), targets[~inside])
-                values[inside] = means[codes[inside]]
-            made.update((next(names), values[:, at]) for at in range(targets.shape[1]))
-        return made
-
-    def _means(
-        self, codes: np.ndarray, n_levels: int, targets: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the value of every level and of missing, (n_levels + 1, n_outputs), and the means."""
-        n_rows, n_outputs = targets.shape
-        overall = targets.mean(axis=0) if n_rows else np.zeros(n_outputs)
-        counts = np.bincount(codes, minlength=n_levels + 1)[:, None]
-        sums = np.stack(
-            [
-                np.bincount(codes, weights=targets[:, at], minlength=n_levels + 1)
-                for at in range(n_outputs)
-            ],
-            axis=1,
-        )
-        weights = counts + self.smoothing
-        means = np.where(
-            weights > 0, (sums + self.smoothing * overall) / np.where(weights > 0, weights, 1), 0.0
-        )
-        return np.where(counts > 0, means, overall), overall
+        names = (output.name for output in fitted.outputs)
+        return fitted, dict(zip(names, made, strict=True)) if folds else {}
 
     def _targets(self, training: Training) -> tuple[list[str], np.ndarray]:
         """Return the suffix of each output's name, and the target of each, (n_rows, n_outputs)."""
@@ -180,7 +179,68 @@ class TargetEncode(
                     step="target_encode",
                 )
             target = target == classes[-1]
-        return ["target_mean"], target.astype(np.float64)[:, None]
+        return ["target_mean"], target.astype(np.float64, copy=False)[:, None]
+
+
+class _Sums(msgspec.Struct, frozen=True):
+    """Rows and sums of the target by fold and level: (n_folds, n_levels), with outputs behind."""
+
+    counts: np.ndarray
+    sums: np.ndarray
+
+    @classmethod
+    def of(
+        cls, codes: np.ndarray, n_levels: int, fold_of: np.ndarray, targets: np.ndarray
+    ) -> _Sums:
+        n_folds = int(fold_of.max(initial=0)) + 1
+        n_cells = n_folds * n_levels
+        counts = np.zeros(n_cells, dtype=np.int64)
+        sums = np.zeros((targets.shape[1], n_cells))
+        for rows, cells in _cells(codes, fold_of, n_levels):
+            counts += np.bincount(cells, minlength=n_cells)
+            for at in range(targets.shape[1]):
+                sums[at] += np.bincount(cells, weights=targets[rows, at], minlength=n_cells)
+        shape = (n_folds, n_levels)
+        return cls(counts.reshape(shape), np.stack([each.reshape(shape) for each in sums], axis=-1))
+
+    def means(self, *, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return the value of every level, (n_levels, n_outputs), and the means, (n_outputs,)."""
+        return _smoothed(self.counts.sum(axis=0), self.sums.sum(axis=0), smoothing)
+
+    def means_of_others(self, *, smoothing: float) -> np.ndarray:
+        """Return the value of every level in each fold, from the other folds only."""
+        n_folds = len(self.counts)
+        found = np.empty(self.sums.shape)
+        for fold in range(n_folds):
+            # added, not taken off: nothing of the fold's own targets is left, not even by rounding
+            others = [other for other in range(n_folds) if other != fold]
+            found[fold], _ = _smoothed(
+                self.counts[others].sum(axis=0), self.sums[others].sum(axis=0), smoothing
+            )
+        return found
+
+
+def _cells(
+    codes: np.ndarray, fold_of: np.ndarray, n_levels: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Give, some rows at a time, which rows and the cell of fold and level each is in."""
+    # of many levels more rows at once, as every block is added to all cells
+    size = max(_BLOCK_ROWS, 4 * n_levels)
+    for first in range(0, len(codes), size):
+        rows = slice(first, first + size)
+        yield rows, codes[rows] + fold_of[rows] * np.int64(n_levels)
+
+
+def _smoothed(
+    counts: np.ndarray, sums: np.ndarray, smoothing: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the means of levels drawn to the overall mean, and that mean."""
+    overall = sums.sum(axis=0) / max(counts.sum(), 1)
+    weights = counts[:, None] + smoothing
+    means = np.where(
+        weights > 0, (sums + smoothing * overall) / np.where(weights > 0, weights, 1), 0.0
+    )
+    return np.where(counts[:, None] > 0, means, overall), overall
 
 
 class Encoded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -262,10 +322,10 @@ def _encoding(
     training: Training,
     keep_source: bool,
 ) -> FittedEncoding:
-    taken, outputs = list(training.types), []
+    taken, outputs = set(training.types), []
     for draft in drafts:
         name = fresh(f"{draft.column}_{draft.suffix}", taken)
-        taken.append(name)
+        taken.add(name)
         outputs.append(
             Encoded(
                 column=draft.column,
@@ -285,22 +345,40 @@ def _encoded(column: pl.Expr, output: Encoded) -> pl.Expr:
     missing, unseen = (pl.lit(value, dtype=pl.Float64) for value in (output.missing, output.unseen))
     if not output.levels:
         return pl.when(column.is_null()).then(missing).otherwise(unseen)
+    if _is_place(output):
+        # a level's place is what Polars stores for it
+        levels = pl.Enum(pl.Series(output.levels, dtype=pl.String))
+        return column.cast(levels, strict=False).to_physical().cast(pl.Float64)
     found = column.replace_strict(
         list(output.levels), list(output.values), default=unseen, return_dtype=pl.Float64
     )
     return pl.when(column.is_null()).then(missing).otherwise(found)
 
 
+def _is_place(output: Encoded) -> bool:
+    return (
+        output.missing is None
+        and output.unseen is None
+        and output.values == tuple(map(float, range(len(output.levels))))
+        and all(isinstance(level, str) for level in output.levels)
+        and len(set(output.levels)) == len(output.levels)
+    )
+
+
 def _folds(training: Training, n_folds: int) -> np.ndarray:
     """Return the fold of each row; classes, if the target has them, are spread evenly."""
     n_rows = training.table.height
     places = np.random.default_rng(training.seed).permutation(n_rows)
-    target = training.target
-    if target is not None and (target.dtype.kind != "f" or len(np.unique(target)) <= 2):
+    target, n = training.target, max(min(n_folds, n_rows), 1)
+    folds = np.empty(n_rows, dtype=np.int8 if n <= 127 else np.int64)
+    if target is not None and (target.dtype.kind != "f" or not _has_many(target)):
         _, codes = np.unique(target, return_inverse=True)
-        order = np.lexsort((places, codes))
+        folds[np.lexsort((places, codes))] = np.arange(n_rows) % n
     else:
-        order = np.argsort(places)
-    folds = np.empty(n_rows, dtype=np.int64)
-    folds[order] = np.arange(n_rows) % max(min(n_folds, n_rows), 1)
+        folds[:] = places % n
     return folds
+
+
+def _has_many(target: np.ndarray) -> bool:
+    # nearly always a few rows tell; the whole column is sorted only where they do not
+    return len(np.unique(target[:1_000])) > 2 or len(np.unique(target)) > 2

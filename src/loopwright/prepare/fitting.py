@@ -13,7 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.prepare.catalogue import AnyFittedStep
-from loopwright.prepare.encoding import FittedEncoding, TargetEncode
+from loopwright.prepare.encoding import TargetEncode
 from loopwright.prepare.feature_file import n_rows, open_table, write_features
 from loopwright.prepare.recipe import FittedRecipe, Recipe, matrix
 from loopwright.prepare.selection import DropPersonal
@@ -62,12 +62,16 @@ def fit_recipe(
     """
 
     def settle(changed: pl.LazyFrame, made: Mapping[str, np.ndarray], types: Types) -> pl.DataFrame:
+        own = changed.select(name for name in types if name not in made).collect(engine="in-memory")
         replaced = [pl.Series(name, values) for name, values in made.items()]
-        return changed.collect().with_columns(replaced).select(list(types))
+        # a table without columns of its own has no height to keep
+        return (own.with_columns(replaced) if own.width else pl.DataFrame(replaced)).select(
+            list(types)
+        )
 
     table = frame.select(e.alias(name) for name, e in _read(recipe, frame).items())
     fitted, settled = _fit_steps(recipe, frame, table, target, settle, seed=seed, today=today)
-    return fitted, matrix(settled.lazy().collect())
+    return fitted, matrix(settled.lazy().collect(engine="in-memory"))
 
 
 def fit_recipe_lazily(
@@ -115,19 +119,40 @@ def fit_recipe_lazily(
     height = n_rows(table)
     with tempfile.TemporaryDirectory(prefix="loopwright-fit-") as folder:
 
+        def new_path(suffix: str) -> Path:
+            return Path(folder) / f"{len(list(Path(folder).iterdir()))}{suffix}"
+
+        def keep(made: np.ndarray) -> np.ndarray:
+            # pages of a file, which the system drops when memory is short
+            path = new_path(".npy")
+            np.save(path, made)
+            pages: np.ndarray = np.load(path, mmap_mode="r")
+            return pages
+
+        def written(name: str, values: np.ndarray) -> Path:
+            path = new_path(".parquet")
+            pl.DataFrame({name: values}).write_parquet(path)
+            return path
+
         def settle(
             changed: pl.LazyFrame, made: Mapping[str, np.ndarray], types: Types
         ) -> LazyTable:
             if made:
-                path = Path(folder) / f"{len(list(Path(folder).iterdir()))}.parquet"
-                pl.DataFrame(dict(made)).write_parquet(path)
                 own = changed.select(name for name in types if name not in made)
-                changed = pl.concat([own, pl.scan_parquet(path)], how="horizontal")
+                paths = [written(name, values) for name, values in made.items()]
+                changed = pl.concat([own, *map(pl.scan_parquet, paths)], how="horizontal")
             return LazyTable(changed.select(list(types)), height)
 
         read = table.select(e.alias(n) for n, e in _read(recipe, header).items())
         fitted, settled = _fit_steps(
-            recipe, header, LazyTable(read, height), target, settle, seed=seed, today=today
+            recipe,
+            header,
+            LazyTable(read, height),
+            target,
+            settle,
+            seed=seed,
+            today=today,
+            keep=keep,
         )
         if features is not None:
             write_features(settled.lazy(), lambda batch: batch, features, batch_rows=100_000)
@@ -149,6 +174,16 @@ class LazyTable:
             self._last = self._lazy.select(name).collect(engine="streaming")[name]
         return self._last
 
+    def category(self, name: str) -> pl.Series:
+        """Return one column, text as Categorical: read in pieces, so that no more of it is held."""
+        if self._lazy.collect_schema()[name] != pl.String:
+            return self[name]
+        self._last = None
+        batches = self._lazy.select(pl.col(name).cast(pl.Categorical)).collect_batches(
+            maintain_order=True, engine="streaming"
+        )
+        return pl.concat([batch[name] for batch in batches])
+
     def lazy(self) -> pl.LazyFrame:
         """Return the plan of the whole table."""
         return self._lazy
@@ -168,6 +203,7 @@ def _fit_steps(
     *,
     seed: int,
     today: date | None,
+    keep: Callable[[np.ndarray], np.ndarray] = lambda made: made,
 ) -> tuple[FittedRecipe, TrainingTable]:
     """Return the fitted recipe and the features of the training rows."""
     if not table.height or (target is not None and len(target) != table.height):
@@ -190,10 +226,12 @@ def _fit_steps(
             unreadable=unreadable,
             source=frozenset(stored),
         )
-        fitted = step.fit(training)
+        fitted: AnyFittedStep
         made: Mapping[str, np.ndarray] = {}
-        if isinstance(step, TargetEncode) and isinstance(fitted, FittedEncoding):
-            made = step.out_of_fold(training, fitted)
+        if isinstance(step, TargetEncode):
+            fitted, made = step.fit_out_of_fold(training, keep=keep)
+        else:
+            fitted = step.fit(training)
         uses_today |= isinstance(step, Derive) and step.parsed(types).uses_today
         changed = fitted.apply(table.lazy(), types, today=today)
         types = fitted.types_after(types)

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare.level import CATEGORIES, Level, category, coded, level_text
+from loopwright.prepare.level import (
+    CATEGORIES,
+    Level,
+    category,
+    category_of,
+    level_counts,
+    level_text,
+)
 from loopwright.prepare.step import (
     Operation,
     Registers,
@@ -51,26 +58,25 @@ class OneHot(
     def fit(self, training: Training) -> FittedOneHot:
         """Learn the levels of each column."""
         checked_columns("one_hot", self.columns, training.types, CATEGORIES)
-        levels = tuple(self._levels(training.table[name]) for name in self.columns)
-        taken, names = list(training.types), []
+        levels = tuple(self._levels(category_of(training.table, name)) for name in self.columns)
+        taken, names = set(training.types), []
         for column, known in zip(self.columns, levels, strict=True):
             own: list[str] = []
             for level in known:
-                own.append(fresh(f"{column}={level_text(level)}", [*taken, *own]))
-            taken += own
+                own.append(fresh(f"{column}={level_text(level)}", taken))
+                taken.add(own[-1])
             names.append(tuple(own))
         return FittedOneHot(
             columns=self.columns, levels=levels, names=tuple(names), reason=self.reason
         )
 
     def _levels(self, column: pl.Series) -> tuple[Level | None, ...]:
-        levels, codes = coded(column)
-        counts = np.bincount(codes, minlength=len(levels) + 1)
+        levels, counts = level_counts(column)
         order = sorted(range(len(levels)), key=lambda code: (-counts[code], code))
         kept = sorted(
             code
             for code in order[: self.max_levels]
-            if counts[code] >= self.min_share * max(len(codes), 1)
+            if counts[code] >= self.min_share * max(len(column), 1)
         )
         missing: list[Level | None] = [None] if counts[len(levels)] else []
         return (*(levels[code] for code in kept), *missing)

@@ -10,7 +10,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare.level import coded
+from loopwright.prepare.level import category_of, level_counts
 from loopwright.prepare.mapping import map_levels, stable_hash
 from loopwright.prepare.step import (
     Operation,
@@ -53,16 +53,15 @@ class GroupRare(
     def fit(self, training: Training) -> FittedGroupRare:
         """Learn which levels stay."""
         checked_columns("group_rare", self.columns, training.types, ["text"])
-        kept = tuple(self._kept(training.table[name]) for name in self.columns)
+        kept = tuple(self._kept(category_of(training.table, name)) for name in self.columns)
         return FittedGroupRare(
             columns=self.columns, kept=kept, other=self.other, reason=self.reason
         )
 
     def _kept(self, column: pl.Series) -> tuple[str, ...]:
-        levels, codes = coded(column)
-        counts = np.bincount(codes, minlength=len(levels) + 1)
+        levels, counts = level_counts(column)
         order = sorted(range(len(levels)), key=lambda code: (-counts[code], code))
-        least = self.min_share * max(len(codes), 1)
+        least = self.min_share * max(len(column), 1)
         chosen = sorted(code for code in order[: self.max_levels] if counts[code] >= least)
         return tuple(str(levels[code]) for code in chosen)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import html
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,8 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.catalogue import AnyFittedStep, AnyStep, step_name
 from loopwright.prepare.feature_file import open_table, write_features
+from loopwright.prepare.line import Line, lines_html, lines_of, place_of, without_line
+from loopwright.prepare.order import BY_YOU
 from loopwright.prepare.step import Derive, Drop, Types
 from loopwright.prepare.value import ValueType, read_columns
 
@@ -26,23 +27,86 @@ else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
 
 _BLOCK_ROWS = 4_096
+_PART_ROWS = 131_072
 _RECIPE_FORMAT = "loopwright.recipe/1"
 _FITTED_FORMAT = "loopwright.fitted-recipe/1"
 
 
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A suggestion that a person refused for one column, why, and the step taken instead."""
+
+    step: str
+    column: str
+    reason: str
+    instead: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to do with the columns of a table, in this order; every step says why."""
+    """What to do with the columns of a table, in this order; every step says why.
+
+    Parameters
+    ----------
+    steps
+        In the order in which they are done.
+    refusals
+        What was suggested and a person did not want; kept for the record.
+    """
 
     steps: tuple[AnyStep, ...]
+    refusals: tuple[Refusal, ...] = ()
 
     def explain(self) -> list[tuple[str, tuple[str, ...], str]]:
-        """Return the name, the columns and the reason of each step."""
-        return _explained(self.steps)
+        """Return the name, the columns and the reason of each step, then what was refused."""
+        return [*_explained(self.steps), *self._refused()]
+
+    def _refused(self) -> list[tuple[str, tuple[str, ...], str]]:
+        return [
+            (
+                f"no {refusal.step}",
+                (refusal.column,),
+                refusal.reason + (f"; {refusal.instead} instead" if refusal.instead else ""),
+            )
+            for refusal in self.refusals
+        ]
+
+    def lines(self) -> tuple[Line, ...]:
+        """Return a line for each step, with the id under which `without` and `with_` know it."""
+        return lines_of(self.steps)
+
+    def without(self, line: str, *columns: str) -> Recipe:
+        """Return the recipe without a line, or without some columns of it.
+
+        Parameters
+        ----------
+        line
+            The id of the line, such as `scale` or `drop-2`.
+        columns
+            Only these columns are left out; all of them when absent.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such line or column.
+        """
+        return replace(self, steps=without_line(self.steps, line, columns))
+
+    def with_(self, step: AnyStep, *, before: str | None = None) -> Recipe:
+        """Return the recipe with another step: before the line of that id, else at the end.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such line.
+        """
+        at = len(self.steps) if before is None else place_of(self.steps, before)
+        said = step if step.reason else msgspec.structs.replace(step, reason=BY_YOU)
+        return replace(self, steps=(*self.steps[:at], said, *self.steps[at:]))
 
     def to_json(self) -> str:
         """Return the recipe as JSON."""
-        return _written(_RECIPE_FORMAT, {"steps": self.steps})
+        refusals = {"refusals": self.refusals} if self.refusals else {}
+        return _written(_RECIPE_FORMAT, {"steps": self.steps, **refusals})
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Recipe:
@@ -53,10 +117,11 @@ class Recipe:
         InvalidInputError
             If the text is no recipe, or of a format this release does not know.
         """
-        return cls(_read(text, _RECIPE_FORMAT, _RecipeFile).steps)
+        found = _read(text, _RECIPE_FORMAT, _RecipeFile)
+        return cls(found.steps, found.refusals)
 
     def _repr_html_(self) -> str:
-        return _table(self.explain())
+        return lines_html(self.lines(), self._refused())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +168,15 @@ class FittedRecipe:
         InvalidInputError
             If an input column is not there or stores something else.
         """
-        return matrix(self.transform_lazily(frame.lazy(), today=today).collect())
+        read_columns(frame, self.inputs)
+        read = frame.select(list(self.inputs))
+        return matrix_of_parts(
+            lambda part: self.transform_lazily(part.lazy(), today=today).collect(
+                engine="in-memory"
+            ),
+            read,
+            len(self.feature_names),
+        )
 
     def transform_lazily(self, table: pl.LazyFrame, *, today: date | None = None) -> pl.LazyFrame:
         """Return the plan of the features of a lazy table; nothing is computed yet.
@@ -194,14 +267,38 @@ class FittedRecipe:
             ) from cause
 
     def _repr_html_(self) -> str:
-        return _table(self.explain())
+        return lines_html(lines_of(self.steps), ())
 
 
 def matrix(table: pl.DataFrame) -> np.ndarray:
     """Return the columns as float64, (n_rows, n_columns); what is missing or infinite is NaN."""
-    table = table.select(pl.all().cast(pl.Float64).fill_null(float("nan")))
-    columns = [column.to_numpy() for column in table.iter_columns()]
     found = np.empty((table.height, table.width))
+    _write_columns(table, found)
+    return found
+
+
+def matrix_of_parts(
+    change: Callable[[pl.DataFrame], pl.DataFrame], table: pl.DataFrame, n_columns: int
+) -> np.ndarray:
+    """Return what `change` makes of a table as `matrix` does, without holding it twice.
+
+    Parameters
+    ----------
+    change
+        Makes `n_columns` columns of some rows, of every row by itself.
+    """
+    if table.height <= _PART_ROWS:
+        return matrix(change(table))
+    found = np.empty((table.height, n_columns))
+    for start in range(0, table.height, _PART_ROWS):
+        part = table.slice(start, _PART_ROWS)
+        _write_columns(change(part), found[start : start + _PART_ROWS])
+    return found
+
+
+def _write_columns(table: pl.DataFrame, found: np.ndarray) -> None:
+    # Polars gives NaN for what is missing
+    columns = [column.cast(pl.Float64).to_numpy() for column in table.iter_columns()]
     # rows in blocks that stay in the processor's cache while the columns are written
     for start in range(0, table.height, _BLOCK_ROWS):
         block = found[start : start + _BLOCK_ROWS]
@@ -209,12 +306,12 @@ def matrix(table: pl.DataFrame) -> np.ndarray:
             block[:, at] = column[start : start + _BLOCK_ROWS]
         # what overflowed on the way is missing
         block[np.isinf(block)] = np.nan
-    return found
 
 
 class _RecipeFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: str
     steps: tuple[AnyStep, ...]
+    refusals: tuple[Refusal, ...] = ()
 
 
 class _FittedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -257,17 +354,3 @@ def _explained(
     return [
         (step_name(s), (s.name,) if isinstance(s, Derive) else s.columns, s.reason) for s in steps
     ]
-
-
-def _table(rows: Sequence[tuple[str, tuple[str, ...], str]]) -> str:
-    head = "<tr><th>step</th><th>columns</th><th>reason</th></tr>"
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f'<td style="text-align:left">{html.escape(cell)}</td>'
-            for cell in (step, ", ".join(columns), reason)
-        )
-        + "</tr>"
-        for step, columns, reason in rows
-    )
-    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"

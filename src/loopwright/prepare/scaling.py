@@ -42,27 +42,29 @@ class Impute(
 ):
     """Fill what is missing; columns with gaps in training also get a column that says where.
 
-    Without `columns` every column of numbers is filled, so that a gap in later rows is no surprise.
-    A column without any value is filled with 0 or with the text `missing`. Booleans become 0 and 1.
+    Without `columns` every column of numbers is filled apart from those in `but`, so that a gap in
+    later rows is no surprise. A column without any value is filled with 0 or with the text `missing`. Booleans become 0 and 1.
     """
 
     columns: tuple[str, ...] = ()
     strategy: Literal["median", "mean", "most_frequent", "constant"] = "median"
     value: float | str | None = None
     indicator: bool = True
+    but: tuple[str, ...] = ()
     reason: str = ""
 
     def fit(self, training: Training) -> FittedImpute:
         """Learn the value that fills each column."""
         numeric = self.strategy in ("median", "mean")
         allowed: tuple[ValueType, ...] = _NUMBERS if numeric else (*_NUMBERS, "text")
-        columns = self.columns or training.numbers()
+        columns = self.columns or training.numbers(but=self.but)
         checked_columns("impute", columns, training.types, allowed)
         indicators: list[str | None] = []
+        taken = set(training.types)
         for name in columns:
             has_gaps = self.indicator and training.table[name].null_count() > 0
-            taken = [*training.types, *(made for made in indicators if made)]
             indicators.append(fresh(f"{name}_missing", taken) if has_gaps else None)
+            taken.update(made for made in indicators[-1:] if made)
         return FittedImpute(
             columns=columns,
             fills=tuple(self._fill(name, training) for name in columns),
@@ -81,7 +83,10 @@ class Impute(
             found: Any = column.mode().sort()[0]
         else:
             numbers = column.cast(pl.Float64)
-            found = numbers.median() if self.strategy == "median" else numbers.mean()
+            values = numbers.to_numpy()
+            # NumPy's sums do not depend on how the column lies in memory
+            with np.errstate(over="ignore", invalid="ignore"):
+                found = median_of(values) if self.strategy == "median" else float(values.mean())
         if is_text:
             return str(found)
         # a mean of huge numbers can overflow
@@ -98,6 +103,16 @@ class Impute(
             field=name,
             value=self.value,
         )
+
+
+def median_of(values: np.ndarray) -> float:
+    """Return the median of float64 values of which none is missing, (n_rows,); at least one."""
+    half = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, half)[half])
+    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1].tolist()
+    middle = float(low + high) / 2
+    return middle if math.isfinite(middle) else float(low / 2 + high / 2)
 
 
 class FittedImpute(
@@ -310,17 +325,18 @@ class Scale(
 ):
     """Give every column mean 0 and standard deviation 1 over the training rows.
 
-    Without `columns` every column of numbers is scaled, apart from zeros and ones that steps made.
-    The deviation is that of the population, as in scikit-learn; a column without spread is only
+    Without `columns` every column of numbers is scaled, apart from zeros and ones that steps made
+    and from those in `but`. The deviation is that of the population, as in scikit-learn; a column without spread is only
     centred. Never before XGBoost, whose thresholds are training values.
     """
 
     columns: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
     reason: str = ""
 
     def fit(self, training: Training) -> FittedScale:
         """Learn the means and deviations of what is not missing."""
-        columns = self.columns or training.numbers()
+        columns = self.columns or training.numbers(but=self.but)
         checked_columns("scale", columns, training.types, _NUMBERS)
         moments = [_moments(training.table[name]) for name in columns]
         return FittedScale(

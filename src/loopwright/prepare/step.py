@@ -77,16 +77,25 @@ class Training:
     unreadable: tuple[str, ...] = ()
     source: frozenset[str] = frozenset()
 
-    def numbers(self) -> tuple[str, ...]:
-        """Return the columns of numbers, without the zeros and ones that earlier steps made."""
+    def numbers(self, *, but: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return the columns of numbers, without the zeros and ones that earlier steps made.
+
+        Parameters
+        ----------
+        but
+            Columns to leave out.
+        """
+        left_out = frozenset(but)
         return tuple(
             name
             for name, kind in self.types.items()
-            if kind in ("number", "boolean") and (name in self.source or not self._is_flag(name))
+            if kind in ("number", "boolean")
+            and name not in left_out
+            and (name in self.source or not self._is_flag(name))
         )
 
     def _is_flag(self, name: str) -> bool:
-        column = self.table[name]
+        column = self.table[name].cast(pl.Float64)
         return not column.null_count() and bool(column.is_in([0.0, 1.0]).all())
 
 
@@ -168,7 +177,7 @@ def checked_columns(
 
 def fresh(name: str, taken: Iterable[str]) -> str:
     """Return `name`, or `name_2`, `name_3`, ... if it is taken."""
-    taken = set(taken)
+    taken = taken if isinstance(taken, set | frozenset | dict) else set(taken)
     number, found = 1, name
     while found in taken:
         number += 1

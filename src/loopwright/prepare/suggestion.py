@@ -3,59 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, get_args
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.catalogue import AnyStep
-from loopwright.prepare.date_part import DateParts, Part
-from loopwright.prepare.encoding import Frequency, TargetEncode
+from loopwright.prepare.category_choice import MAX_CLASSES, category_steps, date_steps
 from loopwright.prepare.function import ColumnType
-from loopwright.prepare.kind import Kind, kind_of, looks_like_code
-from loopwright.prepare.one_hot import OneHot
+from loopwright.prepare.judged import Judged, judged_kind, names_of, with_way_to_numbers
+from loopwright.prepare.number_choice import Evidence, early_number_steps, number_steps
+from loopwright.prepare.order import BY_YOU
+from loopwright.prepare.ordering import Ordered, with_orders
+from loopwright.prepare.overruling import check_left, overruled, refused_drops
 from loopwright.prepare.place import find_place, place_steps
 from loopwright.prepare.plan import PreparePlan, checked_prepare
 from loopwright.prepare.recipe import Recipe
-from loopwright.prepare.scaling import Impute, Log1p, Scale
-from loopwright.prepare.step import Derive, Drop, Training, Types
-from loopwright.prepare.value import find_value_type, read_columns, value_types
+from loopwright.prepare.step import Derive, Drop
+from loopwright.prepare.text_choice import is_telling, text_steps
+from loopwright.prepare.value import find_value_type, value_types
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 else:
-    pl = LazyModule("polars")
+    np, pl = LazyModule("numpy"), LazyModule("polars")
 
-Family = Literal["scaled", "tree"]
-"""`scaled` for linear models and neighbours: no gaps, one scale. `tree` for boosted trees."""
+Family = Literal["linear", "scaled", "tree"]
+"""`tree` for trees; `scaled` for neighbours: no gaps, one scale; `linear` for weighted sums: curves too."""
 
 Variant = Literal["plain", "places"]
 """`places` adds the mean target of the map cells a row lies in, if there are latitude and longitude."""
 
-ASKED = "asked for in the loop file"
+ASKED = f"{BY_YOU}: asked for in the loop file"
 
-_MAX_ONE_HOT = 12
-_LONG_TAIL_SKEWNESS = 2.0
-_MAX_CLASSES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column of the training rows and what is known about it."""
-
-    name: str
-    kind: Kind
-    values: pl.Series
-
-    @property
-    def n_levels(self) -> int:
-        return self.values.drop_nulls().n_unique()
-
-    @property
-    def is_text(self) -> bool:
-        return find_value_type(self.values.dtype) == "text"
+_LONG_TARGET_SKEWNESS = 1.0
 
 
 def suggest(
@@ -71,7 +54,8 @@ def suggest(
 ) -> Recipe:
     """Return a recipe for the training rows, every step with its reason.
 
-    What the plan asks for comes first and overrules the suggestions.
+    What the plan asks for comes first and overrules the suggestions; its steps over all numbers
+    come last.
 
     Parameters
     ----------
@@ -101,68 +85,93 @@ def suggest(
         Derive(name=name, expression=expression, reason=ASKED)
         for name, expression in plan.derive.items()
     ]
-    table = _with_derived(table, asked, today)
+    labels = frame[target] if target in frame.columns else None
+    ordered = with_orders(table, asked, plan, labels, today=today)
     if plan.drop:
         asked.append(Drop(columns=plan.drop, reason=ASKED))
-    columns = [
-        _Column(name, _kind(table[name], kinds or {}), table[name])
-        for name in table.columns
-        if name not in plan.drop
-    ]
-    dropped = _dropped(columns, plan)
+    columns = _judged(ordered, plan, kinds or {})
+    n_classes = _n_classes(frame, target, task)
+    numbers = _target_numbers(labels, task)
+
+    def suggested(family: Family, keep: Sequence[str]) -> list[AnyStep]:
+        return _suggested(
+            columns,
+            ordered,
+            family=family,
+            auto=plan.auto,
+            keep=frozenset(keep),
+            places=variant == "places",
+            n_classes=n_classes,
+            target=numbers,
+        )
+
+    others = [each for each in get_args(Family) if each != family]
+    found = suggested(family, plan.keep)
+    keep = (*plan.keep, *refused_drops(found, plan.overrule))
+    steps, refusals = overruled(
+        found if len(keep) == len(plan.keep) else suggested(family, keep),
+        plan.overrule,
+        others=lambda: [step for each in others for step in suggested(each, keep)],
+    )
+    check_left(columns, (*steps, *ordered.last), plan.overrule)
+    return Recipe((*asked, *ordered.first, *steps, *ordered.last), refusals)
+
+
+def _judged(ordered: Ordered, plan: PreparePlan, kinds: Mapping[str, str]) -> list[Judged]:
+    found = []
+    for name in ordered.table:
+        if name in plan.drop:
+            continue
+        values, by = ordered.table[name], ordered.by.get(name, frozenset())
+        kind = judged_kind(values, kinds)
+        column = Judged(name, kind, values, by)
+        # what a person made is wanted, whatever it looks like
+        found.append(with_way_to_numbers(column) if by else column)
+    return found
+
+
+def _suggested(
+    columns: Sequence[Judged],
+    ordered: Ordered,
+    *,
+    family: Family,
+    auto: bool,
+    keep: frozenset[str],
+    places: bool,
+    n_classes: int | None,
+    target: np.ndarray | None,
+) -> list[AnyStep]:
+    dropped = _dropped(columns, auto=auto, keep=keep)
     gone = {name for step in dropped for name in step.columns}
-    left = [_with_way_to_numbers(column) for column in columns if column.name not in gone]
+    left = [with_way_to_numbers(column) for column in columns if column.name not in gone]
     if not left:
         raise InvalidInputError(
             "Every column would be dropped, so nothing is left to predict from.",
             hint="Name the columns to use under prepare.keep.",
             field="prepare",
         )
-    n_classes = _n_classes(frame, target, task)
-    places = _places(left, n_classes) if variant == "places" else []
-    categories = _categories(left, n_classes=n_classes, family=family)
-    numbers = _numbers(left, auto=plan.auto) if family == "scaled" else []
-    return Recipe((*asked, *dropped, *_dates(left), *places, *categories, *numbers))
+    evidence = Evidence(
+        target=target,
+        over_all=frozenset(ordered.over_all),
+        auto=auto,
+        linear=family == "linear",
+    )
+    steps: list[AnyStep] = [*dropped, *date_steps(left)]
+    steps += _places(left, n_classes) if places else []
+    steps += early_number_steps(left, evidence) if family != "tree" else []
+    steps += category_steps(left, n_classes=n_classes, family=family, auto=auto)
+    steps += number_steps(left, evidence) if family != "tree" else []
+    # last, so that no word is scaled: its weight is its scale
+    return [*steps, *text_steps(left)]
 
 
-def _with_derived(
-    table: pl.DataFrame, steps: Sequence[AnyStep], today: date | None
-) -> pl.DataFrame:
-    """Return the table with the columns that the steps derive, to be judged like the others."""
-    types: Types = value_types(table)
-    read = table.select(e.alias(name) for name, e in read_columns(table, types).items())
-    for step in steps:
-        derive = step.fit(Training(table=read, types=types, target=None, seed=0, today=today))
-        read = derive.apply(read.lazy(), types, today=today).collect()
-        types = derive.types_after(types)
-    return table.with_columns(read[name] for name in types if name not in table.columns)
-
-
-def _kind(column: pl.Series, kinds: Mapping[str, str]) -> Kind:
-    """Return what the column means: as given, unless its values cannot mean that."""
-    given = kinds.get(column.name)
-    stored = find_value_type(column.dtype)
-    if stored is None:
-        return "unreadable"
-    is_code = column.dtype.is_integer() and looks_like_code(column.name)
-    if given == "number" and stored in ("number", "boolean"):
-        return "category" if is_code else "number"
-    if given == "ordinal":
-        return "category" if stored == "text" else "number"
-    if given in ("category", "boolean") and stored in ("text", "number", "boolean"):
-        return cast("Kind", given)
-    if given in ("identifier", "constant") or (given == "text" and stored == "text"):
-        return cast("Kind", given)
-    return kind_of(column)
-
-
-def _dropped(columns: Sequence[_Column], plan: PreparePlan) -> list[Drop]:
+def _dropped(columns: Sequence[Judged], *, auto: bool, keep: frozenset[str]) -> list[Drop]:
     reasons: dict[str, str] = {}
-    first: dict[int, list[_Column]] = {}
+    first: dict[int, list[Judged]] = {}
     for column in columns:
         if column.kind == "unreadable":
             reasons[column.name] = f"no step can read {column.values.dtype} values"
-        elif plan.auto and column.name not in plan.keep:
+        elif auto and column.name not in keep and not column.ordered:
             reason = _reason_to_drop(column) or _same_as(column, first)
             if reason:
                 reasons[column.name] = reason
@@ -172,19 +181,19 @@ def _dropped(columns: Sequence[_Column], plan: PreparePlan) -> list[Drop]:
     return [Drop(columns=tuple(names), reason=r) for r, names in names_by_reason.items()]
 
 
-def _reason_to_drop(column: _Column) -> str:
+def _reason_to_drop(column: Judged) -> str:
     values = column.values
     if column.kind == "constant":
         shown = values.drop_nulls()
         return f"always {shown[0]!r}" if len(shown) else "no value in any row"
     if column.kind == "identifier":
         return f"an identifier: {column.n_levels:,} different values in {len(values):,} rows"
-    if column.kind == "text":
-        return "free text; a recipe written by hand can turn it into vectors"
+    if column.kind == "text" and not is_telling(column):
+        return "free text in which too few words come back to be learned from"
     return ""
 
 
-def _same_as(column: _Column, seen: dict[int, list[_Column]]) -> str:
+def _same_as(column: Judged, seen: dict[int, list[Judged]]) -> str:
     """Return a reason if an earlier column holds the same values; else remember this one."""
     number = find_value_type(column.values.dtype) == "number"
     values = column.values.cast(pl.Float64) if number else column.values
@@ -197,134 +206,33 @@ def _same_as(column: _Column, seen: dict[int, list[_Column]]) -> str:
     return ""
 
 
-def _with_way_to_numbers(column: _Column) -> _Column:
-    """Return a column that is kept against the suggestion with a kind that a step can read."""
-    if column.kind in ("number", "category", "date", "boolean"):
-        return column
-    stored = find_value_type(column.values.dtype)
-    kinds: dict[str | None, Kind] = {"text": "category", "date": "date", "time": "date"}
-    return replace(column, kind=kinds.get(stored, "number"))
-
-
-def _dates(columns: Sequence[_Column]) -> list[AnyStep]:
-    by_parts: dict[tuple[Part, ...], list[str]] = {}
-    for column in columns:
-        if column.kind == "date":
-            by_parts.setdefault(_telling_parts(column.values), []).append(column.name)
-    return [
-        DateParts(
-            columns=tuple(names),
-            parts=parts,
-            reason="models read numbers: the parts that differ show season and trend",
-        )
-        for parts, names in by_parts.items()
-    ]
-
-
-def _telling_parts(values: pl.Series) -> tuple[Part, ...]:
-    moments = values.drop_nulls()
-    found: list[Part] = []
-    if moments.dt.year().n_unique() > 1:
-        found.append("year")
-    if moments.dt.month().n_unique() > 1:
-        found += ["month", "day_of_year"]
-    if moments.dt.weekday().n_unique() > 1:
-        found.append("day_of_week")
-    if values.dtype == pl.Datetime and moments.dt.hour().n_unique() > 1:
-        found.append("hour")
-    return (*found, "days")
-
-
-def _categories(
-    columns: Sequence[_Column], *, n_classes: int | None, family: Family
-) -> list[AnyStep]:
-    """Return the steps for categories; `n_classes` is None where the target is a number."""
-    found = [column for column in columns if column.kind == "category"]
-    few = [column for column in found if column.n_levels <= _MAX_ONE_HOT]
-    many = [column for column in found if column.n_levels > _MAX_ONE_HOT]
-    steps: list[AnyStep] = []
-    # trees also gain from the order of codes such as zip codes: neighbours have similar ones
-    codes = [column for column in many if not column.is_text and family == "tree"]
-    texts = [column for column in many if column not in codes]
-    for group, keep_source in ((texts, False), (codes, True)):
-        if group:
-            steps.append(_many_levels(group, n_classes=n_classes, keep_source=keep_source))
-    if few:
-        reason = f"{_counted(few)}: few enough for a column each"
-        steps.append(OneHot(columns=_names(few), reason=reason))
-    return steps
-
-
-def _many_levels(
-    columns: Sequence[_Column], *, n_classes: int | None, keep_source: bool
-) -> TargetEncode | Frequency:
-    levels = f"{_counted(columns)}: too many for a column each"
-    kept = "; the code itself stays, as similar codes may be alike" if keep_source else ""
-    if n_classes is not None and n_classes > _MAX_CLASSES:
-        return Frequency(
-            columns=_names(columns),
-            keep_source=keep_source,
-            reason=f"{levels}, and {n_classes} classes are too many for a mean target{kept}",
-        )
-    return TargetEncode(
-        columns=_names(columns),
-        per_class=n_classes is not None and n_classes > 2,
-        keep_source=keep_source,
-        reason=f"{levels}, so a level becomes the mean target of its other rows{kept}",
-    )
-
-
-def _names(columns: Iterable[_Column]) -> tuple[str, ...]:
-    return tuple(column.name for column in columns)
-
-
-def _counted(columns: Iterable[_Column]) -> str:
-    found = sorted({c.n_levels for c in columns})
-    return f"{found[0]:,} levels" if len(found) == 1 else f"{found[0]:,} to {found[-1]:,} levels"
-
-
-def _numbers(columns: Sequence[_Column], *, auto: bool) -> list[AnyStep]:
-    steps: list[AnyStep] = []
-    tails = {c.name: _skewness(c.values) for c in columns if c.kind == "number" and auto}
-    long = {name: skew for name, skew in tails.items() if skew > _LONG_TAIL_SKEWNESS}
-    if long:
-        low, high = min(long.values()), max(long.values())
-        steps.append(
-            Log1p(
-                columns=tuple(long),
-                reason=f"long tails (skewness {low:.1f} to {high:.1f}) would outweigh the rest",
-            )
-        )
-    gaps = {c.name: c.values.null_count() for c in columns if c.values.null_count()}
-    shown = ", ".join(f"{name} ({n:,})" for name, n in list(gaps.items())[:8])
-    steps.append(
-        Impute(
-            reason="linear models and neighbours need every value; "
-            + (f"missing in training: {shown}" if gaps else "none was missing in training")
-        )
-    )
-    steps.append(Scale(reason="coefficients and distances compare columns on one scale"))
-    return steps
-
-
-def _skewness(values: pl.Series) -> float:
-    """Return the skewness of non-negative numbers with more than ten levels, else 0."""
-    numbers = values.drop_nulls().cast(pl.Float64)
-    if numbers.n_unique() <= 10 or bool((numbers < 0.0).any()):
-        return 0.0
-    found = numbers.skew()
-    return found if found is not None and math.isfinite(found) else 0.0
-
-
-def _places(columns: Sequence[_Column], n_classes: int | None) -> list[AnyStep]:
-    found = find_place([column.values for column in columns])
-    if found is None or (n_classes or 0) > _MAX_CLASSES:
+def _places(columns: Sequence[Judged], n_classes: int | None) -> list[AnyStep]:
+    found = find_place([column.values for column in columns if not column.ordered])
+    if found is None or (n_classes or 0) > MAX_CLASSES:
         return []
     per_class = n_classes is not None and n_classes > 2
-    return list(place_steps(*found, taken=_names(columns), per_class=per_class))
+    return list(place_steps(*found, taken=names_of(columns), per_class=per_class))
 
 
 def _n_classes(frame: pl.DataFrame, target: str | None, task: str) -> int | None:
     if task != "multiclass":
         return 2 if task == "binary" else None
-    return frame[target].n_unique() if target in frame.columns else _MAX_CLASSES
+    return frame[target].n_unique() if target in frame.columns else MAX_CLASSES
+
+
+def _target_numbers(labels: pl.Series | None, task: str) -> np.ndarray | None:
+    """Return the target as numbers on the scale that is learned; None for several classes."""
+    if labels is None or task not in ("regression", "binary"):
+        return None
+    if task == "binary":
+        found = (labels == labels.drop_nulls().max()).cast(pl.Float64)
+        return found.fill_null(float("nan")).to_numpy()
+    if not (labels.dtype.is_numeric() or labels.dtype == pl.Boolean):
+        return None
+    numbers = labels.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    known = numbers[np.isfinite(numbers)]
+    if len(known) and known.min() > 0.0:
+        skew = pl.Series(known).skew()
+        if skew is not None and math.isfinite(skew) and skew > _LONG_TARGET_SKEWNESS:
+            return np.asarray(np.log(numbers))
+    return numbers

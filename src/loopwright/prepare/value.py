@@ -86,14 +86,16 @@ def read_columns(frame: pl.DataFrame, wanted: Mapping[str, ValueType]) -> dict[s
     InvalidInputError
         If a column is not there, or stores something else.
     """
+    # asked once: a schema of thousands of columns is slow to make
+    schema = frame.schema
     for name in wanted:
-        if name not in frame.schema:
+        if name not in schema:
             raise InvalidInputError(
                 f"The table has no column {name!r}, which the recipe needs.",
-                hint=did_you_mean(name, frame.columns),
+                hint=did_you_mean(name, schema),
                 field=name,
             )
-    return {name: read_column(name, frame.schema[name], kind) for name, kind in wanted.items()}
+    return {name: read_column(name, schema[name], kind) for name, kind in wanted.items()}
 
 
 def read_number(value: Any) -> float | None:

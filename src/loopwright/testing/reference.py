@@ -2,7 +2,7 @@
 
     python -m loopwright.testing.reference > docs/reference/loop-file.md
 
-Types, defaults, ranges, metrics, hyperparameters and functions are read from the code; a meaning
+Types, defaults, metrics and functions are read from the code; a meaning
 stands in the docstring of its struct where that has one, else in `section` or in a table below. A key, metric or
 function without a meaning, and a meaning without a key, stop the generation.
 """
@@ -22,7 +22,6 @@ import msgspec
 from loopwright.prepare.function import FUNCTIONS, OPERATORS
 from loopwright.problem import METRICS, metric_named
 from loopwright.testing.section import SECTIONS, Section
-from loopwright.train import ALGORITHMS, Hyperparameter, get_algorithm
 
 Table = list[tuple[str, ...]]
 
@@ -100,6 +99,12 @@ Written by `python -m loopwright.testing.reference` from the code, and compared 
 it there.
 """
 
+_ALGORITHMS = """\
+## Algorithms
+
+Names for `train.algorithms` and all their hyperparameters: [algorithms](algorithms.md).
+"""
+
 _LANGUAGE = """\
 ## The language of `derive`
 
@@ -120,9 +125,8 @@ def loop_file_reference() -> str:
     """
     parts = [_HEAD]
     for section in SECTIONS:
-        parts += [_heading(section), *_paragraphs(section.struct), _keys(section)]
-    parts += ["## Metrics\n", _metrics(), "## Algorithms\n"]
-    parts += [f"### {name}\n\n{_hyperparameters(name)}" for name in ALGORITHMS]
+        parts += [_heading(section), *paragraphs_of(section.struct), _keys(section)]
+    parts += ["## Metrics\n", _metrics(), _ALGORITHMS]
     parts += [_LANGUAGE, _functions()]
     return "\n".join(parts)
 
@@ -134,12 +138,13 @@ def field_meanings(section: Section) -> dict[str, str]:
     assert not twice, f"{section.path}: the docstring explains {sorted(twice)} already"
     found = {**documented, **section.meanings}
     keys = [field.encode_name for field in msgspec.structs.fields(section.struct)]
-    _check_same(found, keys, section.path)
-    _check_same(section.examples, keys, f"examples of {section.path}")
+    check_same(found, keys, section.path)
+    check_same(section.examples, keys, f"examples of {section.path}")
     return {key: found[key] for key in keys}
 
 
-def _check_same(given: Mapping[str, object], wanted: typing.Iterable[str], place: str) -> None:
+def check_same(given: Mapping[str, object], wanted: typing.Iterable[str], place: str) -> None:
+    """Stop unless exactly what is wanted is explained."""
     lacking, useless = set(wanted) - set(given), set(given) - set(wanted)
     assert not lacking, f"{place}: nothing is said about {sorted(lacking)}"
     assert not useless, f"{place}: there is no {sorted(useless)}"
@@ -151,7 +156,12 @@ def _heading(section: Section) -> str:
     return f"{level} {name[0].upper() + name[1:]}\n\n{section.about}\n"
 
 
-def _paragraphs(struct: type) -> list[str]:
+def first_sentence(kind: type) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(kind) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def paragraphs_of(struct: type) -> list[str]:
     """Return what a docstring says between its first line and its sections."""
     body = (inspect.getdoc(struct) or "").partition("\n\n")[2]
     prose = re.split(r"^\w+\n-{3,}$", body, maxsplit=1, flags=re.MULTILINE)[0].strip()
@@ -174,14 +184,14 @@ def _keys(section: Section) -> str:
     rows: Table = [
         (
             f"`{field.encode_name}`",
-            _type(hints[field.name]),
-            _default(field),
+            type_of(hints[field.name]),
+            default_of(field),
             meanings[field.encode_name],
             f"`{section.examples[field.encode_name]}`",
         )
         for field in msgspec.structs.fields(section.struct)
     ]
-    return _table(("key", "type", "default", "meaning", "example"), rows)
+    return markdown_table(("key", "type", "default", "meaning", "example"), rows)
 
 
 _WORDS: dict[Any, str] = {
@@ -193,24 +203,25 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def _type(hint: Any) -> str:
+def type_of(hint: Any) -> str:
+    """Return a type in words."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint in _WORDS:
         return _WORDS[hint]
     if origin is typing.Annotated:
-        return _type(arguments[0])
+        return type_of(arguments[0])
     if origin is Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
         # a whole number is a number too
-        words = [_type(each) for each in arguments if each is not type(None)]
+        words = [type_of(each) for each in arguments if each is not type(None)]
         return " or ".join(
             word for word in words if (word, "number" in words) != ("whole number", True)
         )
-    if origin is tuple:
-        return f"list of {_type(arguments[0])}"
+    if origin in (tuple, list):
+        return f"list of {type_of(arguments[0])}"
     if origin is dict:
-        return f"map to {_type(arguments[1])}"
+        return f"map to {type_of(arguments[1])}"
     paths = [section.path for section in SECTIONS if section.struct is hint]
     return f"[block](#{_anchor(paths[0])})"
 
@@ -219,7 +230,8 @@ def _anchor(path: str) -> str:
     return re.sub(r"[^\w -]", "", path.lower()).replace(" ", "-")
 
 
-def _default(field: msgspec.structs.FieldInfo) -> str:
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    """Return the default of a key in words."""
     if field.required:
         return "required"
     if field.default_factory is not msgspec.NODEFAULT:
@@ -235,7 +247,7 @@ def _default(field: msgspec.structs.FieldInfo) -> str:
 
 def _metrics() -> str:
     templates = ("share_within_5_percent", "profit_per_case")
-    _check_same(METRIC_MEANINGS, [*METRICS, *templates], "metrics")
+    check_same(METRIC_MEANINGS, [*METRICS, *templates], "metrics")
     rows: Table = []
     for name, meaning in METRIC_MEANINGS.items():
         metric = metric_named(name, payoff={"true_positive": 1.0})
@@ -247,40 +259,17 @@ def _metrics() -> str:
                 meaning,
             )
         )
-    return _table(("metric", "tasks", "criterion", "meaning"), rows)
-
-
-def _hyperparameters(name: str) -> str:
-    rows: Table = [
-        (
-            f"`{key}`",
-            _WORDS[one.kind],
-            "not set" if one.default is None else f"`{one.default}`",
-            _range(one),
-            one.help,
-        )
-        for key, one in get_algorithm(name).hyperparameters.items()
-    ]
-    return _table(("hyperparameter", "type", "default", "range", "meaning"), rows)
-
-
-def _range(one: Hyperparameter) -> str:
-    if one.choices:
-        return " or ".join(f"`{choice}`" for choice in one.choices)
-    low, high = (f"{bound:,.10g}" if bound is not None else "" for bound in (one.low, one.high))
-    if low and high:
-        return f"{low} to {high}"
-    return f"at least {low}" if low else f"at most {high}" if high else "any"
+    return markdown_table(("metric", "tasks", "criterion", "meaning"), rows)
 
 
 def _functions() -> str:
     functions = {**OPERATORS, **FUNCTIONS}
-    _check_same(FUNCTION_MEANINGS, functions, "functions")
+    check_same(FUNCTION_MEANINGS, functions, "functions")
     rows: Table = [
         (f"`{function.shape}`", _takes(function.accepts), function.gives, FUNCTION_MEANINGS[name])
         for name, function in functions.items()
     ]
-    return _table(("written", "takes", "gives", "result"), rows)
+    return markdown_table(("written", "takes", "gives", "result"), rows)
 
 
 def _takes(accepts: tuple[str, ...]) -> str:
@@ -289,7 +278,8 @@ def _takes(accepts: tuple[str, ...]) -> str:
     )
 
 
-def _table(header: tuple[str, ...], rows: Table) -> str:
+def markdown_table(header: tuple[str, ...], rows: Table) -> str:
+    """Return a table as Markdown."""
     lines = [header, ("---",) * len(header), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

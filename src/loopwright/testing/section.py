@@ -9,8 +9,12 @@ import msgspec
 
 from loopwright.compute import Resources
 from loopwright.data import (
+    ContractPlan,
     DataPlan,
+    DynamoDbSource,
     FileSource,
+    ImageSource,
+    MongoDbSource,
     PluginSource,
     RedisSource,
     Refresh,
@@ -21,7 +25,7 @@ from loopwright.deploy import DeployPlan, Rollout
 from loopwright.loop import LoopFile, RetrainPlan
 from loopwright.loop.file import RowsTrigger
 from loopwright.monitor import LabelPlan, MonitorPlan
-from loopwright.prepare import PreparePlan
+from loopwright.prepare import Overrule, PreparePlan
 from loopwright.problem import Criterion, Problem, Today
 from loopwright.train import TrainBudget, TrainPlan
 
@@ -124,13 +128,15 @@ SECTIONS: tuple[Section, ...] = (
         struct=DataPlan,
         about="The rows a round learns from are frozen as a snapshot; the same rows give the same model.",
         meanings={
-            "source": "Files, a database, Redis, or what a plugin reads.",
+            "source": "Files, images, a database, Redis, DynamoDB, MongoDB, or what a plugin reads.",
             "refresh": "How often the source is read again.",
+            "contract": "How far later rows may go from the first ones.",
             "split": "Which rows teach, which choose and which judge.",
         },
         examples={
             "source": "source: {kind: file, path: houses.parquet}",
             "refresh": "refresh: {every: 1 day}",
+            "contract": "contract: {nulls: 0.02}",
             "split": "split: {by: time, column: sold_at}",
         },
     ),
@@ -175,6 +181,47 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        path="data.source (kind: dynamodb)",
+        struct=DynamoDbSource,
+        about="Items in DynamoDB. Needs `pip install 'loopwright[aws]'`.",
+        examples={
+            "table": "table: customers",
+            "region": "region: eu-central-1",
+            "endpoint": "endpoint: http://127.0.0.1:8000",
+            "query": 'query: "shop = :shop"',
+            "index": "index: by-shop",
+            "filter": 'filter: "#total > :least"',
+            "names": 'names: {"#total": total}',
+            "values": 'values: {":least": 10}',
+            "fields": "fields: [name, home.city, since]",
+            "consistent": "consistent: false",
+        },
+    ),
+    Section(
+        path="data.source (kind: mongodb)",
+        struct=MongoDbSource,
+        about="Documents in MongoDB. Needs `pip install 'loopwright[mongodb]'`.",
+        examples={
+            "url": "url: env:SHOP_MONGODB",
+            "database": "database: shop",
+            "collection": "collection: customers",
+            "filter": "filter: {status: active}",
+            "fields": "fields: [name, home.city, since]",
+        },
+    ),
+    Section(
+        path="data.source (kind: images)",
+        struct=ImageSource,
+        about="Images in folders. Needs `pip install 'loopwright[images]'`.",
+        examples={
+            "path": "path: photos",
+            "labels": "labels: photos/breeds.csv",
+            "file": "file: image",
+            "broken": "broken: mark",
+            "max_pixels": "max_pixels: 10000000",
+        },
+    ),
+    Section(
         path="data.source (kind: plugin)",
         struct=PluginSource,
         about="What another package knows how to read.",
@@ -194,8 +241,27 @@ SECTIONS: tuple[Section, ...] = (
             "cursor": "A column that grows: only rows beyond its greatest value so far are read and "
             "added. Rows that come late, or change, are seen by `loopwright data refresh --full`. "
             "Absent: every reading takes the whole source.",
+            "key": "With a cursor that moves when a row changes: a column, or several, whose newer row "
+            "takes the place of the older one. Absent: changed rows come in a second time.",
         },
-        examples={"every": "every: 1 day", "cursor": "cursor: created_at"},
+        examples={
+            "every": "every: 1 day",
+            "cursor": "cursor: updated_at",
+            "key": "key: [shop, order_id]",
+        },
+    ),
+    Section(
+        path="data.contract",
+        struct=ContractPlan,
+        about="How far later rows may go from the first ones before they are quarantined.",
+        examples={
+            "nulls": "nulls: 0.02",
+            "unseen": "unseen: 0.05",
+            "out_of_range": "out_of_range: 0.02",
+            "fewest_rows": "fewest_rows: 0.8",
+            "ignore": "ignore: [comment]",
+            "allow": "allow: {town: [unseen categories], age: [nulls, out of range]}",
+        },
     ),
     Section(
         path="data.split",
@@ -221,13 +287,28 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         path="prepare",
         struct=PreparePlan,
-        about="What stands here is added to the suggestions of the profile, or overrules them. The "
+        about="What stands here is added to the suggestions of the profile, or overrules them; "
+        "[how to](../how-to/prepare-features.md). The "
         "expressions of `derive` have [a language of their own](#the-language-of-derive).",
         examples={
             "auto": "auto: true",
             "drop": "drop: [internal_code]",
             "derive": 'derive: {age: "year(date) - yr_built"}',
             "keep": "keep: [customer_note]",
+            "steps": "steps: [{step: target-encode, columns: [zipcode], smoothing: 20}]",
+            "overrule": "overrule: [{column: id, refuse: drop, reason: ids grow with time}]",
+        },
+    ),
+    Section(
+        path="prepare.overrule[]",
+        struct=Overrule,
+        about="One suggestion, of one column, that is not followed. Refusing what nothing suggests is "
+        "an error that lists what is suggested for the column.",
+        examples={
+            "column": "column: zipcode",
+            "refuse": "refuse: target-encode",
+            "reason": "reason: few sales per zip code",
+            "instead": "instead: {step: frequency}",
         },
     ),
     Section(
