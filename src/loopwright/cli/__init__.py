@@ -1,6 +1,9 @@
 """The command line: the nouns and verbs of the Python API, for a terminal."""
 
-from loopwright.cli import data as data  # its commands join the group of main
+from loopwright.cli import data as data  # their commands join the group of main
+from loopwright.cli import experiments as experiments
+from loopwright.cli import jobs as jobs
+from loopwright.cli import train as train
 from loopwright.cli.main import main
 
 __all__ = ["main"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -282,23 +281,18 @@ def approve(home: Path | None, as_json: bool, file: Path, reason: str) -> None:
 
 @command
 def jobs(home: Path | None, as_json: bool) -> None:
-    """List the jobs: training and endpoints."""
+    """List the jobs: training, scripts and endpoints."""
     from loopwright.cli.show import echo_json, table
 
     found = _workspace(home).compute.list_()
     if as_json:
         echo_json([_job(job) for job in found])
         return
+    header = ("id", "kind", "name", "state", "seconds", "about")
     rows = [
-        (job.id, job.kind, job.name, job.state.value, _seconds(job), job.reason.splitlines()[:1])
-        for job in found
+        (job.id, job.kind, job.name, job.state.value, _seconds(job), _about(job)) for job in found
     ]
-    click.echo(
-        table(
-            ("id", "kind", "name", "state", "seconds", "reason"),
-            [(*row[:5], row[5][0] if row[5] else "") for row in rows],
-        )
-    )
+    click.echo(table(header, rows))
 
 
 @command
@@ -307,31 +301,34 @@ def jobs(home: Path | None, as_json: bool) -> None:
 def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
     """Print the log of a job."""
     from loopwright.cli.show import echo_json
+    from loopwright.notebook.training_job import follow as follow_log
 
-    compute = _workspace(home).compute
-    service = compute.find(job) if job.startswith("endpoint/") else None
+    workspace = _workspace(home)
+    service = workspace.compute.find(job) if job.startswith("endpoint/") else None
     job = service.id if service else job
-    text = compute.log(job)
+    if follow and not as_json:
+        for text in follow_log(workspace, job):
+            click.echo(text, nl=False)
+        return
+    text = workspace.compute.log(job)
     if as_json:
         echo_json({"job": job, "log": text})
         return
     click.echo(text, nl=False)
-    while follow and not compute.get(job).state.has_ended:
-        time.sleep(0.3)
-        more = compute.log(job)
-        click.echo(more[len(text) :], nl=False)
-        text = more
 
 
 @command
 @click.argument("job")
-def stop(home: Path | None, as_json: bool, job: str) -> None:
+@click.option(
+    "--grace", "grace_s", default=10.0, show_default=True, help="Seconds to end by itself."
+)
+def stop(home: Path | None, as_json: bool, job: str, grace_s: float) -> None:
     """Stop a job (or `endpoint/NAME`): its whole process tree ends."""
     from loopwright.cli.show import echo_json
 
     compute = _workspace(home).compute
     found = compute.find(job) if job.startswith("endpoint/") else None
-    stopped = compute.stop(found.id if found else job)
+    stopped = compute.stop(found.id if found else job, grace_s=grace_s)
     if as_json:
         echo_json(_job(stopped))
         return
@@ -475,10 +472,38 @@ def _job(job: Any) -> dict[str, Any]:
         "name": job.name,
         "state": job.state.value,
         "seconds": _seconds(job),
-        "reason": job.reason,
+        "reason": _cause(job),
+        "metrics": _metrics(job),
         "labels": job.labels,
         "folder": str(job.folder),
     }
+
+
+def _cause(job: Any) -> str:
+    from loopwright.notebook.training_job import cause
+
+    return cause(job)
+
+
+def _metrics(job: Any) -> dict[str, float | None]:
+    from loopwright.notebook.training_job import latest_metrics
+
+    return latest_metrics(job.folder)
+
+
+def _about(job: Any) -> str:
+    """Return in one line what is to be known of a job: why it waits or failed, or its metrics."""
+    from loopwright.notebook.training_job import cause, latest_metrics
+    from loopwright.train.script_result import read_script_result
+
+    if job.state.value == "queued":
+        return str(job.waits_for)
+    if job.state.has_ended and (reason := cause(job)):
+        return reason.splitlines()[0]
+    if (result := read_script_result(job.folder)) and result.warnings:
+        return result.warnings[0]
+    found = list(latest_metrics(job.folder).items())[:3]
+    return ", ".join(f"{name} {value:.5g}" for name, value in found if value is not None)
 
 
 def _seconds(job: Any) -> float | None:

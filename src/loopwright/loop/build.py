@@ -29,9 +29,7 @@ from loopwright.loop.training import trained_models
 from loopwright.loop.workspace import Workspace
 from loopwright.prepare import suggest
 from loopwright.problem import checked_problem, metric_named, primary_metric
-from loopwright.train import (
-    get_algorithm,
-)
+from loopwright.tune import families_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +66,7 @@ def best_candidate(
     found: list[Candidate] = []
     tried: list[str] = []
     attempt: Attempt | None = first_attempt(
-        loop.train.algorithms, dict(loop.train.hyperparameters), windows=tuple(parts["windows"])
+        loop.train.algorithms, loop.train.settings(), windows=tuple(parts["windows"])
     )
     n_jobs = 0
     while attempt is not None:
@@ -109,7 +107,7 @@ def best_candidate(
         attempt = next_attempt(
             evidence,
             task=target.task,
-            given=dict(loop.train.hyperparameters),
+            given=loop.train.settings(),
             max_jobs=loop.train.budget.jobs,
             max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
         )
@@ -146,7 +144,7 @@ def _recipes(
     suffix: str,
     reasons: dict[str, str],
 ) -> dict[str, Any]:
-    families = sorted({get_algorithm(name).features for name in attempt.algorithms})
+    families = list(families_of(attempt.algorithms))
     plan = loop.prepare
     uses_today = any("today(" in expression for expression in plan.derive.values())
     today = Snapshot.from_json(parts["snapshot"]).taken_at.date() if uses_today else None

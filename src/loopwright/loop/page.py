@@ -15,7 +15,7 @@ from loopwright.monitor import MonitorReport
 from loopwright.monitor.bullet import Bullet, Standing, bullet, common_axis, live_bullets
 from loopwright.monitor.page import told_verdict
 from loopwright.monitor.sheet import page_template, whole_page
-from loopwright.train import get_algorithm
+from loopwright.tune import families_of
 
 _RING = (
     ("Problem", ("problem",)),
@@ -313,8 +313,8 @@ def _recipe(steps: Sequence[Step]) -> dict[str, Any] | None:
     name = next(iter(explained), "")
     if chosen:
         best = chosen["candidates"][0]
-        wanted = f"{get_algorithm(best['algorithm']).features}/{best['window']}"
-        name = wanted if wanted in explained else name
+        wanted = [f"{f}/{best['window']}" for f in families_of([best["algorithm"]])]
+        name = next((each for each in reversed(wanted) if each in explained), name)
     return {
         "name": name,
         "steps": explained.get(name, []),

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from loopwright.compute import Job, JobState
+from loopwright.compute import Job, JobSpec, JobState, Resources, machine_capacity
 from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot
 from loopwright.loop.attempt import Attempt
@@ -16,13 +16,19 @@ from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.workspace import Workspace
+from loopwright.problem import primary_metric
 from loopwright.train import (
+    AUTO,
     TrainingSpec,
     get_algorithm,
     model_members,
     read_result,
     training_job,
 )
+from loopwright.train.job import RESULT_FILE
+from loopwright.tune import AutoSpec, auto_job
+
+_MOST_CPUS, _MOST_MIB = 8, 16_384
 
 
 def trained_models(
@@ -126,6 +132,8 @@ def _order(
     seconds: float,
 ) -> Any:
     """Return the training job of one algorithm on one window."""
+    if algorithm == AUTO:
+        return _auto_order(workspace, loop, target, parts, recipes, window=window, seconds=seconds)
     resources = loop.train.resources
     family = get_algorithm(algorithm).features
     conversions = Snapshot.from_json(parts["snapshot"]).conversions
@@ -153,10 +161,71 @@ def _order(
     )
 
 
+def _auto_order(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    recipes: dict[str, Any],
+    *,
+    window: str,
+    seconds: float,
+) -> JobSpec:
+    """Return the job that searches for the best model on one window."""
+    resources = loop.train.resources or _all_there_is()
+    conversions = Snapshot.from_json(parts["snapshot"]).conversions
+    split = loop.data.split
+    training = TrainingSpec(
+        algorithm=AUTO,
+        task=target.task,  # type: ignore[arg-type]
+        target=target.column,
+        classes=target.classes,
+        target_transform=recipes["target_transform"],
+        seed=loop.train.seed,
+        threads=max(1, int(resources.cpus)),
+        today=recipes["today"],
+        conversions=tuple(conversion.to_json() for conversion in conversions),
+    )
+    spec = AutoSpec(
+        training=training,
+        budget_s=seconds,
+        memory_mib=resources.memory_mib,
+        metric=primary_metric(loop.problem, task=target.task).name,
+        payoff=loop.problem.payoff,
+        divide_by=split.by,
+        divide_column=split.column,
+        algorithms=loop.train.auto.algorithms,
+        max_trials=loop.train.auto.trials,
+    )
+    of_window = {
+        name.removesuffix(f"/{window}"): workspace.artifacts.get_bytes(digest)
+        for name, digest in recipes["recipes"].items()
+        if name.endswith(f"/{window}")
+    }
+    return auto_job(
+        spec,
+        name=f"{loop.name}/{AUTO}{'' if window == 'all' else '-' + window}",
+        recipes=of_window,
+        train=workspace.artifacts.local_path(parts["windows"][window]),
+        validation=workspace.artifacts.local_path(parts["validation"]),
+        resources=resources,
+        labels={"loop": loop.name, "window": window},
+    )
+
+
+def _all_there_is() -> Resources:
+    """Return what a search is given when nobody says: the machine's processors, half its memory."""
+    capacity = machine_capacity()
+    memory_mib = int(min(_MOST_MIB, capacity.memory_mib / 2))
+    return Resources(cpus=float(min(_MOST_CPUS, int(capacity.cpus))), memory=f"{memory_mib} MiB")
+
+
 def _kept(workspace: Workspace, job: Job, *, algorithm: str, window: str) -> dict[str, Any]:
     """Keep what a training job left behind, by digest."""
     about: dict[str, Any] = {"job": job.id, "algorithm": algorithm, "window": window}
-    if job.state is not JobState.SUCCEEDED:
+    # a search that was stopped has left the best model so far
+    was_stopped = algorithm == AUTO and (job.out / RESULT_FILE).is_file()
+    if job.state is not JobState.SUCCEEDED and not was_stopped:
         return {**about, "state": job.state.value, "reason": job.reason}
     result = read_result(job.folder)
     members = {

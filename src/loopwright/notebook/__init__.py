@@ -1,21 +1,40 @@
 """The session of a person at a notebook or a script: one object per loop, one verb per wish."""
 
 from loopwright.notebook.display import Page, RunResult, Status
+from loopwright.notebook.experiments import (
+    ComparedJobs,
+    OwnExperiment,
+    compare,
+    experiment,
+    experiments,
+    open_model,
+)
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.row import as_rows, read_table
 from loopwright.notebook.session import Loop, init, loops, page_of, run, status
+from loopwright.notebook.training import job, train
+from loopwright.notebook.training_job import TrainingJob
 
 __all__ = [
+    "ComparedJobs",
     "Loop",
+    "OwnExperiment",
     "Page",
     "RunResult",
     "Status",
+    "TrainingJob",
     "as_rows",
+    "compare",
     "existing_workspace",
+    "experiment",
+    "experiments",
     "init",
+    "job",
     "loops",
+    "open_model",
     "page_of",
     "read_table",
     "run",
     "status",
+    "train",
 ]

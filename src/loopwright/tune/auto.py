@@ -11,7 +11,8 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare import RecipeUnion
 from loopwright.problem import Metric
-from loopwright.train import ALGORITHMS, get_algorithm
+from loopwright.train import ALGORITHMS, AUTO, get_algorithm
+from loopwright.train.algorithm import Features
 from loopwright.train.blend_predictor import BlendPredictor
 from loopwright.tune.configuration import portfolio, random_configurations
 from loopwright.tune.fold import Fold
@@ -108,7 +109,7 @@ def fit_auto(
     Raises
     ------
     InvalidInputError
-        If the time is not above 0.
+        If the time is not above 0, or a recipe is missing.
     BackendError
         If no configuration could be fitted.
     """
@@ -119,16 +120,27 @@ def fit_auto(
             field="budget_s",
             value=budget_s,
         )
+    if missing := set(families_of(algorithms)) - set(table.recipes):
+        raise InvalidInputError(
+            f"There is no recipe for the algorithms that want {', '.join(sorted(missing))} features.",
+            hint="Give a recipe for each of families_of(algorithms).",
+            field="recipes",
+            value=sorted(table.recipes),
+        )
     started = time.monotonic()
     prepared = PreparedFolds(table=table, folds=folds, memory_bytes=memory_bytes)
     is_large = len(table) * table.frame.width > _LARGE_CELLS
-    first = portfolio(n_rows=len(table), algorithms=algorithms)
+    first = portfolio(
+        n_rows=len(table), algorithms=algorithms, target_transform=table.target_transform
+    )
     search = Search(
         prepared=prepared,
         metric=metric,
         portfolio=first,
         more=random_configurations(
-            list(dict.fromkeys(each.algorithm for each in first)), seed=table.seed
+            list(dict.fromkeys(each.algorithm for each in first)),
+            seed=table.seed,
+            target_transform=table.target_transform,
         ),
         workers=1 if is_large else cpus,
         threads=cpus if is_large else 1,
@@ -172,6 +184,10 @@ def _assembled(prepared: PreparedFolds, found: Found, *, only_last: bool) -> Aut
     )
 
 
-def families_of(algorithms: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Return the families of recipes that some algorithms want; of all algorithms when not named."""
-    return tuple(sorted({get_algorithm(name).features for name in algorithms or ALGORITHMS}))
+def families_of(algorithms: Sequence[str] | None = None) -> tuple[Features, ...]:
+    """Return the families of recipes that some algorithms want; of all algorithms when not named.
+
+    `auto` among them wants what all algorithms want.
+    """
+    names = ALGORITHMS if algorithms is None or AUTO in algorithms else algorithms
+    return tuple(sorted({get_algorithm(name).features for name in names}))

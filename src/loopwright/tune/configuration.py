@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.lazy import LazyModule
 from loopwright.train import ALGORITHMS
+from loopwright.train.algorithm import TargetTransform
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,12 +33,15 @@ class Configuration:
         What differs from the algorithm's defaults.
     origin
         Where the idea came from, for people.
+    target_transform
+        The scale it learns on.
     """
 
     name: str
     algorithm: str
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "portfolio"
+    target_transform: TargetTransform = "none"
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON types."""
@@ -46,6 +50,7 @@ class Configuration:
             "algorithm": self.algorithm,
             "hyperparameters": dict(self.hyperparameters),
             "origin": self.origin,
+            "target_transform": self.target_transform,
         }
 
 
@@ -75,12 +80,19 @@ _PORTFOLIO: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
         {"max_depth": 10, "learning_rate": 0.03, "colsample": 0.6, "subsample": 0.9},
     ),
 )
+# which is better, errors of the value or of its logarithm, depends on what counts
+_ALSO_PLAIN = ("lightgbm", "xgboost", "catboost")
 _PACKAGES = {"catboost": "catboost"}
 # neighbours are looked for among all rows, and the search grows with them
 _MOST_ROWS = {"knn": 50_000, "neural-network": 500_000}
 
 
-def portfolio(*, n_rows: int, algorithms: Sequence[str] | None = None) -> tuple[Configuration, ...]:
+def portfolio(
+    *,
+    n_rows: int,
+    algorithms: Sequence[str] | None = None,
+    target_transform: TargetTransform = "none",
+) -> tuple[Configuration, ...]:
     """Return what is tried first, the most promising first.
 
     Parameters
@@ -89,18 +101,36 @@ def portfolio(*, n_rows: int, algorithms: Sequence[str] | None = None) -> tuple[
         Rows to learn from; what does not scale is left out of a large table.
     algorithms
         Only these; all that are installed when absent.
+    target_transform
+        The scale to learn on; with `log`, the plain scale is tried too.
     """
-    return tuple(
-        Configuration(name=name, algorithm=algorithm, hyperparameters=settings)
+    found = [
+        Configuration(
+            name=name,
+            algorithm=algorithm,
+            hyperparameters=settings,
+            target_transform=target_transform,
+        )
         for name, algorithm, settings in _PORTFOLIO
         if (algorithms is None or algorithm in algorithms)
         and algorithm in ALGORITHMS
         and n_rows <= _MOST_ROWS.get(algorithm, n_rows)
         and (algorithm not in _PACKAGES or find_spec(_PACKAGES[algorithm]) is not None)
-    )
+    ]
+    if target_transform != "none":
+        plain = [
+            replace(each, name=f"{each.name}-plain", target_transform="none")
+            for each in found
+            if each.name in _ALSO_PLAIN
+        ]
+        found[2:2] = plain[:1]
+        found += plain[1:]
+    return tuple(found)
 
 
-def random_configurations(algorithms: Sequence[str], *, seed: int) -> Iterator[Configuration]:
+def random_configurations(
+    algorithms: Sequence[str], *, seed: int, target_transform: TargetTransform = "none"
+) -> Iterator[Configuration]:
     """Return an endless series of boosters with settings drawn at random, of these algorithms.
 
     The ranges are those in which the best settings of boosters usually lie.
@@ -117,6 +147,8 @@ def random_configurations(algorithms: Sequence[str], *, seed: int) -> Iterator[C
                 algorithm=algorithm,
                 hyperparameters=drawn[algorithm](rng),
                 origin="drawn at random",
+                # every third on the plain scale
+                target_transform="none" if number % 3 == 0 else target_transform,
             )
 
 

@@ -37,7 +37,7 @@ class Fold:
 
 def n_folds_for(n_rows: int) -> int:
     """Return how many folds a table is worth: more where rows are few and fits are quick."""
-    return 8 if n_rows < 10_000 else 5 if n_rows < 100_000 else 4
+    return 8 if n_rows < 3_000 else 5 if n_rows < 100_000 else 4
 
 
 def random_folds(

@@ -14,10 +14,9 @@ from loopwright.core.digest import digest_bytes, digest_file, digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
 from loopwright.prepare import Recipe
-from loopwright.train import TrainingSpec
+from loopwright.train import AUTO, TrainingSpec
 from loopwright.train.job import TRAIN_FILE, VALIDATION_FILE, threads_env
 
-AUTO = "auto"
 AUTO_FILE = "auto.json"
 TRIALS_FILE = "trials.json"
 # changes when the worker would make something else of the same files

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare import FittedRecipe, Recipe, fit_recipe
 from loopwright.train import Outcome, TrainingData, TrainingPart
+from loopwright.train.algorithm import TargetTransform
 from loopwright.tune.fold import Fold
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Table:
         What `today()` gives in the recipes.
     seed
         Of everything drawn at random.
+    target_transform
+        The scale that encodings of the target are made on, and that configurations learn on
+        unless they say otherwise.
     """
 
     frame: pl.DataFrame
@@ -51,6 +55,7 @@ class Table:
     weight: npt.NDArray[np.float64] | None = None
     today: date | None = None
     seed: int = 7
+    target_transform: TargetTransform = "none"
 
     @property
     def is_class(self) -> bool:
@@ -61,11 +66,11 @@ class Table:
         return len(self.y)
 
     def recipe_target(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return the targets as encodings want them: many classes as labels."""
+        """Return the targets as encodings want them: many classes as labels, long tails shortened."""
         y = self.y[rows]
         if self.outcome.task == "multiclass":
             return np.array(self.outcome.classes)[y.astype(np.intp)]
-        return y
+        return np.log(y) if self.target_transform == "log" else y
 
     def part(self, X: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> TrainingPart:
         """Return features with their targets and weights."""

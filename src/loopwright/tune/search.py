@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core.errors import BackendError, LoopwrightError
+from loopwright.core.errors import BackendError
 from loopwright.core.lazy import LazyModule
 from loopwright.problem import Metric
 from loopwright.train import Predictor, fit_algorithm, get_algorithm
@@ -74,8 +75,8 @@ class Trial:
 
     @property
     def seconds(self) -> float:
-        """Mean wall time of a fit."""
-        return sum(m.seconds for m in self.models.values()) / max(1, len(self.models))
+        """Usual wall time of a fit: the first also imports its library and prepares its fold."""
+        return median(m.seconds for m in self.models.values()) if self.models else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,6 +204,7 @@ class Search:
             hyperparameters=trial.configuration.hyperparameters,
             seed=table.seed + fold,
             threads=self.threads,
+            target_transform=trial.configuration.target_transform,
         )
         answers = fitted.predictor.predict_raw(ready.data.validation.X)
         return FoldModel(
@@ -217,8 +219,8 @@ class Search:
         trial.running.discard(fold)
         try:
             trial.models[fold] = future.result()
-        except (LoopwrightError, ValueError, MemoryError, RuntimeError) as error:
-            # one algorithm that cannot do this table must not end the search
+        except Exception as error:
+            # whatever a library raises: one that cannot do this table must not end the search
             trial.failure = f"{type(error).__name__}: {error}"
         else:
             if fold == 0:
@@ -297,14 +299,14 @@ class Search:
         return [n for n in folds if n not in trial.models and n not in trial.running]
 
     def _guess(self, fresh: Trial) -> float:
-        """Return what a first fit may take: as its algorithm's others, else as the slowest so far."""
+        """Return what a first fit may take: as its algorithm's others, else as fits usually take."""
         tried = [each for each in self._trials if each.models]
         alike = [
             each.seconds
             for each in tried
             if each.configuration.algorithm == fresh.configuration.algorithm
         ]
-        return max(alike or [each.seconds for each in tried] or [0.0])
+        return max(alike) if alike else median([each.seconds for each in tried] or [0.0])
 
     def _truth(self, n_folds: int) -> npt.NDArray[np.float64]:
         held = [fold.held_out for fold in self.prepared.folds[:n_folds]]

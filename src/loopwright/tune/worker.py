@@ -21,7 +21,8 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.files import write_atomically
 from loopwright.problem import metric_named
-from loopwright.train import TrainingResult
+from loopwright.train import AUTO, TrainingResult
+from loopwright.train.algorithm import TargetTransform
 from loopwright.train.job import METRICS_FILE, OUT_FOLDER, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
 from loopwright.train.job_folder import (
     Part,
@@ -35,7 +36,7 @@ from loopwright.train.job_folder import (
 from loopwright.train.worker import run_in
 from loopwright.tune.auto import AutoModel, fit_auto
 from loopwright.tune.fold import Fold, group_folds, n_folds_for, random_folds, time_folds
-from loopwright.tune.job import AUTO, AUTO_FILE, TRIALS_FILE, AutoSpec, open_recipes, recipe_file
+from loopwright.tune.job import AUTO_FILE, TRIALS_FILE, AutoSpec, open_recipes, recipe_file
 from loopwright.tune.prepared import Table
 from loopwright.tune.search import Trial
 
@@ -84,7 +85,7 @@ def do_auto_job(folder: Path) -> TrainingResult:
         task=spec.training.task,
         seed=spec.training.seed,
         threads=spec.training.threads,
-        target_transform="none",
+        target_transform=table.target_transform,
         hyperparameters={t.configuration.name: w for t, w in model.found.chosen},
         best_iteration=None,
         importance=_ranked(model),
@@ -128,7 +129,13 @@ def _table(spec: AutoSpec, train: Part, recipes: dict[str, Any]) -> Table:
         weight=train.weight,
         today=date.fromisoformat(today) if today else None,
         seed=spec.training.seed,
+        target_transform=_usable_transform(spec, train),
     )
+
+
+def _usable_transform(spec: AutoSpec, train: Part) -> TargetTransform:
+    wanted = spec.training.target_transform
+    return wanted if wanted == "none" or float(train.y.min()) > 0 else "none"
 
 
 def _searched(spec: AutoSpec, table: Table, *, started: float, curve: TextIO) -> AutoModel:

@@ -1,0 +1,231 @@
+"""One algorithm trained on a loop's rows by itself: no round, no decision, no endpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.compute import Resources
+from loopwright.core.clock import SystemClock
+from loopwright.core.files import write_atomically
+from loopwright.data import Snapshot
+from loopwright.loop.build import best_candidate
+from loopwright.loop.candidate import Candidate, candidate_model, model_files, outcome_of
+from loopwright.loop.file import LoopFile, ReadFile
+from loopwright.loop.framing import explored, parted_rows
+from loopwright.loop.lineage import keep_extraction
+from loopwright.loop.noting import notes_in_force, reasons_to_drop, with_notes
+from loopwright.loop.preflight import checked_over_columns, checked_plans, checked_sizes
+from loopwright.loop.sourcing import Target, extracted
+from loopwright.loop.step import OnNews, StepResult, StepRunner
+from loopwright.loop.workspace import Workspace, checked_home, locked_loop
+from loopwright.train import TrainBudget, checked_train, pack_bundle
+
+if TYPE_CHECKING:
+    from loopwright.compute import Capacity
+    from loopwright.train import ServingModel
+
+
+BUNDLE_FILE = "model.tar.gz"
+
+
+class _Aside(StepRunner):
+    """Runs steps beside the rounds: takes what rounds have worked out, and records nothing."""
+
+    job_id = ""
+
+    def _known(self, stage: str, fingerprint: str) -> dict[str, Any] | None:
+        result = self.workspace.metadata.find("result", fingerprint)
+        if result is None:
+            return None
+        if not all(self.workspace.artifacts.has(digest) for digest in result.body["artifacts"]):
+            return None
+        output: dict[str, Any] = result.body["output"]
+        return output
+
+    def _work(self, stage: str, fingerprint: str, work: Callable[[], StepResult]) -> dict[str, Any]:
+        self._tell(stage, "started")
+        clock = time.perf_counter()
+        result = work()
+        wall_s = time.perf_counter() - clock
+        self._tell(stage, "done", result.summary, reason=result.reason, wall_s=wall_s)
+        if stage == "train":
+            self.job_id = str(result.output["jobs"][0]["job"])
+        return result.output
+
+    def _event(self, kind: str, body: dict[str, Any]) -> None:
+        """Record nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SingleTraining:
+    """A model trained by itself, and how it does on validation rows.
+
+    Parameters
+    ----------
+    job_id
+        The training job.
+    algorithm
+        What was trained.
+    figures
+        Every criterion's metric on validation rows, with its bounds; see `Figure.to_json`.
+    meets
+        Whether every criterion holds there.
+    missed
+        Metrics of the criteria that do not hold.
+    """
+
+    job_id: str
+    algorithm: str
+    figures: Mapping[str, Mapping[str, Any]]
+    meets: bool
+    missed: tuple[str, ...]
+    n_criteria: int
+    workspace: Workspace
+    loop: LoopFile
+    target: Target
+    candidate: Candidate
+
+    def model(self) -> ServingModel:
+        """Return the model, ready to answer."""
+        return candidate_model(self.workspace, self.loop, self.target, self.candidate)
+
+    def bundle(self) -> Path:
+        """Return the model as the `model.tar.gz` in the folder of its job, made at the first call."""
+        path = self.workspace.compute.get(self.job_id).folder / BUNDLE_FILE
+        if path.exists():
+            return path
+        packed = pack_bundle(
+            model_files(self.workspace, self.candidate),
+            name=self.loop.name,
+            algorithm=self.algorithm,
+            outcome=outcome_of(self.target, self.candidate),
+        )
+        write_atomically(path, packed)
+        return path
+
+
+def train_single(
+    read: ReadFile,
+    *,
+    algorithm: str,
+    hyperparameters: Mapping[str, Any],
+    resources: Resources | None,
+    minutes: float,
+    home: Path,
+    find_workspace: Callable[[], Workspace | None],
+    open_workspace: Callable[[], Workspace],
+    capacity: Capacity,
+    on_news: OnNews,
+) -> SingleTraining:
+    """Train one algorithm, as a job, on the split and with the features a round would use.
+
+    The test rows are not read, nothing is decided, and no round begins. What a round has worked
+    out already, it takes; a training job it has done already is found and not repeated.
+
+    Parameters
+    ----------
+    read
+        The loop file.
+    algorithm, hyperparameters
+        What to train; the hyperparameters win over those in the file.
+    resources
+        What the job is given; those of the file when None.
+    minutes
+        The time limit of the job.
+    home, find_workspace, open_workspace, capacity, on_news
+        See `loopwright.loop.run_loop`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file, the algorithm or a hyperparameter cannot be used; nothing was changed.
+    BackendError
+        If the job failed.
+    """
+    checked_home(home)
+    read = _only(read, algorithm, dict(hyperparameters), resources, minutes)
+    checked_plans(read, capacity)
+    workspace = find_workspace()
+    with extracted(
+        read,
+        metadata=workspace.metadata if workspace else None,
+        artifacts=workspace.artifacts if workspace else None,
+        clock=workspace.clock if workspace else SystemClock(),
+        refresh=False,
+        scratch=workspace.scratch_folder() if workspace else None,
+        home=home,
+    ) as extraction:
+        checked_over_columns(read.content, extraction.sourced)
+        checked_sizes(read.content, extraction.sourced)
+        workspace = workspace or open_workspace()
+        with locked_loop(home, read.content.name):
+            keep_extraction(workspace, read, extraction)
+    sourced = extraction.sourced
+    columns = [column.name for column in Snapshot.from_json(sourced.snapshot).columns]
+    notes = notes_in_force(workspace.metadata, read.content, columns)
+    loop, target = with_notes(read.content, notes), sourced.target
+    runner = _Aside(workspace, loop.name, 0, on_news)
+    split = msgspec.json.decode(msgspec.json.encode(loop.data.split))
+    parts = runner.run(
+        "data",
+        inputs=[sourced.snapshot["digest"], split, target.column, None],
+        work=lambda: parted_rows(workspace, loop, sourced, None),
+    )
+    looked = runner.run(
+        "explore",
+        inputs=[
+            {name: parts[name] for name in ("windows", "validation")},
+            target.column,
+            target.task,
+            [note.content for note in notes],
+        ],
+        work=lambda: explored(workspace, target, parts, notes),
+    )
+    candidate = best_candidate(
+        runner,
+        workspace,
+        loop,
+        target,
+        parts=parts,
+        kinds=looked["kinds"],
+        reasons=reasons_to_drop(notes),
+    )
+    return SingleTraining(
+        job_id=runner.job_id,
+        algorithm=algorithm,
+        figures=candidate.figures,
+        meets=candidate.meets,
+        missed=candidate.missed,
+        n_criteria=len(loop.problem.criteria),
+        workspace=workspace,
+        loop=loop,
+        target=target,
+        candidate=candidate,
+    )
+
+
+def _only(
+    read: ReadFile,
+    algorithm: str,
+    hyperparameters: dict[str, Any],
+    resources: Resources | None,
+    minutes: float,
+) -> ReadFile:
+    """Return the file with one algorithm, one job and one attempt."""
+    loop = read.content
+    given = {**loop.train.hyperparameters.get(algorithm, {}), **hyperparameters}
+    plan = msgspec.structs.replace(
+        loop.train,
+        algorithms=(algorithm,),
+        hyperparameters={algorithm: given} if given else {},
+        budget=TrainBudget(minutes=minutes, jobs=1),
+        resources=resources or loop.train.resources,
+    )
+    content = msgspec.structs.replace(loop, train=checked_train(plan))
+    return ReadFile(path=read.path, content=content)

@@ -1,0 +1,132 @@
+"""A folder as one `.tar.gz`: the same bytes for the same files, and nothing from outside of it."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import stat
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+
+_LEVEL = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedFolder:
+    """What went into an archive: how many files of how many bytes, and what was left out and why."""
+
+    n_files: int
+    n_bytes: int
+    digest: str
+    left_out: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON types."""
+        return {
+            "n_files": self.n_files,
+            "n_bytes": self.n_bytes,
+            "digest": self.digest,
+            "left_out": list(self.left_out),
+        }
+
+
+def pack_folder(folder: Path, target: Path) -> PackedFolder:
+    """Write the files below a folder to `target`, which appears whole or not at all.
+
+    Names are sorted; times and owners are left out, so that the same files make the same bytes.
+    A link to a file inside the folder is packed as that file; links that lead out of it, devices,
+    pipes and sockets are left out.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be read, or the disk is full.
+    """
+    n_files = n_bytes = 0
+    left_out: list[str] = []
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            out = _Hashed(file)
+            with (
+                gzip.GzipFile("", "wb", _LEVEL, cast(IO[bytes], out), mtime=0) as packed,
+                tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+            ):
+                for path, name in _below(folder):
+                    reason = _unfit(path, folder)
+                    if reason:
+                        left_out.append(f"{name}: {reason}")
+                        continue
+                    info = _info(path, name)
+                    if info.isreg():
+                        n_files, n_bytes = n_files + 1, n_bytes + info.size
+                        with path.open("rb") as content:
+                            archive.addfile(info, content)
+                    else:
+                        archive.addfile(info)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return PackedFolder(
+        n_files=n_files,
+        n_bytes=n_bytes,
+        digest=f"sha256:{out.sha.hexdigest()}",
+        left_out=tuple(left_out),
+    )
+
+
+class _Hashed:
+    """A file that is written, and the digest of what went into it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.sha = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, str]]:
+    if folder.is_symlink():
+        yield folder, folder.name
+        return
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted([*folders, *files]):
+            path = Path(root) / name
+            yield path, path.relative_to(folder).as_posix()
+
+
+def _unfit(path: Path, folder: Path) -> str:
+    """Return why a path is left out, or an empty text."""
+    if path == folder:
+        return "a link in place of the folder"
+    if path.is_symlink():
+        target = path.resolve()
+        if not target.is_relative_to(folder.resolve()):
+            return "a link that leads out of the folder"
+        if not target.is_file():
+            return "a link to no file"
+        return ""
+    mode = path.lstat().st_mode
+    return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "neither a file nor a folder"
+
+
+def _info(path: Path, name: str) -> tarfile.TarInfo:
+    found = path.stat()
+    info = tarfile.TarInfo(name)
+    if stat.S_ISDIR(found.st_mode):
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+    else:
+        info.size, info.mode = found.st_size, 0o755 if found.st_mode & 0o100 else 0o644
+    return info

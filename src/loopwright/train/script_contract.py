@@ -1,0 +1,279 @@
+"""The SageMaker training contract: what a script finds in its environment and under `/opt/ml`.
+
+Standard library only, since the process that starts the script imports it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+ORDER_FILE = "script.json"
+CODE_FOLDER = "code"
+ML_FOLDER = "ml"
+BASE = "/opt/ml"
+HOST = "algo-1"
+# what an installer needs of the submitter's environment; addresses in it may hold credentials
+INSTALLER_PREFIXES = ("PIP_", "UV_")
+INSTALLER_NAMES = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+_RESERVED = "sagemaker_"
+# settings of the toolkit itself; whatever else begins with `sagemaker_` is a framework's
+_TOOLKIT = frozenset(
+    {
+        "sagemaker_program",
+        "sagemaker_submit_directory",
+        "sagemaker_region",
+        "sagemaker_job_name",
+        "sagemaker_container_log_level",
+        "sagemaker_s3_output",
+    }
+)
+_LOG_LEVEL = 20
+_INSTANCE = "local"
+
+
+class ScriptOrder(NamedTuple):
+    """What a script job does; `script.json` in its folder.
+
+    A named tuple, since making a dataclass takes longer than the rest of the worker's start.
+
+    Parameters
+    ----------
+    name
+        What the script is told the job is called (`TRAINING_JOB_NAME`).
+    entry_point
+        The program, relative to the folder of code: `.py`, or anything a shell can start.
+    channels
+        Where the data of each channel lies: a file or a folder, as an absolute path.
+    hyperparameters
+        Values of JSON types, by name.
+    metrics
+        Regular expressions whose first group is a number, by the name of the metric.
+    cpus, gpus
+        What the script is told it may use.
+    python
+        The interpreter of a script without requirements.
+    packages
+        Folders of packages that stay visible beneath a script's own requirements.
+    requirements
+        File of requirements, relative to the job's folder; None for none.
+    environments
+        The folder, as an absolute path, in which environments are kept from job to job.
+    checkpoints
+        The folder behind `/opt/ml/checkpoints`; None for the one that compute keeps for the job.
+    executables
+        Files of code that may be executed.
+    time_limit_s, grace_s
+        Seconds after which SIGTERM is sent, and from then to SIGKILL.
+    variables
+        Names of the environment variables that were given with the job; never their values.
+    """
+
+    name: str
+    entry_point: str
+    python: str
+    environments: str
+    checkpoints: str | None = None
+    channels: Mapping[str, str] = MappingProxyType({})
+    hyperparameters: Mapping[str, Any] = MappingProxyType({})
+    metrics: Mapping[str, str] = MappingProxyType({})
+    cpus: int = 1
+    gpus: int = 0
+    packages: tuple[str, ...] = ()
+    requirements: str | None = None
+    executables: tuple[str, ...] = ()
+    time_limit_s: float | None = None
+    grace_s: float = 30.0
+    variables: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the order as JSON types."""
+        values = self._asdict().items()
+        plain = {name: dict(each) if isinstance(each, Mapping) else each for name, each in values}
+        return {"format": 1, **plain}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ScriptOrder:
+        """Return the order that `to_json` wrote."""
+        values = {name: each for name, each in value.items() if name != "format"}
+        for name in ("packages", "executables", "variables"):
+            values[name] = tuple(values[name])
+        return cls(**values)
+
+    @property
+    def user_hyperparameters(self) -> dict[str, Any]:
+        """The hyperparameters that are the script's own, not the toolkit's."""
+        own = self.hyperparameters.items()
+        return {name: value for name, value in own if not name.startswith(_RESERVED)}
+
+
+def arguments(hyperparameters: Mapping[str, Any]) -> list[str]:
+    """Return hyperparameters as the command-line arguments of a script, sorted by name.
+
+    A name of one letter gets one dash. A mapping becomes `a=1,b=2`; anything else is written as
+    Python's `str` does, and nothing (None) as an empty text: as `sagemaker-training` does it.
+
+    Examples
+    --------
+    >>> arguments({"n-estimators": 100, "k": 2, "layers": {"b": 1, "a": 2}})
+    ['-k', '2', '--layers', 'a=2,b=1', '--n-estimators', '100']
+    """
+    found = []
+    for name in sorted(hyperparameters):
+        found += [f"--{name}" if len(name) > 1 else f"-{name}", _argument(hyperparameters[name])]
+    return found
+
+
+def _argument(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ",".join(f"{name}={value[name]}" for name in sorted(value))
+    return "" if value is None else str(value)
+
+
+def config_files(order: ScriptOrder) -> dict[str, bytes]:
+    """Return the files that a script finds in `input/config`, by name."""
+    texts = {name: _plain(value) for name, value in order.hyperparameters.items()}
+    return {
+        "hyperparameters.json": _json(texts).encode(),
+        "inputdataconfig.json": _json(_input_data_config(order)).encode(),
+        "resourceconfig.json": _json(_resource_config()).encode(),
+    }
+
+
+def _plain(value: Any) -> str:
+    """Return a value as a request to SageMaker would hold it: always text."""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _input_data_config(order: ScriptOrder) -> dict[str, Any]:
+    about = {
+        "TrainingInputMode": "File",
+        "S3DistributionType": "FullyReplicated",
+        "RecordWrapperType": "None",
+    }
+    return dict.fromkeys(order.channels, about)
+
+
+def _resource_config() -> dict[str, Any]:
+    group = {"instance_group_name": "homogeneousCluster", "instance_type": _INSTANCE}
+    return {
+        "current_host": HOST,
+        "current_instance_type": _INSTANCE,
+        "current_group_name": group["instance_group_name"],
+        "hosts": [HOST],
+        "instance_groups": [{**group, "hosts": [HOST]}],
+        "network_interface_name": "eth0",
+    }
+
+
+def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
+    """Return the environment variables of the contract.
+
+    Parameters
+    ----------
+    order
+        What the job does.
+    base
+        Where the script sees `/opt/ml`.
+    """
+    inputs, output = f"{base}/input", f"{base}/output"
+    hyperparameters = order.user_hyperparameters
+    args = arguments(hyperparameters)
+    channels = {name: f"{inputs}/data/{name}" for name in sorted(order.channels)}
+    module = PurePosixPath(order.entry_point)
+    resources = _resource_config()
+    framework = {
+        name: value
+        for name, value in order.hyperparameters.items()
+        if name.startswith(_RESERVED) and name not in _TOOLKIT
+    }
+    # properties of the toolkit's `Environment`, which are variables of their own as well
+    shared: dict[str, Any] = {
+        "current_host": HOST,
+        "current_instance_group": resources["current_group_name"],
+        "current_instance_group_hosts": [HOST],
+        "current_instance_type": _INSTANCE,
+        "distribution_instance_groups": [],
+        "framework_module": None,
+        "hosts": [HOST],
+        "input_config_dir": f"{inputs}/config",
+        "input_data_config": _input_data_config(order),
+        "input_dir": inputs,
+        "instance_groups": [resources["current_group_name"]],
+        "instance_groups_dict": {
+            group["instance_group_name"]: group for group in resources["instance_groups"]
+        },
+        "is_hetero": False,
+        "log_level": _LOG_LEVEL,
+        "model_dir": f"{base}/model",
+        "module_dir": f"{base}/code",
+        "module_name": str(module.with_suffix("")) if module.suffix == ".py" else str(module),
+        "network_interface_name": "eth0",
+        "num_cpus": order.cpus,
+        "num_gpus": order.gpus,
+        "num_neurons": 0,
+        "output_data_dir": f"{output}/data",
+        "output_dir": output,
+        "output_intermediate_dir": f"{output}/intermediate",
+        "resource_config": resources,
+        "user_entry_point": order.entry_point,
+    }
+    environment = {
+        **shared,
+        "additional_framework_parameters": framework,
+        "channel_input_dirs": channels,
+        "hyperparameters": hyperparameters,
+        "is_master": True,
+        "is_modelparallel_enabled": None,
+        "job_name": order.name,
+        "master_hostname": HOST,
+    }
+    named = {
+        **shared,
+        **{f"channel_{name}": path for name, path in channels.items()},
+        **{f"hp_{name}": value for name, value in hyperparameters.items()},
+        "channels": sorted(order.channels),
+        "hps": hyperparameters,
+        "framework_params": framework,
+        "user_args": args,
+        "training_env": environment,
+        # added by the third generation of the SageMaker SDK
+        "source_dir": f"{base}/code",
+        "entry_script": order.entry_point,
+        "output_failure": f"{output}/failure",
+        "host_count": 1,
+        "current_host_rank": 0,
+        "master_addr": HOST,
+        "master_port": 7777,
+    }
+    return {
+        **{f"SM_{name.upper()}": _variable(value) for name, value in named.items()},
+        "TRAINING_JOB_NAME": order.name,
+        "TRAINING_JOB_ARN": f"arn:aws:sagemaker:local:000000000000:training-job/{order.name}",
+        "CURRENT_HOST": HOST,
+        "SAGEMAKER_BASE_DIR": base,
+        "SAGEMAKER_JOB_NAME": order.name,
+    }
+
+
+def _variable(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -1,0 +1,24 @@
+"""A table and a budget go in; the best model that searches and blends can find comes out."""
+
+from loopwright.tune.auto import AutoModel, families_of, fit_auto
+from loopwright.tune.job import AutoSpec, auto_job
+from loopwright.tune.space import Range, Space, checked_space
+from loopwright.tune.study import Study, StudyPlan, list_trials
+from loopwright.tune.trial import TrialRecord, TrialState, best_of
+
+__all__ = [
+    "AutoModel",
+    "AutoSpec",
+    "Range",
+    "Space",
+    "Study",
+    "StudyPlan",
+    "TrialRecord",
+    "TrialState",
+    "auto_job",
+    "best_of",
+    "checked_space",
+    "families_of",
+    "fit_auto",
+    "list_trials",
+]
