@@ -8,15 +8,16 @@ import msgspec
 import pytest
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.train import ALGORITHMS, TrainPlan, checked_train
+from loopwright.train import TrainPlan, checked_train
+from loopwright.train.algorithm import USUAL_ALGORITHMS
 
 
 def plan(**values: Any) -> TrainPlan:
     return msgspec.convert(values, TrainPlan)
 
 
-def test_by_default_every_algorithm_is_trained() -> None:
-    assert checked_train(TrainPlan()).algorithms == tuple(ALGORITHMS)
+def test_by_default_the_usual_four_algorithms_are_trained() -> None:
+    assert checked_train(TrainPlan()).algorithms == USUAL_ALGORITHMS
 
 
 def test_the_block_of_the_design_is_read() -> None:
@@ -41,7 +42,7 @@ def test_the_block_of_the_design_is_read() -> None:
             r"hyperparameters\.lightgb .*Did you mean 'lightgbm'",
         ),
         ({"hyperparameters": {"knn": {"neighbors": 3}}}, "Did you mean 'n_neighbors'"),
-        ({"hyperparameters": {"knn": {"n_neighbors": 0}}}, "is 0; at least 1 is expected"),
+        ({"hyperparameters": {"knn": {"n_neighbors": 0}}}, "is 0; 1 to 1,000 is expected"),
         ({"hyperparameters": {"knn": {"weighting": "x"}}}, "one of uniform, distance"),
         ({"budget": {"minutes": 0}}, r"train\.budget\.minutes is not above 0"),
         ({"budget": {"jobs": 0}}, r"train\.budget\.jobs is below 1"),

@@ -10,6 +10,7 @@ from loopwright.loop.lineage import (
     refresh_rows,
 )
 from loopwright.loop.page import last_decision, loop_page
+from loopwright.loop.schedule import Store, next_refresh, refresh_due_rows, watch_rows
 from loopwright.loop.status import LoopStatus, list_loops, loop_status
 from loopwright.loop.step import StepNews
 from loopwright.loop.trigger import Seen, Trigger, decide
@@ -24,6 +25,7 @@ __all__ = [
     "RetrainPlan",
     "Seen",
     "StepNews",
+    "Store",
     "Trigger",
     "Workspace",
     "accept_snapshot",
@@ -35,8 +37,11 @@ __all__ = [
     "look_at_loop",
     "loop_page",
     "loop_status",
+    "next_refresh",
     "parse_loop_file",
     "read_loop_file",
+    "refresh_due_rows",
     "refresh_rows",
     "run_loop",
+    "watch_rows",
 ]

@@ -128,6 +128,7 @@ def run_loop(
             clock=workspace.clock if workspace else SystemClock(),
             refresh=refresh,
             scratch=workspace.scratch_folder() if workspace else None,
+            home=home,
         ) as extraction:
             checked_over_columns(read.content, extraction.sourced)
             checked_sizes(read.content, extraction.sourced)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 BUNDLE_FILE = "model.tar.gz"
 
 
-class _Aside(StepRunner):
+class AsideRunner(StepRunner):
     """Runs steps beside the rounds: takes what rounds have worked out, and records nothing."""
 
     job_id = ""
@@ -148,8 +148,84 @@ def train_single(
     BackendError
         If the job failed.
     """
+    aside = prepared_aside(
+        _only(read, algorithm, dict(hyperparameters), resources, minutes),
+        home=home,
+        find_workspace=find_workspace,
+        open_workspace=open_workspace,
+        capacity=capacity,
+        on_news=on_news,
+    )
+    runner, loop, target = aside.runner, aside.loop, aside.target
+    candidate = best_candidate(
+        runner,
+        aside.workspace,
+        loop,
+        target,
+        parts=aside.parts,
+        kinds=aside.kinds,
+        reasons=aside.reasons,
+    )
+    return SingleTraining(
+        job_id=runner.job_id,
+        algorithm=algorithm,
+        figures=candidate.figures,
+        meets=candidate.meets,
+        missed=candidate.missed,
+        n_criteria=len(loop.problem.criteria),
+        workspace=aside.workspace,
+        loop=loop,
+        target=target,
+        candidate=candidate,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """A loop's rows as a round would use them, beside the rounds.
+
+    Parameters
+    ----------
+    workspace, loop, target
+        What is worked with; the loop with what notes say about columns.
+    runner
+        Takes what rounds have worked out, and records nothing.
+    parts
+        The training and validation rows; see `parted_rows`.
+    kinds
+        What columns mean.
+    reasons
+        People's own for the columns they drop.
+    """
+
+    workspace: Workspace
+    loop: LoopFile
+    target: Target
+    runner: AsideRunner
+    parts: dict[str, Any]
+    kinds: dict[str, str]
+    reasons: dict[str, str]
+
+
+def prepared_aside(
+    read: ReadFile,
+    *,
+    home: Path,
+    find_workspace: Callable[[], Workspace | None],
+    open_workspace: Callable[[], Workspace],
+    capacity: Capacity,
+    on_news: OnNews,
+) -> Aside:
+    """Return a loop's rows, read, divided and profiled as a round would; no round begins.
+
+    Parameters are those of `loopwright.loop.run_loop`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file cannot be used; nothing was changed.
+    """
     checked_home(home)
-    read = _only(read, algorithm, dict(hyperparameters), resources, minutes)
     checked_plans(read, capacity)
     workspace = find_workspace()
     with extracted(
@@ -170,7 +246,7 @@ def train_single(
     columns = [column.name for column in Snapshot.from_json(sourced.snapshot).columns]
     notes = notes_in_force(workspace.metadata, read.content, columns)
     loop, target = with_notes(read.content, notes), sourced.target
-    runner = _Aside(workspace, loop.name, 0, on_news)
+    runner = AsideRunner(workspace, loop.name, 0, on_news)
     split = msgspec.json.decode(msgspec.json.encode(loop.data.split))
     parts = runner.run(
         "data",
@@ -187,26 +263,14 @@ def train_single(
         ],
         work=lambda: explored(workspace, target, parts, notes),
     )
-    candidate = best_candidate(
-        runner,
-        workspace,
-        loop,
-        target,
-        parts=parts,
-        kinds=looked["kinds"],
-        reasons=reasons_to_drop(notes),
-    )
-    return SingleTraining(
-        job_id=runner.job_id,
-        algorithm=algorithm,
-        figures=candidate.figures,
-        meets=candidate.meets,
-        missed=candidate.missed,
-        n_criteria=len(loop.problem.criteria),
+    return Aside(
         workspace=workspace,
         loop=loop,
         target=target,
-        candidate=candidate,
+        runner=runner,
+        parts=parts,
+        kinds=looked["kinds"],
+        reasons=reasons_to_drop(notes),
     )
 
 

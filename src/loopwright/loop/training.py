@@ -52,7 +52,7 @@ def trained_models(
         ][:jobs]
         submitted = [
             workspace.compute.submit(
-                _order(
+                training_order(
                     workspace,
                     loop,
                     target,
@@ -119,7 +119,7 @@ def _window(model: Mapping[str, Any]) -> str:
     return "" if model["window"] == "all" else f"/{model['window']}"
 
 
-def _order(
+def training_order(
     workspace: Workspace,
     loop: LoopFile,
     target: Target,
@@ -130,7 +130,7 @@ def _order(
     algorithm: str,
     window: str,
     seconds: float,
-) -> Any:
+) -> JobSpec:
     """Return the training job of one algorithm on one window."""
     if algorithm == AUTO:
         return _auto_order(workspace, loop, target, parts, recipes, window=window, seconds=seconds)

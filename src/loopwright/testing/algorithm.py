@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
@@ -13,8 +19,10 @@ from loopwright.problem import TASKS, Task
 from loopwright.train import (
     Algorithm,
     FittedModel,
+    Hyperparameter,
     TrainingData,
     TrainingPart,
+    canonical_hyperparameters,
     checked_hyperparameters,
     fit_algorithm,
 )
@@ -64,9 +72,41 @@ def share_of_error_left(answers: npt.NDArray[np.float64], data: TrainingData, ta
     return float((said != y).mean() / (constant != y).mean())
 
 
+_SERVING = f"""
+import json, sys
+import numpy as np
+from pathlib import Path
+from loopwright.train.predictor_file import open_predictor
+files = [Path(name).read_bytes() for name in ("{ARRAYS_MEMBER}", "{META_MEMBER}")]
+answers = open_predictor(*files).predict_raw(np.array(json.loads(Path("row.json").read_text())))
+loaded = [name for name in sys.argv[1:] if name in sys.modules]
+assert not loaded, loaded
+print(json.dumps(answers.tolist()))
+"""
+
+
+def _some_value(one: Hyperparameter) -> Any:
+    """Return a value that is allowed."""
+    value: Any = one.choices[0] if one.choices else one.kind(one.high or one.low or 1)
+    return {"x0": value} if one.shape == "table" and not one.choices else value
+
+
+def _with_a_rare_class() -> TrainingData:
+    """Return rows of which about a tenth are of class 1, and the classes overlap."""
+    data = made_up_data("regression", seed=8)
+
+    def rare(part: TrainingPart) -> TrainingPart:
+        noise = np.random.default_rng(len(part)).normal(size=len(part))
+        return replace(part, y=((part.y - 100) / 10 + 1.5 * noise > 3.2).astype(np.float64))
+
+    return replace(data, train=rare(data.train), validation=rare(data.validation), n_classes=2)
+
+
 class AlgorithmContract:
     """Tests of an `Algorithm`. Derive from it and give a fixture `algorithm`."""
 
+    # for what has them: fewer trees, so that the tests are quick
+    settings: ClassVar[dict[str, Any]] = {"rounds": 60}
     _usual: ClassVar[dict[tuple[Algorithm, Task], FittedModel]] = {}
 
     @pytest.fixture(params=TASKS)
@@ -77,7 +117,11 @@ class AlgorithmContract:
 
     def fit(self, algorithm: Algorithm, data: TrainingData, task: Task, **more: Any) -> FittedModel:
         """Return the algorithm fitted with one thread."""
-        return fit_algorithm(algorithm, data, task=task, threads=1, **more)
+        usual = {k: v for k, v in self.settings.items() if k in algorithm.hyperparameters}
+        if "rounds" in usual and "learning_rate" in algorithm.hyperparameters:
+            usual["learning_rate"] = 0.2
+        given = {**usual, **more.pop("hyperparameters", {})}
+        return fit_algorithm(algorithm, data, task=task, threads=1, hyperparameters=given, **more)
 
     def usual(self, algorithm: Algorithm, task: Task) -> FittedModel:
         """Return what the algorithm makes of the usual data; fitted once for all tests."""
@@ -151,7 +195,7 @@ class AlgorithmContract:
     ) -> None:
         data = made_up_data(task, missing_share=0.1)
 
-        if algorithm.features == "scaled":
+        if algorithm.features != "tree":
             with pytest.raises(InvalidInputError, match=r"is nan\. .*impute missing values"):
                 self.fit(algorithm, data, task)
         else:
@@ -191,7 +235,8 @@ class AlgorithmContract:
 
         assert curve
         assert all(step >= 0 and np.isfinite(value) for step, _, value in curve)
-        assert any(name.startswith("validation:") for _, name, _ in curve)
+        told = {name.partition(":")[0] for _, name, _ in curve}
+        assert told == {"train", "validation"}
 
     def test_it_tells_what_was_used(self, algorithm: Algorithm, task: Task) -> None:
         fitted = self.usual(algorithm, task)
@@ -246,12 +291,110 @@ class AlgorithmContract:
 
     def test_values_out_of_range_or_of_a_wrong_type_are_refused(self, algorithm: Algorithm) -> None:
         for name, one in algorithm.hyperparameters.items():
-            wrong: list[Any] = [True, [1], "no such thing", float("nan")]
+            wrong: list[Any] = [True, [None], "no such thing", float("nan"), {}]
+            wrong += [[1]] if one.shape == "one" else []
+            wrong += [{"x0": "heavy"}, {"x0": True}] if one.shape == "table" else []
+            wrong += [[], [1] * 9] if one.shape == "list" else []
             wrong += [one.low - 1] if one.low is not None else []
             wrong += [one.high + 1] if one.high is not None else []
             for value in wrong:
                 with pytest.raises(InvalidInputError, match=f"Hyperparameter {name} of"):
                     checked_hyperparameters(algorithm, {name: value})
+
+    def test_an_alias_is_the_same_as_the_name(self, algorithm: Algorithm) -> None:
+        for name, one in algorithm.hyperparameters.items():
+            value = one.default if one.default is not None else _some_value(one)
+            for alias in one.aliases:
+                assert alias not in algorithm.hyperparameters
+                assert canonical_hyperparameters(algorithm, {alias: value}) == {
+                    name: one.typed(value)
+                }
+                with pytest.raises(InvalidInputError, match="which are the same"):
+                    checked_hyperparameters(algorithm, {name: value, alias: value})
+
+    def test_another_spelling_is_the_same_as_the_choice(self, algorithm: Algorithm) -> None:
+        for name, one in algorithm.hyperparameters.items():
+            assert set(one.spellings.values()) <= set(one.choices)
+            for spelling, choice in one.spellings.items():
+                assert checked_hyperparameters(algorithm, {name: spelling})[name] == choice
+
+    def test_class_weights_are_weights_of_rows(self, algorithm: Algorithm, task: Task) -> None:
+        if "class_weight" not in algorithm.hyperparameters:
+            pytest.skip("it has no class weights of its own")
+        data = replace(
+            made_up_data(task), class_names=("no", "yes", "perhaps")[: 3 if task != "binary" else 2]
+        )
+        table = {"class_weight": {"yes": 5.0}}
+
+        if task == "regression":
+            with pytest.raises(InvalidInputError, match="task is regression, which has no classes"):
+                self.fit(algorithm, data, task, hyperparameters=table)
+            return
+        by_class = self.fit(algorithm, data, task, hyperparameters=table)
+        train, validation = (
+            replace(part, weight=np.where(part.y == 1, 5.0, 1.0))
+            for part in (data.train, data.validation)
+        )
+        by_row = self.fit(algorithm, replace(data, train=train, validation=validation), task)
+
+        assert pack_predictor(by_class.predictor) == pack_predictor(by_row.predictor)
+
+    def test_balanced_classes_are_told_more_often_where_they_are_rare(
+        self, algorithm: Algorithm
+    ) -> None:
+        if "class_weight" not in algorithm.hyperparameters:
+            pytest.skip("it has no class weights of its own")
+        data = _with_a_rare_class()
+
+        said = {
+            weight: self.fit(
+                algorithm, data, "binary", hyperparameters={"class_weight": weight}
+            ).predictor.predict_raw(data.validation.X)
+            for weight in (None, "balanced")
+        }
+
+        assert said["balanced"].mean() > 1.5 * said[None].mean()
+
+    def test_a_class_weight_of_no_class_is_refused(self, algorithm: Algorithm) -> None:
+        if "class_weight" not in algorithm.hyperparameters:
+            pytest.skip("it has no class weights of its own")
+        data = replace(made_up_data("binary"), class_names=("no", "yes"))
+
+        with pytest.raises(InvalidInputError, match=r"'yess', which is no class.*'yes'"):
+            self.fit(algorithm, data, "binary", hyperparameters={"class_weight": {"yess": 2}})
+
+    def test_a_library_has_to_be_there(
+        self, algorithm: Algorithm, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library = algorithm.library("binary")
+        if library is None:
+            pytest.skip("it imports no library")
+        module = library.partition(".")[0]
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+        with pytest.raises(InvalidInputError, match=f"'{module}', which is not installed"):
+            self.fit(algorithm, made_up_data("binary"), "binary")
+
+    def test_serving_imports_no_library(self, algorithm: Algorithm, tmp_path: Path) -> None:
+        data = made_up_data("binary")
+        predictor = self.usual(algorithm, "binary").predictor
+        for name, content in pack_predictor(predictor).items():
+            (tmp_path / name).write_bytes(content)
+        (tmp_path / "row.json").write_text(json.dumps(data.validation.X[:1].tolist()))
+        libraries = sorted({algorithm.library(task) or "polars" for task in TASKS} | {"polars"})
+
+        done = subprocess.run(
+            [sys.executable, "-c", _SERVING, *(name.partition(".")[0] for name in libraries)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+        assert done.stderr == ""
+        assert json.loads(done.stdout) == predictor.predict_raw(data.validation.X[:1]).tolist()
 
     def test_defaults_are_allowed_and_explained(self, algorithm: Algorithm) -> None:
         defaults = {name: one.default for name, one in algorithm.hyperparameters.items()}

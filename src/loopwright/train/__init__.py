@@ -4,12 +4,17 @@ from loopwright.train.algorithm import (
     ALGORITHMS,
     Algorithm,
     FittedModel,
-    Hyperparameter,
-    checked_hyperparameters,
+    algorithm_names,
     fit_algorithm,
     get_algorithm,
 )
 from loopwright.train.bundle import open_bundle, pack_bundle
+from loopwright.train.hyperparameter import (
+    Hyperparameter,
+    canonical_hyperparameters,
+    checked_hyperparameters,
+    hyperparameters_from_text,
+)
 from loopwright.train.job import (
     TrainingResult,
     TrainingSpec,
@@ -18,14 +23,16 @@ from loopwright.train.job import (
     training_job,
 )
 from loopwright.train.outcome import Outcome, class_text, named_outcome
-from loopwright.train.plan import TrainBudget, TrainPlan, checked_train
+from loopwright.train.plan import AUTO, AutoPlan, TrainBudget, TrainPlan, checked_train
 from loopwright.train.predictor import Predictor
 from loopwright.train.serving_model import ServingModel
 from loopwright.train.training_data import TrainingData, TrainingPart
 
 __all__ = [
     "ALGORITHMS",
+    "AUTO",
     "Algorithm",
+    "AutoPlan",
     "FittedModel",
     "Hyperparameter",
     "Outcome",
@@ -37,11 +44,14 @@ __all__ = [
     "TrainingPart",
     "TrainingResult",
     "TrainingSpec",
+    "algorithm_names",
+    "canonical_hyperparameters",
     "checked_hyperparameters",
     "checked_train",
     "class_text",
     "fit_algorithm",
     "get_algorithm",
+    "hyperparameters_from_text",
     "model_members",
     "named_outcome",
     "open_bundle",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -11,6 +13,9 @@ from loopwright.core.errors import InvalidInputError, NotFoundError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.problem import Task
+from loopwright.train.class_weight import class_weighted
+from loopwright.train.hyperparameter import Hyperparameter, Value, checked_hyperparameters
+from loopwright.train.plugin import algorithm_plugins, loaded_algorithm
 from loopwright.train.training_data import TrainingData, TrainingPart, check_training_data
 
 if TYPE_CHECKING:
@@ -21,53 +26,11 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-Features = Literal["scaled", "tree"]
+Features = Literal["linear", "scaled", "tree"]
 TargetTransform = Literal["none", "log"]
+# objectives of the boosters whose score is a logarithm
+_LOGARITHMIC = ("poisson", "gamma", "tweedie")
 OnMetric = Callable[[int, str, float], None]
-Value = int | float | str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hyperparameter:
-    """One thing about an algorithm that can be set.
-
-    Parameters
-    ----------
-    kind
-        `int`, `float` or `str`.
-    default
-        What it is when it is not set. None: the algorithm chooses on the validation rows.
-    low, high
-        The range, ends included.
-    choices
-        The texts it may be, for `str`.
-    help
-        What it does, in one line.
-    """
-
-    kind: type[int] | type[float] | type[str]
-    default: Value
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[str, ...] = ()
-    help: str
-
-    def problem(self, value: object) -> str:
-        """Return what is wrong with a value, or nothing."""
-        if value is None and self.default is None:
-            return ""
-        if self.kind is str:
-            return "" if value in self.choices else f"one of {', '.join(self.choices)} is expected"
-        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or (self.kind is int and not whole):
-            return f"a {'whole ' if self.kind is int else ''}number is expected"
-        assert isinstance(value, int | float)  # noqa: S101 told to the type checker
-        if value != value or (self.low is not None and value < self.low):
-            return f"at least {self.low:g} is expected"
-        if self.high is not None and value > self.high:
-            return f"at most {self.high:g} is expected"
-        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,61 +111,66 @@ ALGORITHMS: Mapping[str, str] = {
     "knn": "loopwright.train.knn:NearestNeighbors",
     "xgboost": "loopwright.train.xgboost_learner:XgboostLearner",
     "lightgbm": "loopwright.train.lightgbm_learner:LightgbmLearner",
+    "decision-tree": "loopwright.train.decision_tree:DecisionTree",
+    "catboost": "loopwright.train.catboost_learner:CatboostLearner",
+    "random-forest": "loopwright.train.random_forest:RandomForest",
+    "neural-network": "loopwright.train.neural_network:NeuralNetwork",
 }
 
 
+# what a loop trains when it does not say; the first round stays quick
+USUAL_ALGORITHMS = ("linear-learner", "knn", "xgboost", "lightgbm")
+
+
+def algorithm_names() -> tuple[str, ...]:
+    """Return the names of all algorithms: loopwright's, then those of installed packages."""
+    return tuple(dict.fromkeys([*ALGORITHMS, *algorithm_plugins()]))
+
+
 def get_algorithm(name: str) -> Algorithm:
-    """Return the algorithm of that name.
+    """Return the algorithm of that name, loopwright's own or one that a package brings.
 
     Raises
     ------
     NotFoundError
         If there is none.
+    BackendError
+        If the package that brings it is broken.
     """
-    if name not in ALGORITHMS:
-        raise NotFoundError(
-            f"No algorithm is named {name[:80]!r}.",
-            hint=did_you_mean(name[:80], ALGORITHMS),
-            kind="algorithm",
-            name=name[:80],
-        )
-    module, _, cls = ALGORITHMS[name].partition(":")
-    algorithm: Algorithm = getattr(importlib.import_module(module), cls)()
-    return algorithm
+    if name in ALGORITHMS:
+        module, _, cls = ALGORITHMS[name].partition(":")
+        algorithm: Algorithm = getattr(importlib.import_module(module), cls)()
+        return algorithm
+    plugins = algorithm_plugins()
+    if name in plugins:
+        brought: Algorithm = loaded_algorithm(plugins[name])
+        return brought
+    raise NotFoundError(
+        f"No algorithm is named {name[:80]!r}.",
+        hint=did_you_mean(name[:80], algorithm_names()),
+        kind="algorithm",
+        name=name[:80],
+    )
 
 
-def checked_hyperparameters(algorithm: Algorithm, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all hyperparameters of an algorithm: the given ones checked, the others by default.
+def check_installed(algorithm: Algorithm, task: Task) -> None:
+    """Check that the library of an algorithm is installed; it is not imported.
 
     Raises
     ------
     InvalidInputError
-        If a name is unknown (with the nearest one), or a value is of a wrong type or out of range.
+        If it is not, with what to install.
     """
-    known = algorithm.hyperparameters
-    for name, value in given.items():
-        if name not in known:
-            raise InvalidInputError(
-                f"{algorithm.name} has no hyperparameter {name[:80]!r}.",
-                hint=did_you_mean(name[:80], known),
-                field=name[:80],
-                value=None,
-            )
-        if problem := known[name].problem(value):
-            raise InvalidInputError(
-                f"Hyperparameter {name} of {algorithm.name} is {value!r}; {problem}.",
-                hint=f"{name}: {known[name].help}",
-                field=name,
-                value=value,
-            )
-    return {
-        name: _typed(given[name], one.kind) if name in given else one.default
-        for name, one in known.items()
-    }
-
-
-def _typed(value: Any, kind: type) -> Any:
-    return None if value is None else kind(value)
+    module = (algorithm.library(task) or "").partition(".")[0]
+    if not module or module in sys.modules or importlib.util.find_spec(module) is not None:
+        return
+    extra = f"`loopwright[{module}]`" if algorithm.name in ALGORITHMS else repr(module)
+    raise InvalidInputError(
+        f"{algorithm.name} trains with the package {module!r}, which is not installed.",
+        hint=f"Install {extra}, or leave {algorithm.name} out. Serving does not need it.",
+        field="algorithm",
+        value=algorithm.name,
+    )
 
 
 def fit_algorithm(
@@ -235,7 +203,8 @@ def fit_algorithm(
     target_transform
         `log` learns the logarithm of the target and answers its exponential: errors then count
         relative to the value. Answers are medians rather than means. Regression only, and only if
-        every target is above 0.
+        every target is above 0. An objective that learns a logarithm already (poisson, gamma,
+        tweedie) stays as it is.
     on_metric
         Is told the learning curve: step, name, value (on the scale that is learned).
 
@@ -247,9 +216,18 @@ def fit_algorithm(
         If the exported model answers differently from the library.
     """
     settings = checked_hyperparameters(algorithm, hyperparameters or {})
+    check_installed(algorithm, task)
     check_training_data(data, task=task, missing_allowed=algorithm.features == "tree")
+    if settings.get("objective") in _LOGARITHMIC:
+        target_transform = "none"
     if target_transform == "log":
         data = _with_logarithms(data, task)
+    _check_predictor_type(settings.get("predictor_type"), task)
+    if settings.get("class_weight") is not None:
+        data = class_weighted(data, settings["class_weight"], task=task)
+        check_training_data(data, task=task, missing_allowed=algorithm.features == "tree")
+    if task == "multiclass":
+        data = _without_unseen_classes(data)
     fitted = algorithm.fit(
         data,
         task=task,
@@ -262,6 +240,42 @@ def fit_algorithm(
         predictor: Any = fitted.predictor
         fitted = replace(fitted, predictor=replace(predictor, link="exp"))
     return fitted
+
+
+_PREDICTOR_TYPES: Mapping[str, Task] = {
+    "regressor": "regression",
+    "binary_classifier": "binary",
+    "multiclass_classifier": "multiclass",
+}
+PREDICTOR_TYPE = Hyperparameter(
+    kind=str,
+    default=None,
+    choices=(*_PREDICTOR_TYPES, "classifier"),
+    help="as in SageMaker; the task says it already, and the two have to agree",
+)
+
+
+def _check_predictor_type(given: str | None, task: Task) -> None:
+    agrees = given is None or (
+        task != "regression" if given == "classifier" else _PREDICTOR_TYPES[given] == task
+    )
+    if not agrees:
+        raise InvalidInputError(
+            f"predictor_type is {given!r}, and the task is {task}.",
+            hint="Leave predictor_type out, or change the target.",
+            field="predictor_type",
+            value=given,
+        )
+
+
+def _without_unseen_classes(data: TrainingData) -> TrainingData:
+    """Leave validation rows of classes that no training row has out of choosing and stopping."""
+    seen = np.unique(data.train.y[data.train.weights > 0])
+    part, known = data.validation, np.isin(data.validation.y, seen)
+    if known.all() or not part.weights[known].sum() > 0:
+        return data
+    weight = None if part.weight is None else part.weight[known]
+    return replace(data, validation=TrainingPart(X=part.X[known], y=part.y[known], weight=weight))
 
 
 def _forget(step: int, name: str, value: float) -> None:

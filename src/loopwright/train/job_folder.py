@@ -41,7 +41,16 @@ else:
     pl = LazyModule("polars")
 
 INPUT_FILES = (TRAIN_FILE, VALIDATION_FILE, RECIPE_FILE, SPEC_FILE)
-_PACKAGES = ("loopwright", "numpy", "polars", "scikit-learn", "xgboost-cpu", "xgboost", "lightgbm")
+_PACKAGES = (
+    "loopwright",
+    "numpy",
+    "polars",
+    "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
+    "lightgbm",
+    "catboost",
+)
 # XGBoost, LightGBM and scikit-learn import these where they find them: seconds for nothing here
 _UNNEEDED = ("pandas", "pyarrow", "matplotlib", "dask")
 _NEED_PANDAS = ("catboost",)

@@ -1,19 +1,24 @@
-"""The nearest rows seen in training, exactly, as data."""
+"""The nearest rows seen in training, among all of them or by an index, as data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.train.inverted_index import InvertedIndex
 from loopwright.train.link import Link, checked_link
 from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    # rows, points and their squared distances
+    _Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]
 else:
     np = LazyModule("numpy")
 
@@ -22,6 +27,8 @@ MAX_NEIGHBORS = 1000
 LEAST_WEIGHT = 1e-50
 # distances of one chunk of rows then stay in the processor's cache
 _CHUNK_DISTANCES = 1 << 18
+_FEW_ROWS = 4
+_INDEX_ARRAYS = ("centroids", "starts", "places")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +36,8 @@ class KnnPredictor(Predictor):
     """Score a row as the weighted mean of its nearest training rows, by Euclidean distance.
 
     Of rows at the same distance the earlier one counts as nearer. The memory needed is small
-    however many rows are asked for at once.
+    however many rows are asked for at once. With an index, some of the nearest may be missed;
+    which ones does not depend on the rows that come along.
 
     Parameters
     ----------
@@ -44,6 +52,8 @@ class KnnPredictor(Predictor):
         How many rows are averaged, 1 to 1,000; with fewer points all of them are.
     weighting
         `distance` divides a row's weight by its distance; where that is 0, only such rows count.
+    index
+        Lists that the points lie in; nothing means that all points are looked at.
     link
         What makes the answer of the score.
 
@@ -58,6 +68,7 @@ class KnnPredictor(Predictor):
     weights: npt.NDArray[np.float64]
     n_neighbors: int
     weighting: Weighting = "uniform"
+    index: InvertedIndex | None = None
     link: Link = "identity"
     _squares: npt.NDArray[np.float64] = field(init=False, repr=False)
 
@@ -89,26 +100,102 @@ class KnnPredictor(Predictor):
         Both are `(n_rows, min(k, n_points))`.
         """
         k = min(k, len(self.points))
+        X = completed(X)
+        if self.index is not None:
+            return self._indexed(self.index, X, k)
+        everything = slice(0, len(self.points))
+        return self._nearest_in_chunks(X, k, everything)
+
+    def _nearest_in_chunks(
+        self, X: npt.NDArray[np.float64], k: int, among: slice
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        k = min(k, among.stop - among.start)
         indices = np.empty((len(X), k), dtype=np.intp)
         squared = np.empty((len(X), k))
-        step = max(1, _CHUNK_DISTANCES // len(self.points))
+        step = max(1, _CHUNK_DISTANCES // (among.stop - among.start))
         for start in range(0, len(X), step):
-            chunk = completed(X[start : start + step])
-            rows = slice(start, start + len(chunk))
-            indices[rows], squared[rows] = self._nearest(chunk, k)
+            rows = slice(start, start + step)
+            indices[rows], squared[rows] = self._nearest(X[rows], k, among)
         return indices, squared
 
+    def _indexed(
+        self, index: InvertedIndex, X: npt.NDArray[np.float64], k: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        indices = np.empty((len(X), k), dtype=np.intp)
+        squared = np.empty((len(X), k))
+        step = max(1, _CHUNK_DISTANCES // (index.n_probes * k))
+        for start in range(0, len(X), step):
+            chunk = X[start : start + step]
+            row, point, distance = self._candidates(index, chunk, k)
+            # the places are those of training: of equally near ones the earlier
+            order = np.lexsort((index.places[point], distance, row))
+            first = np.searchsorted(row[order], np.arange(len(chunk)))
+            chosen = order[first[:, None] + np.arange(k)]
+            rows = slice(start, start + len(chunk))
+            indices[rows], squared[rows] = point[chosen], distance[chosen]
+        return indices, squared
+
+    def _candidates(self, index: InvertedIndex, X: npt.NDArray[np.float64], k: int) -> _Pairs:
+        """Return rows, points and squared distances of the nearest in each list looked at."""
+        lists = index.nearest_lists(X)
+        sizes = np.diff(index.starts)
+        # rows whose lists hold too few points look at all of them
+        poor = np.flatnonzero(sizes[lists].sum(axis=1) < k)
+        found = [self._pairs(X, poor, k, slice(0, len(self.points)))] if len(poor) else []
+        if len(X) <= _FEW_ROWS and not len(poor):
+            parts = [self._pairs_of_one(index, X, row, lists[row], k) for row in range(len(X))]
+            return _joined(parts)
+        flat, row = lists.ravel(), np.repeat(np.arange(len(X)), lists.shape[1])
+        if len(poor):
+            rich = ~np.isin(row, poor)
+            flat, row = flat[rich], row[rich]
+        order = np.argsort(flat, kind="stable")
+        flat, row = flat[order], row[order]
+        bounds = (np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist() if len(flat) else []
+        for first, end in pairwise([0, *bounds, len(flat)] if len(flat) else []):
+            number = flat[first]
+            if sizes[number]:
+                among = slice(int(index.starts[number]), int(index.starts[number + 1]))
+                found.append(self._pairs(X, row[first:end], k, among))
+        return _joined(found)
+
+    def _pairs_of_one(
+        self,
+        index: InvertedIndex,
+        X: npt.NDArray[np.float64],
+        row: int,
+        lists: npt.NDArray[np.intp],
+        k: int,
+    ) -> _Pairs:
+        """Return the nearest points of one row: all its lists at once, which is quicker."""
+        spans = [(int(index.starts[i]), int(index.starts[i + 1])) for i in lists.tolist()]
+        near = np.concatenate([self.points[start:end] for start, end in spans])
+        near -= X[row]
+        near *= near
+        squared = near.sum(axis=1)
+        chosen = np.flatnonzero(squared <= np.partition(squared, k - 1)[k - 1])
+        point = np.concatenate([np.arange(start, end) for start, end in spans])[chosen]
+        return np.full(len(chosen), row), point, squared[chosen]
+
+    def _pairs(
+        self, X: npt.NDArray[np.float64], rows: npt.NDArray[np.intp], k: int, among: slice
+    ) -> _Pairs:
+        point, squared = self._nearest_in_chunks(X[rows], k, among)
+        return np.repeat(rows, point.shape[1]), point.ravel(), squared.ravel()
+
     def _nearest(
-        self, X: npt.NDArray[np.float64], k: int
+        self, X: npt.NDArray[np.float64], k: int, among: slice
     ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
         # The matrix product is fast, but its rounding depends on the number of rows. It only
         # chooses candidates, with room for that rounding (Higham, "Accuracy and Stability of
         # Numerical Algorithms", 2002, section 3.1); the distances are then computed one by one.
-        near = self._squares - 2.0 * (X @ self.points.T)
-        longest = np.sqrt(self._squares.max()) + np.sqrt((X * X).sum(axis=1))
+        squares = self._squares[among]
+        near = squares - 2.0 * (X @ self.points[among].T)
+        longest = np.sqrt(squares.max()) + np.sqrt((X * X).sum(axis=1))
         room = 8 * (self.n_features + 8) * np.finfo(np.float64).eps * longest**2
         farthest = np.partition(near, k - 1, axis=1)[:, k - 1] + room
         row, point = np.nonzero(near <= farthest[:, None])
+        point += among.start
         squared = self._squared_distances(X, row, point)
         order = np.lexsort((point, squared, row))
         first = np.searchsorted(row, np.arange(len(X)))
@@ -151,18 +238,33 @@ class KnnPredictor(Predictor):
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return what has to be stored."""
-        return {"points": self.points, "values": self.values, "weights": self.weights}
+        arrays: dict[str, npt.NDArray[np.generic]] = {
+            "points": self.points,
+            "values": self.values,
+            "weights": self.weights,
+        }
+        if self.index is not None:
+            arrays |= {name: getattr(self.index, name) for name in _INDEX_ARRAYS}
+        return arrays
 
     def meta(self) -> dict[str, Any]:
         """Return what has to be stored beside the arrays."""
-        return {"n_neighbors": self.n_neighbors, "weighting": self.weighting}
+        probes = {}
+        if self.index is not None:
+            probes = {"n_probes": self.index.n_probes, "recall": self.index.recall}
+        return {"n_neighbors": self.n_neighbors, "weighting": self.weighting, **probes}
 
     @classmethod
     def from_parts(
         cls, arrays: Mapping[str, npt.NDArray[Any]], meta: Mapping[str, Any], link: Link
     ) -> KnnPredictor:
         """Return the predictor that was stored."""
+        index = None
+        if "n_probes" in meta:
+            lists = {name: arrays[name] for name in _INDEX_ARRAYS}
+            index = InvertedIndex(**lists, n_probes=meta["n_probes"], recall=meta["recall"])
         return cls(
+            index=index,
             points=arrays["points"],
             values=arrays["values"],
             weights=arrays["weights"],
@@ -170,6 +272,11 @@ class KnnPredictor(Predictor):
             weighting=meta["weighting"],
             link=link,
         )
+
+
+def _joined(parts: list[_Pairs]) -> _Pairs:
+    rows, points, squared = zip(*parts, strict=True)
+    return np.concatenate(rows), np.concatenate(points), np.concatenate(squared)
 
 
 def _check(knn: KnnPredictor) -> None:
@@ -187,6 +294,11 @@ def _check(knn: KnnPredictor) -> None:
     within = all((np.abs(a) <= limit).all() for a, limit in zip(arrays, limits, strict=True))
     if not within or knn.weights.min() < LEAST_WEIGHT:
         raise _broken("a number is missing or beyond what sums and products can hold")
+    if knn.index is not None and (
+        len(knn.index.places) != len(knn.points)
+        or knn.index.centroids.shape[1] != knn.points.shape[1]
+    ):
+        raise _broken("its index is one of other points")
     k_fits = type(knn.n_neighbors) is int and 1 <= knn.n_neighbors <= MAX_NEIGHBORS
     if not k_fits or knn.weighting not in ("uniform", "distance"):
         raise _broken(

@@ -7,16 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core.errors import BackendError
+from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
-from loopwright.train.algorithm import Features, FittedModel, Hyperparameter, OnMetric
+from loopwright.train.algorithm import Features, FittedModel, OnMetric
 from loopwright.train.boosting import (
-    LINKS_OF_TASKS,
+    check_eval_metric,
     comparison_rows,
     gain_shares,
+    link_of,
+    monotone_directions,
+    resolved_objective,
     shared_hyperparameters,
 )
+from loopwright.train.hyperparameter import Hyperparameter
 from loopwright.train.link import Link
 from loopwright.train.predictor import check_same_scores
 from loopwright.train.training_data import TrainingData, TrainingPart
@@ -31,11 +35,33 @@ else:
     lightgbm = LazyModule("lightgbm")
 
 _OBJECTIVES = {
-    ("regression", "squared"): ("regression", "rmse"),
-    ("regression", "absolute"): ("regression_l1", "l1"),
-    ("binary", "squared"): ("binary", "binary_logloss"),
-    ("multiclass", "squared"): ("multiclass", "multi_logloss"),
+    "squared": ("regression", "rmse"),
+    "absolute": ("regression_l1", "l1"),
+    "huber": ("huber", "huber"),
+    "quantile": ("quantile", "quantile"),
+    "poisson": ("poisson", "poisson"),
+    "gamma": ("gamma", "gamma"),
+    "tweedie": ("tweedie", "tweedie"),
+    "logistic": ("binary", "binary_logloss"),
+    "softmax": ("multiclass", "multi_logloss"),
 }
+_ALIASES = {
+    "quantile": ("quantile_alpha",),
+    "huber_delta": ("huber_slope",),
+    "tweedie_power": ("tweedie_variance_power",),
+    "eval_metric": ("metric",),
+    "rounds": ("num_boost_round", "num_iterations", "n_estimators", "num_round", "num_trees"),
+    "early_stopping_rounds": ("early_stopping_round", "n_iter_no_change"),
+    "learning_rate": ("eta", "shrinkage_rate"),
+    "subsample": ("bagging_fraction",),
+    "colsample": ("feature_fraction", "colsample_bytree"),
+    "colsample_bynode": ("feature_fraction_bynode",),
+    "reg_alpha": ("lambda_l1",),
+    "reg_lambda": ("lambda_l2",),
+    "max_delta_step": ("max_tree_output",),
+}
+# objectives whose leaves are set anew after a tree has grown
+_RENEWING = ("absolute", "quantile")
 # bits of `decision_type` in LightGBM's text format (include/LightGBM/tree.h)
 _IS_CATEGORICAL, _DEFAULT_LEFT = 1, 2
 _MISSING_ZERO, _MISSING_NAN = 1, 2
@@ -57,9 +83,14 @@ class LightgbmLearner:
     def hyperparameters(self) -> Mapping[str, Hyperparameter]:
         """What can be set."""
         return {
-            **shared_hyperparameters(),
+            **shared_hyperparameters(_ALIASES),
             "num_leaves": Hyperparameter(
-                kind=int, default=31, low=2, high=4_096, help="leaves of a tree at most"
+                kind=int,
+                default=31,
+                low=2,
+                high=4_096,
+                aliases=("max_leaves", "max_leaf_nodes"),
+                help="leaves of a tree at most",
             ),
             "max_depth": Hyperparameter(
                 kind=int,
@@ -69,7 +100,58 @@ class LightgbmLearner:
                 help="comparisons on a tree's longest way; only num_leaves bounds it when not set",
             ),
             "min_child_samples": Hyperparameter(
-                kind=int, default=20, low=1, high=1_000_000, help="least rows in a leaf"
+                kind=int,
+                default=20,
+                low=1,
+                high=1_000_000,
+                aliases=("min_data_in_leaf", "min_samples_leaf"),
+                help="least rows in a leaf",
+            ),
+            "min_child_weight": Hyperparameter(
+                kind=float,
+                default=1e-3,
+                low=0.0,
+                high=1e6,
+                aliases=("min_sum_hessian_in_leaf",),
+                help="least sum of the second derivatives in a leaf",
+            ),
+            "gamma": Hyperparameter(
+                kind=float,
+                default=0.0,
+                low=0.0,
+                high=1e12,
+                aliases=("min_gain_to_split", "min_split_gain", "min_split_loss"),
+                help="least gain that makes a split worth it",
+            ),
+            "subsample_freq": Hyperparameter(
+                kind=int,
+                default=1,
+                low=1,
+                high=20_000,
+                aliases=("bagging_freq",),
+                help="rounds after which rows are drawn anew, where subsample is below 1",
+            ),
+            "boosting": Hyperparameter(
+                kind=str,
+                default="gbdt",
+                choices=("gbdt", "goss"),
+                aliases=("boosting_type",),
+                help="goss keeps the rows with large errors instead of drawing evenly; dart does "
+                "not stop early, random forests are random-forest",
+            ),
+            "path_smooth": Hyperparameter(
+                kind=float,
+                default=0.0,
+                low=0.0,
+                high=1e6,
+                help="draws the value of a leaf with few rows to that of its parent",
+            ),
+            "extra_trees": Hyperparameter(
+                kind=str,
+                default="no",
+                choices=("no", "yes"),
+                spellings={"true": "yes", "false": "no", "True": "yes", "False": "no"},
+                help="looks at one random threshold a feature only",
             ),
         }
 
@@ -89,7 +171,9 @@ class LightgbmLearner:
     ) -> FittedModel:
         """Return the trees up to the best round; see `Algorithm.fit`."""
         started = time.perf_counter()
-        parameters = _parameters(hyperparameters, task, data.n_classes, seed, threads)
+        objective = resolved_objective(hyperparameters, data, task)
+        parameters = _parameters(hyperparameters, objective, data, task)
+        parameters |= {"seed": seed, "num_threads": threads}
         train = _dataset(data.train, parameters)
         validation = _dataset(data.validation, parameters, reference=train)
         booster = lightgbm.train(
@@ -98,23 +182,20 @@ class LightgbmLearner:
             num_boost_round=hyperparameters["rounds"],
             valid_sets=[train, validation],
             valid_names=["train", "validation"],
-            callbacks=[
-                _curve(on_metric),
-                lightgbm.early_stopping(
-                    hyperparameters["early_stopping_rounds"], first_metric_only=True, verbose=False
-                ),
-            ],
+            callbacks=[_curve(on_metric), *_stopping(hyperparameters["early_stopping_rounds"])],
         )
-        best_iteration = int(booster.best_iteration)
+        best_iteration = int(booster.best_iteration) or booster.num_trees() // max(
+            1, booster.num_model_per_iteration()
+        )
         fit_s = time.perf_counter() - started
         text = booster.model_to_string(num_iteration=best_iteration)
-        predictor = exported_text(text, link=LINKS_OF_TASKS[task])
+        predictor = exported_text(text, link=link_of(objective, task))
         X = comparison_rows(data)
         native = booster.predict(X, raw_score=True, num_iteration=best_iteration)
         return FittedModel(
             predictor=predictor,
             native={"model.txt": text.encode()},
-            hyperparameters=hyperparameters,
+            hyperparameters={**hyperparameters, "objective": objective},
             best_iteration=best_iteration,
             importance=gain_shares(booster.feature_importance("gain", iteration=best_iteration)),
             native_difference=check_same_scores(predictor, X, native, library="LightGBM"),
@@ -130,33 +211,79 @@ def _dataset(
     )
 
 
+def _stopping(rounds: int) -> list[Any]:
+    if not rounds:
+        return []
+    return [lightgbm.early_stopping(rounds, first_metric_only=True, verbose=False)]
+
+
 def _parameters(
-    settings: Mapping[str, Any], task: Task, n_classes: int, seed: int, threads: int
+    settings: Mapping[str, Any], objective: str, data: TrainingData, task: Task
 ) -> dict[str, Any]:
-    # the option `objective` is about regression; classes have one objective
-    loss = settings["objective"] if task == "regression" else "squared"
-    objective, metric = _OBJECTIVES[task, loss]
+    check_eval_metric(settings, task)
+    name, metric = _OBJECTIVES[objective]
+    is_goss = settings["boosting"] == "goss"
+    draws = settings["subsample"] < 1 and not is_goss
+    alpha = {"quantile": settings["quantile"], "huber": settings["huber_delta"]}.get(objective)
     return {
-        "objective": objective,
-        "metric": metric,
+        "objective": name,
+        "metric": _watched(settings["eval_metric"], task) or metric,
+        "data_sample_strategy": "goss" if is_goss else "bagging",
         "learning_rate": settings["learning_rate"],
         "num_leaves": settings["num_leaves"],
         "max_depth": settings["max_depth"] or -1,
         "min_data_in_leaf": settings["min_child_samples"],
-        "bagging_fraction": settings["subsample"],
-        "bagging_freq": 1 if settings["subsample"] < 1 else 0,
+        "min_sum_hessian_in_leaf": settings["min_child_weight"],
+        "min_gain_to_split": settings["gamma"],
+        "bagging_fraction": settings["subsample"] if draws else 1.0,
+        "bagging_freq": settings["subsample_freq"] if draws else 0,
         "feature_fraction": settings["colsample"],
+        "feature_fraction_bynode": settings["colsample_bynode"],
         "lambda_l1": settings["reg_alpha"],
         "lambda_l2": settings["reg_lambda"],
         "max_bin": settings["max_bin"],
+        "path_smooth": settings["path_smooth"],
+        "extra_trees": settings["extra_trees"] == "yes",
+        "tweedie_variance_power": settings["tweedie_power"],
         "feature_pre_filter": False,
-        "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
-        "num_threads": threads,
         "verbosity": -1,
-        **({"num_class": n_classes} if task == "multiclass" else {}),
+        **({} if alpha is None else {"alpha": alpha}),
+        **({"scale_pos_weight": settings["scale_pos_weight"]} if task == "binary" else {}),
+        **({"num_class": data.n_classes} if task == "multiclass" else {}),
+        **_constraints(settings, objective, data),
+        # LightGBM's own default depends on the objective
+        **(
+            {}
+            if settings["max_delta_step"] is None
+            else {"max_delta_step": settings["max_delta_step"]}
+        ),
     }
+
+
+def _constraints(settings: Mapping[str, Any], objective: str, data: TrainingData) -> dict[str, Any]:
+    directions = monotone_directions(settings, data)
+    if directions is None:
+        return {}
+    if objective in _RENEWING:
+        raise InvalidInputError(
+            f"LightGBM cannot constrain the objective {objective!r} to be monotone.",
+            hint="Use another objective such as huber, or train xgboost.",
+            field="monotone_constraints",
+            value=objective,
+        )
+    return {"monotone_constraints": directions}
+
+
+def _watched(metric: str | None, task: Task) -> str | None:
+    of_task = "multi" if task == "multiclass" else "binary"
+    return {
+        "mae": "l1",
+        "log_loss": f"{of_task}_logloss",
+        "error": f"{of_task}_error",
+        "auc": "auc_mu" if task == "multiclass" else "auc",
+    }.get(metric or "", metric)
 
 
 def _curve(on_metric: OnMetric) -> Any:

@@ -1,21 +1,32 @@
-"""linear-learner: ridge, elastic-net and logistic regression with the regularisation chosen."""
+"""linear-learner: ridge, elastic-net and logistic regression, exactly or by gradient descent."""
 
 from __future__ import annotations
 
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
-from loopwright.train.algorithm import Features, FittedModel, Hyperparameter, OnMetric
+from loopwright.train.algorithm import PREDICTOR_TYPE, Features, FittedModel, OnMetric
+from loopwright.train.class_weight import CLASS_WEIGHT
+from loopwright.train.descent_setting import (
+    descent_hyperparameters,
+    descent_settings,
+    scaled_target,
+    task_loss,
+    told,
+)
+from loopwright.train.gradient_descent import Descent, descended, initial_layers
+from loopwright.train.hyperparameter import Hyperparameter
 from loopwright.train.linear_predictor import LinearPredictor
 from loopwright.train.link import Link, linked
 from loopwright.train.loss import log_loss, squared_loss
 from loopwright.train.predictor import check_same_scores
-from loopwright.train.training_data import TrainingData
+from loopwright.train.training_data import TrainingData, TrainingPart
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +39,8 @@ else:
     linear_model = LazyModule("sklearn.linear_model")
 
 _MAX_SWEEPS = 2_000
+# scikit-learn's solvers want some penalty
+_WEAKEST = 1e-9
 # a class without training rows: e to the -50 of the least likely other one
 _ABSENT = -50.0
 
@@ -45,22 +58,25 @@ class LinearLearner:
 
     the loss being half the squared error or the logarithmic loss. Without `alpha`, values from
     strong to weak are tried, and the one with the least validation loss is kept. Ridge regression
-    is solved for all of them by one eigendecomposition; the others are scikit-learn's.
+    is solved for all of them by one eigendecomposition; the others are scikit-learn's. Gradient
+    descent goes by `learning_rate`, `batch_size` and `epochs`, and tells its loss every epoch.
     """
 
     name: str = "linear-learner"
-    features: Features = "scaled"
+    features: Features = "linear"
 
     @property
     def hyperparameters(self) -> Mapping[str, Hyperparameter]:
         """What can be set."""
+        descent = descent_hyperparameters(learning_rate=None, batch_size=None, epochs=None)
         return {
             "alpha": Hyperparameter(
                 kind=float,
                 default=None,
-                low=1e-9,
+                low=0.0,
                 high=1e3,
-                help="strength of the regularisation; chosen on the validation rows when not set",
+                help="strength of the regularisation; chosen on the validation rows when not set "
+                "(0 by gradient descent)",
             ),
             "l1_ratio": Hyperparameter(
                 kind=float,
@@ -69,6 +85,43 @@ class LinearLearner:
                 high=1.0,
                 help="share of the L1 penalty, which makes coefficients exactly 0; 0 is ridge",
             ),
+            "l1": Hyperparameter(
+                kind=float,
+                default=None,
+                low=0.0,
+                high=1e3,
+                help="L1 penalty; l1 and l2 say the same as alpha and l1_ratio",
+            ),
+            "l2": Hyperparameter(
+                kind=float,
+                default=None,
+                low=0.0,
+                high=1e3,
+                aliases=("wd", "weight_decay"),
+                help="L2 penalty: half of it times the sum of squared coefficients",
+            ),
+            "solver": Hyperparameter(
+                kind=str,
+                default="auto",
+                choices=("auto", "exact", "gradient-descent"),
+                spellings={
+                    **dict.fromkeys(("closed-form", "lbfgs", "coordinate-descent"), "exact"),
+                    "sgd": "gradient-descent",
+                },
+                help="exact solves ridge in closed form, elastic net by coordinates and classes by "
+                "L-BFGS; gradient-descent goes step by step. auto is exact unless learning_rate, "
+                "batch_size, epochs or loss is set",
+            ),
+            **descent,
+            "learning_rate": replace(
+                descent["learning_rate"], help="length of a step; 0.01 when not set"
+            ),
+            "batch_size": replace(descent["batch_size"], help="rows of a step; 256 when not set"),
+            "epochs": replace(
+                descent["epochs"], help="passes over the rows at most; 100 when not set"
+            ),
+            "class_weight": CLASS_WEIGHT,
+            "predictor_type": PREDICTOR_TYPE,
         }
 
     def library(self, task: Task) -> str | None:
@@ -87,31 +140,109 @@ class LinearLearner:
     ) -> FittedModel:
         """Return the candidate with the least validation loss; see `Algorithm.fit`."""
         started = time.perf_counter()
+        hyperparameters = _penalties(hyperparameters)
+        if _descends(hyperparameters):
+            return _descended(data, task, hyperparameters, seed=seed, on_metric=on_metric)
         alpha, l1_ratio = hyperparameters["alpha"], hyperparameters["l1_ratio"]
         if task != "regression":
-            candidates, name = _logistic(data, alpha, l1_ratio, seed), "validation:log_loss"
+            candidates, name = _logistic(data, alpha, l1_ratio, seed), "log_loss"
         else:
-            candidates, name = _regression(data, alpha, l1_ratio), "validation:mse"
+            candidates, name = _regression(data, alpha, l1_ratio), "mse"
         judged: list[tuple[float, Candidate]] = []
         for step, candidate in enumerate(candidates, start=1):
-            judged.append((_validation_loss(candidate[1], data, task), candidate))
-            on_metric(step, name, judged[-1][0])
+            on_metric(step, f"train:{name}", _loss(candidate[1], data, data.train, task))
+            judged.append((_loss(candidate[1], data, data.validation, task), candidate))
+            on_metric(step, f"validation:{name}", judged[-1][0])
         # of equally good ones the first, most regularised one
         _, (tried, predictor, difference) = min(judged, key=lambda pair: pair[0])
         return FittedModel(
             predictor=predictor,
-            hyperparameters={**hyperparameters, "alpha": tried},
+            hyperparameters={**hyperparameters, "alpha": tried, "solver": "exact"},
             importance=_importance(predictor, data),
             native_difference=difference,
             fit_s=time.perf_counter() - started,
         )
 
 
-def _validation_loss(predictor: LinearPredictor, data: TrainingData, task: Task) -> float:
-    part = data.validation
+def _loss(predictor: LinearPredictor, data: TrainingData, part: TrainingPart, task: Task) -> float:
     said = linked(predictor.score(part.X), predictor.link)
     loss = squared_loss if task == "regression" else log_loss
     return loss(said, data.class_columns(part), part.weights)
+
+
+def _penalties(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with l1 and l2 said as alpha and l1_ratio."""
+    l1, l2 = settings["l1"], settings["l2"]
+    if l1 is None and l2 is None:
+        return dict(settings)
+    if settings["alpha"] is not None:
+        raise InvalidInputError(
+            "linear-learner is given alpha and l1 or l2, which say the same.",
+            hint="Keep alpha and l1_ratio, or l1 and l2: alpha is l1 + l2.",
+            field="alpha",
+            value=settings["alpha"],
+        )
+    total = (l1 or 0.0) + (l2 or 0.0)
+    share = (l1 or 0.0) / total if total else 0.0
+    return {**settings, "alpha": total, "l1_ratio": share, "l1": None, "l2": None}
+
+
+def _descends(settings: Mapping[str, Any]) -> bool:
+    """Tell whether to fit by gradient descent."""
+    asking = ("learning_rate", "batch_size", "epochs", "loss")
+    if settings["solver"] == "auto":
+        return any(settings[name] is not None for name in asking)
+    if settings["solver"] == "exact" and settings["loss"] not in (None, "squared"):
+        raise InvalidInputError(
+            f"The solver exact does not know the loss {settings['loss']!r}.",
+            hint="Set solver: gradient-descent, or leave loss out.",
+            field="loss",
+            value=settings["loss"],
+        )
+    return bool(settings["solver"] == "gradient-descent")
+
+
+def _descended(
+    data: TrainingData,
+    task: Task,
+    settings: Mapping[str, Any],
+    *,
+    seed: int,
+    on_metric: OnMetric,
+) -> FittedModel:
+    """Return the model after the best epoch; its loss is told epoch by epoch."""
+    started = time.perf_counter()
+    usual = {"learning_rate": 0.01, "batch_size": 256, "epochs": 100, "alpha": 0.0}
+    used = {**settings, "solver": "gradient-descent"}
+    used |= {name: value for name, value in usual.items() if settings[name] is None}
+    loss, link = task_loss(settings["loss"], task)
+    target = scaled_target(data, task)
+    descent = Descent(
+        loss=loss,
+        l1=used["alpha"] * used["l1_ratio"],
+        l2=used["alpha"] * (1.0 - used["l1_ratio"]),
+        **descent_settings(used),
+    )
+    train = target.rows(data.train)
+    layers, best_epoch = descended(
+        initial_layers([data.n_features, train.Y.shape[1]], seed=seed),
+        train,
+        target.rows(data.validation),
+        descent,
+        seed=seed,
+        on_epoch=told(on_metric, loss, target.scale),
+    )
+    coefficients, intercepts = layers[0]
+    predictor = _predictor(
+        coefficients * target.scale, intercepts * target.scale + target.mean, link
+    )
+    return FittedModel(
+        predictor=predictor,
+        hyperparameters=used,
+        best_iteration=best_epoch,
+        importance=_importance(predictor, data),
+        fit_s=time.perf_counter() - started,
+    )
 
 
 def _importance(predictor: LinearPredictor, data: TrainingData) -> npt.NDArray[np.float64]:
@@ -152,7 +283,10 @@ def _ridge_path(
     eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can leave -1e-17
     turned = vectors.T @ moments
     for tried in [alpha] if alpha is not None else np.logspace(1, -6, 15).tolist():
-        yield tried, vectors @ (turned / (eigenvalues + tried))
+        # without a penalty, directions that the rows do not reach are left at 0
+        denominators = eigenvalues + tried
+        reached = denominators > len(turned) * np.finfo(np.float64).eps * eigenvalues.max()
+        yield tried, vectors @ (np.where(reached, turned, 0.0) / np.where(reached, denominators, 1))
 
 
 def _elastic_net_path(
@@ -170,7 +304,7 @@ def _elastic_net_path(
         l1_ratio=l1_ratio, fit_intercept=False, warm_start=True, max_iter=_MAX_SWEEPS, tol=1e-6
     )
     for tried in [alpha] if alpha is not None else (strongest * np.logspace(0, -4, 13)).tolist():
-        model.set_params(alpha=tried)
+        model.set_params(alpha=max(tried, _WEAKEST))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a weak alpha may stop early; validation judges it
             model.fit(centred, target, sample_weight=weights)
@@ -192,7 +326,7 @@ def _logistic(
         **_mixed_penalty(l1_ratio),
     )
     for tried in [alpha] if alpha is not None else np.logspace(-1, -5, 5).tolist():
-        model.set_params(C=1.0 / (tried * weights.sum()))
+        model.set_params(C=1.0 / (max(tried, _WEAKEST) * weights.sum()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a weak alpha may stop early; validation judges it
             model.fit(X, y, sample_weight=weights)

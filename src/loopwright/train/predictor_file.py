@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.digest import canonical_json
-from loopwright.core.errors import InvalidInputError
+from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.names import did_you_mean
 from loopwright.train.array_file import open_arrays, pack_arrays
 from loopwright.train.blend_predictor import BlendPredictor
 from loopwright.train.knn_predictor import KnnPredictor
 from loopwright.train.linear_predictor import LinearPredictor
 from loopwright.train.link import checked_link
+from loopwright.train.network_predictor import NetworkPredictor
+from loopwright.train.plugin import (
+    PREDICTOR_GROUP,
+    loaded_predictor,
+    plugin_package,
+    predictor_plugins,
+)
 from loopwright.train.predictor import Predictor
 from loopwright.train.symmetric_predictor import SymmetricTreesPredictor
 from loopwright.train.trees_predictor import TreesPredictor
@@ -29,6 +36,7 @@ PREDICTORS: dict[str, Any] = {
     "knn": KnnPredictor,
     "trees": TreesPredictor,
     "symmetric-trees": SymmetricTreesPredictor,
+    "network": NetworkPredictor,
     "blend": BlendPredictor,
 }
 _FORMAT = 1
@@ -43,8 +51,44 @@ def pack_predictor(predictor: Predictor) -> dict[str, bytes]:
 
 def predictor_meta(predictor: Predictor) -> dict[str, Any]:
     """Return what is stored of a predictor beside its arrays, as JSON types."""
-    kind = next(name for name, cls in PREDICTORS.items() if type(predictor) is cls)
-    return {"kind": kind, "link": predictor.link, **predictor.meta()}
+    more = {}
+    kind = next((name for name, cls in PREDICTORS.items() if type(predictor) is cls), None)
+    if kind is None:
+        kind, package = _plugin_of(type(predictor))
+        more = {"package": package}
+    return {**predictor.meta(), "kind": kind, "link": predictor.link, **more}
+
+
+def _plugin_of(cls: type) -> tuple[str, str]:
+    for name, plugin in predictor_plugins().items():
+        # compared by name first: nothing is imported that is not the one
+        if plugin.attr == cls.__qualname__ and loaded_predictor(plugin) is cls:
+            return name, plugin_package(plugin)
+    raise BackendError(
+        f"The model answers by {cls.__module__}.{cls.__qualname__}, which is no kind of predictor "
+        "that a bundle can hold.",
+        hint=f"Return one of loopwright's predictors ({', '.join(PREDICTORS)}), or register the "
+        f"class as an entry point of the group {PREDICTOR_GROUP}.",
+        predictor=cls.__qualname__,
+    )
+
+
+def _class_of(kind: object, content: Mapping[str, Any]) -> Any:
+    if isinstance(kind, str) and kind in PREDICTORS:
+        return PREDICTORS[kind]
+    plugins = predictor_plugins()
+    if isinstance(kind, str) and kind in plugins:
+        return loaded_predictor(plugins[kind])
+    package = content.get("package")
+    raise InvalidInputError(
+        f"No predictor is of kind {str(kind)[:80]!r}.",
+        hint=f"The model was packed with {str(package)[:80]!r}; install that package here, and "
+        "wherever the model is served."
+        if package
+        else did_you_mean(str(kind)[:80], [*PREDICTORS, *plugins]),
+        field="kind",
+        value=str(kind)[:80],
+    )
 
 
 def predictor_of(
@@ -57,18 +101,9 @@ def predictor_of(
     InvalidInputError
         If the kind is unknown, or they do not make a predictor.
     """
-    kind = content["kind"]
-    if not isinstance(kind, str) or kind not in PREDICTORS:
-        raise InvalidInputError(
-            f"No predictor is of kind {str(kind)[:80]!r}.",
-            hint=did_you_mean(str(kind)[:80], PREDICTORS),
-            field="kind",
-            value=str(kind)[:80],
-        )
+    cls = _class_of(content["kind"], content)
     try:
-        predictor: Predictor = PREDICTORS[kind].from_parts(
-            arrays, content, checked_link(content["link"])
-        )
+        predictor: Predictor = cls.from_parts(arrays, content, checked_link(content["link"]))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InvalidInputError(
             f"{META_MEMBER} and {ARRAYS_MEMBER} do not make a predictor: {error!r}.",

@@ -53,16 +53,28 @@ class TrainingData:
         The two parts, with the same features.
     n_classes
         Classes of a classification, at least 2; 0 for regression.
+    feature_names
+        One a feature, for settings that name features and for rules that people read; where they
+        are not known, features go by `x0`, `x1`, ...
+    class_names
+        One a class, in the order of their indices; where they are not known, `0`, `1`, ...
     """
 
     train: TrainingPart
     validation: TrainingPart
     n_classes: int = 0
+    feature_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def n_features(self) -> int:
         """How many features a row has."""
         return int(self.train.X.shape[1])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the features, also where none were given."""
+        return self.feature_names or tuple(f"x{i}" for i in range(self.n_features))
 
     def class_columns(self, part: TrainingPart) -> npt.NDArray[np.float64]:
         """Return a part's targets as the numbers a score is compared with.

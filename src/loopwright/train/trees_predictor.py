@@ -1,4 +1,4 @@
-"""Boosted trees, as data: the arithmetic of XGBoost and LightGBM to the last bit."""
+"""Trees, as data: the arithmetic of XGBoost, LightGBM and scikit-learn to the last bit."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class TreesPredictor(Predictor):
         `(n_nodes,)` int32: the feature compared at a node, and where the walk goes on.
     threshold
         `(n_nodes,)`: the walk goes left where `feature comparison threshold`. Its type, float32
-        (XGBoost) or float64 (LightGBM), is the type that features are rounded to and values are
-        added in.
+        (XGBoost, scikit-learn) or float64 (LightGBM), is the type that features are rounded to.
     missing_left, zero_missing
         `(n_nodes,)` uint8: whether a missing value goes left; whether zero counts as missing.
     value
-        `(n_nodes,)`: what a leaf adds.
+        `(n_nodes,)`: what a leaf adds, in the type that is added in; or `(n_nodes, n_outputs)`,
+        where every tree adds to every output.
     roots, outputs
         `(n_trees,)` int32, sorted: a tree's first node; the output it adds to.
     base
@@ -54,6 +54,8 @@ class TreesPredictor(Predictor):
         `<` (XGBoost) or `<=` (LightGBM, which also reads what is not above 1e-35 as zero).
     n_features
         How many features a row has.
+    averaged
+        Whether the sums are divided by the number of trees (an output), as in a forest.
     link
         What makes the answer of the score.
 
@@ -77,6 +79,7 @@ class TreesPredictor(Predictor):
     base: npt.NDArray[np.floating[Any]]
     comparison: Comparison
     n_features: int
+    averaged: bool = False
     link: Link = "identity"
     _walk: _Walk = field(init=False, repr=False)
 
@@ -105,7 +108,8 @@ class TreesPredictor(Predictor):
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
         scores = np.empty((len(X), self.n_outputs))
-        step = max(1, _CHUNK_WALKERS // max(1, self.n_trees))
+        width = self.value.shape[1] if self.value.ndim == 2 else 1
+        step = max(1, _CHUNK_WALKERS // max(1, self.n_trees * width))
         with np.errstate(over="ignore"):  # a huge number becomes infinite in float32, as in XGBoost
             typed = np.ascontiguousarray(X, dtype=self.threshold.dtype)
         if self.comparison == "<=":
@@ -113,6 +117,15 @@ class TreesPredictor(Predictor):
         for start in range(0, len(X), step):
             chunk = typed[start : start + step]
             leaves = self._walk.leaves(chunk)
+            if self.value.ndim == 2:
+                terms = np.concatenate(
+                    [
+                        np.broadcast_to(self.base, (1, len(chunk), self.n_outputs)),
+                        self.value.take(leaves, axis=0),
+                    ]
+                )
+                scores[start : start + step] = np.add.accumulate(terms, axis=0)[-1]
+                continue
             for output, trees in enumerate(self._walk.trees_of_output):
                 terms = np.empty((len(trees) + 1, len(chunk)), dtype=self.value.dtype)
                 terms[0] = self.base[output]
@@ -120,7 +133,13 @@ class TreesPredictor(Predictor):
                 # accumulate adds one tree after the other, in the type of the library;
                 # a plain sum would add pairwise
                 scores[start : start + step, output] = np.add.accumulate(terms, axis=0)[-1]
-        return scores
+        return scores / self._trees_an_output if self.averaged else scores
+
+    @property
+    def _trees_an_output(self) -> npt.NDArray[np.intp]:
+        if self.value.ndim == 2:
+            return np.array([self.n_trees])
+        return np.maximum(1, np.bincount(self.outputs, minlength=self.n_outputs))
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Return what has to be stored."""
@@ -128,7 +147,8 @@ class TreesPredictor(Predictor):
 
     def meta(self) -> dict[str, Any]:
         """Return what has to be stored beside the arrays."""
-        return {"comparison": self.comparison, "n_features": self.n_features}
+        more = {"averaged": True} if self.averaged else {}
+        return {"comparison": self.comparison, "n_features": self.n_features, **more}
 
     @classmethod
     def from_parts(
@@ -136,7 +156,13 @@ class TreesPredictor(Predictor):
     ) -> TreesPredictor:
         """Return the predictor that was stored."""
         parts = {name: arrays[name] for name in _ARRAYS}
-        return cls(**parts, comparison=meta["comparison"], n_features=meta["n_features"], link=link)
+        return cls(
+            **parts,
+            comparison=meta["comparison"],
+            n_features=meta["n_features"],
+            averaged=meta.get("averaged", False),
+            link=link,
+        )
 
 
 _ARRAYS = (
@@ -237,7 +263,7 @@ def _is_leaf(trees: TreesPredictor) -> npt.NDArray[np.bool_]:
 
 def _check_shapes(trees: TreesPredictor) -> None:
     n_nodes, n_trees = len(trees.left), len(trees.roots)
-    per_node = ("feature", "left", "right", "threshold", "missing_left", "zero_missing", "value")
+    per_node = ("feature", "left", "right", "threshold", "missing_left", "zero_missing")
     for names, n_values in ((per_node, n_nodes), (("roots", "outputs"), n_trees)):
         for name in names:
             if getattr(trees, name).shape != (n_values,):
@@ -245,13 +271,18 @@ def _check_shapes(trees: TreesPredictor) -> None:
     for name in ("feature", "left", "right", "roots", "outputs"):
         if getattr(trees, name).dtype != np.int32:
             raise _broken(f"{name} is not of type int32")
-    kind = trees.threshold.dtype
-    if kind not in (np.float32, np.float64) or {trees.value.dtype, trees.base.dtype} != {kind}:
-        raise _broken("threshold, value and base are not all float32 or all float64")
+    if trees.value.shape not in ((n_nodes,), (n_nodes, len(trees.base))):
+        raise _broken(f"value has shape {trees.value.shape} with {n_nodes} nodes")
+    types = (trees.threshold.dtype.name, trees.value.dtype.name)
+    known = (("float32", "float32"), ("float64", "float64"), ("float32", "float64"))
+    if types not in known or trees.base.dtype != trees.value.dtype:
+        raise _broken("threshold, value and base are not of float types that go together")
     if trees.base.ndim != 1 or not 1 <= len(trees.base) <= MAX_FEATURES or not n_trees:
         raise _broken("it has no trees or no outputs")
     if trees.comparison not in ("<", "<=") or not isinstance(trees.n_features, int):
         raise _broken(f"it compares with {trees.comparison!r}")
+    if not isinstance(trees.averaged, bool):
+        raise _broken(f"averaged is {trees.averaged!r}")
 
 
 def _check_values(trees: TreesPredictor) -> None:

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import BackendError
 from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
-from loopwright.train.algorithm import Features, FittedModel, Hyperparameter, OnMetric
+from loopwright.train.algorithm import Features, FittedModel, OnMetric
 from loopwright.train.boosting import (
-    LINKS_OF_TASKS,
+    check_eval_metric,
     comparison_rows,
     gain_shares,
+    link_of,
+    monotone_directions,
+    resolved_objective,
     shared_hyperparameters,
 )
+from loopwright.train.hyperparameter import Hyperparameter
 from loopwright.train.link import Link
 from loopwright.train.predictor import check_same_scores
 from loopwright.train.training_data import TrainingData, TrainingPart
@@ -34,10 +38,26 @@ else:
 
 _ROWS_FOR_BASE = 256
 _OBJECTIVES = {
-    ("regression", "squared"): ("reg:squarederror", "rmse"),
-    ("regression", "absolute"): ("reg:absoluteerror", "mae"),
-    ("binary", "squared"): ("binary:logistic", "logloss"),
-    ("multiclass", "squared"): ("multi:softprob", "mlogloss"),
+    "squared": ("reg:squarederror", "rmse"),
+    "absolute": ("reg:absoluteerror", "mae"),
+    "huber": ("reg:pseudohubererror", "mphe"),
+    "quantile": ("reg:quantileerror", "quantile"),
+    "poisson": ("count:poisson", "poisson-nloglik"),
+    "gamma": ("reg:gamma", "gamma-deviance"),
+    "tweedie": ("reg:tweedie", "tweedie-nloglik@{tweedie_power}"),
+    "logistic": ("binary:logistic", "logloss"),
+    "softmax": ("multi:softprob", "mlogloss"),
+}
+_ALIASES = {
+    "quantile": ("quantile_alpha",),
+    "huber_delta": ("huber_slope",),
+    "tweedie_power": ("tweedie_variance_power",),
+    "rounds": ("num_round", "num_boost_round", "n_estimators", "num_rounds"),
+    "early_stopping_rounds": ("early_stopping",),
+    "learning_rate": ("eta",),
+    "colsample": ("colsample_bytree",),
+    "reg_alpha": ("alpha",),
+    "reg_lambda": ("lambda",),
 }
 
 
@@ -57,15 +77,70 @@ class XgboostLearner:
     def hyperparameters(self) -> Mapping[str, Hyperparameter]:
         """What can be set."""
         return {
-            **shared_hyperparameters(),
+            **shared_hyperparameters(_ALIASES),
             "max_depth": Hyperparameter(
-                kind=int, default=6, low=1, high=16, help="comparisons on a tree's longest way"
+                kind=int,
+                default=6,
+                low=0,
+                high=32,
+                help="comparisons on a tree's longest way; 0 does not bound it",
+            ),
+            "max_leaves": Hyperparameter(
+                kind=int,
+                default=0,
+                low=0,
+                high=65_536,
+                help="leaves of a tree at most; 0 does not bound them",
+            ),
+            "grow_policy": Hyperparameter(
+                kind=str,
+                default="depthwise",
+                choices=("depthwise", "lossguide"),
+                help="whether a tree grows level by level or where it helps most",
             ),
             "min_child_weight": Hyperparameter(
-                kind=float, default=1.0, low=0.0, high=1e6, help="least weight of a leaf's rows"
+                kind=float,
+                default=1.0,
+                low=0.0,
+                high=1e6,
+                help="least sum of the second derivatives in a leaf (of the weights, for squared "
+                "errors)",
             ),
             "gamma": Hyperparameter(
-                kind=float, default=0.0, low=0.0, help="least gain that makes a split worth it"
+                kind=float,
+                default=0.0,
+                low=0.0,
+                high=1e12,
+                aliases=("min_split_loss",),
+                help="least gain that makes a split worth it",
+            ),
+            "colsample_bylevel": Hyperparameter(
+                kind=float,
+                default=1.0,
+                low=0.05,
+                high=1.0,
+                help="share of the features a level sees",
+            ),
+            "num_parallel_tree": Hyperparameter(
+                kind=int,
+                default=1,
+                low=1,
+                high=1_000,
+                help="trees a round, averaged as in a forest",
+            ),
+            "tree_method": Hyperparameter(
+                kind=str,
+                default="hist",
+                choices=("hist", "approx", "exact"),
+                spellings={"auto": "hist"},
+                help="how splits are looked for: by histograms, or among all values",
+            ),
+            "booster": Hyperparameter(
+                kind=str,
+                default="gbtree",
+                choices=("gbtree",),
+                help="dart and gblinear are not served; for dart's effect lower subsample and "
+                "colsample, for gblinear train linear-learner",
             ),
         }
 
@@ -85,27 +160,32 @@ class XgboostLearner:
     ) -> FittedModel:
         """Return the trees up to the best round; see `Algorithm.fit`."""
         started = time.perf_counter()
+        objective = resolved_objective(hyperparameters, data, task)
+        parameters = _parameters(hyperparameters, objective, data, task)
+        parameters |= {"seed": seed, "nthread": threads}
         train, validation = _matrix(data.train, threads), _matrix(data.validation, threads)
         booster = xgboost.train(
-            _parameters(hyperparameters, task, data.n_classes, seed, threads),
+            parameters,
             train,
             num_boost_round=hyperparameters["rounds"],
             evals=[(train, "train"), (validation, "validation")],
-            early_stopping_rounds=hyperparameters["early_stopping_rounds"],
+            early_stopping_rounds=hyperparameters["early_stopping_rounds"] or None,
             callbacks=[_curve(on_metric)],
             verbose_eval=False,
         )
-        best_iteration = int(booster.best_iteration) + 1
-        booster = booster[:best_iteration]
+        best_iteration = booster.num_boosted_rounds()
+        if hyperparameters["early_stopping_rounds"]:
+            best_iteration = int(booster.best_iteration) + 1
+            booster = booster[:best_iteration]
         fit_s = time.perf_counter() - started
         X = comparison_rows(data)
         native = booster.predict(xgboost.DMatrix(X, nthread=threads), output_margin=True)
-        predictor = exported_booster(booster, link=LINKS_OF_TASKS[task], X=X, native=native)
+        predictor = exported_booster(booster, link=link_of(objective, task), X=X, native=native)
         gains = booster.get_score(importance_type="total_gain")
         return FittedModel(
             predictor=predictor,
             native={"model.ubj": bytes(booster.save_raw("ubj"))},
-            hyperparameters=hyperparameters,
+            hyperparameters={**hyperparameters, "objective": objective},
             best_iteration=best_iteration,
             importance=gain_shares(
                 [float(gains.get(f"f{i}", 0.0)) for i in range(data.n_features)]
@@ -120,29 +200,59 @@ def _matrix(part: TrainingPart, threads: int) -> Any:
 
 
 def _parameters(
-    settings: Mapping[str, Any], task: Task, n_classes: int, seed: int, threads: int
+    settings: Mapping[str, Any], objective: str, data: TrainingData, task: Task
 ) -> dict[str, Any]:
-    # the option `objective` is about regression; classes have one objective
-    loss = settings["objective"] if task == "regression" else "squared"
-    objective, metric = _OBJECTIVES[task, loss]
+    check_eval_metric(settings, task)
+    name, metric = _OBJECTIVES[objective]
+    directions = monotone_directions(settings, data)
     return {
-        "objective": objective,
-        "eval_metric": metric,
-        "tree_method": "hist",
+        "objective": name,
+        "eval_metric": _watched(settings["eval_metric"], task) or metric.format(**settings),
+        "tree_method": settings["tree_method"],
+        "grow_policy": settings["grow_policy"],
         "eta": settings["learning_rate"],
         "max_depth": settings["max_depth"],
+        "max_leaves": settings["max_leaves"],
         "min_child_weight": settings["min_child_weight"],
         "gamma": settings["gamma"],
         "subsample": settings["subsample"],
         "colsample_bytree": settings["colsample"],
+        "colsample_bylevel": settings["colsample_bylevel"],
+        "colsample_bynode": settings["colsample_bynode"],
+        "num_parallel_tree": settings["num_parallel_tree"],
         "alpha": settings["reg_alpha"],
         "lambda": settings["reg_lambda"],
-        "max_bin": settings["max_bin"],
-        "seed": seed,
-        "nthread": threads,
         "verbosity": 0,
-        **({"num_class": n_classes} if task == "multiclass" else {}),
+        **({"max_bin": settings["max_bin"]} if settings["tree_method"] != "exact" else {}),
+        **({"scale_pos_weight": settings["scale_pos_weight"]} if task == "binary" else {}),
+        **({"num_class": data.n_classes} if task == "multiclass" else {}),
+        **({"monotone_constraints": tuple(directions)} if directions else {}),
+        # XGBoost's own default depends on the objective
+        **_if_set("max_delta_step", settings["max_delta_step"]),
+        # XGBoost's own start for this one is a Newton step, which far from the targets overshoots
+        **({"base_score": float(np.median(data.train.y))} if objective == "huber" else {}),
+        **{name: settings[ours] for name, ours in _OBJECTIVE_SETTINGS.get(objective, {}).items()},
     }
+
+
+_OBJECTIVE_SETTINGS: Mapping[str, Mapping[str, str]] = {
+    "quantile": {"quantile_alpha": "quantile"},
+    "huber": {"huber_slope": "huber_delta"},
+    "tweedie": {"tweedie_variance_power": "tweedie_power"},
+}
+
+
+def _if_set(name: str, value: Any) -> dict[str, Any]:
+    return {} if value is None else {name: value}
+
+
+def _watched(metric: str | None, task: Task) -> str | None:
+    of_classes = "m" if task == "multiclass" else ""
+    return {
+        "log_loss": f"{of_classes}logloss",
+        "error": f"{of_classes}error",
+        "average_precision": "aucpr",
+    }.get(metric or "", metric)
 
 
 def _curve(on_metric: OnMetric) -> Any:
@@ -169,7 +279,7 @@ def exported_booster(
         What makes the answer of its margin.
     X, native
         Rows, and the library's margins for them: they settle the last bit of a base score that
-        the library keeps as a probability.
+        the library keeps as a probability or a mean.
 
     Raises
     ------
@@ -186,10 +296,12 @@ def exported_booster(
         )
     n_features = int(learner["learner_model_param"]["num_feature"])
     predictor = _joined(trees, model["tree_info"], n_features=n_features, link=link)
-    if link != "sigmoid":
+    if link not in ("sigmoid", "exp"):
         return replace(predictor, base=_base_scores(learner, predictor.n_outputs))
-    probability = _base_scores(learner, 1)[0]
-    margin = np.float32(-math.log(np.float32(1) / probability - np.float32(1)))
+    answer = _base_scores(learner, 1)[0]
+    margin = np.float32(
+        math.log(answer) if link == "exp" else -math.log(np.float32(1) / answer - np.float32(1))
+    )
     # XGBoost takes this logarithm in 32 bits, where libraries differ in the last bit
     bases = [margin, *(np.nextafter(margin, np.float32(bound)) for bound in (-1e3, 1e3))]
     predictors = [replace(predictor, base=np.array([base], np.float32)) for base in bases]

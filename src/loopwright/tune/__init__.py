@@ -2,6 +2,7 @@
 
 from loopwright.tune.auto import AutoModel, families_of, fit_auto
 from loopwright.tune.job import AutoSpec, auto_job
+from loopwright.tune.plan import TunePlan, checked_tune
 from loopwright.tune.space import Range, Space, checked_space
 from loopwright.tune.study import Study, StudyPlan, list_trials
 from loopwright.tune.trial import TrialRecord, TrialState, best_of
@@ -15,9 +16,11 @@ __all__ = [
     "StudyPlan",
     "TrialRecord",
     "TrialState",
+    "TunePlan",
     "auto_job",
     "best_of",
     "checked_space",
+    "checked_tune",
     "families_of",
     "fit_auto",
     "list_trials",

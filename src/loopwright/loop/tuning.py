@@ -1,0 +1,224 @@
+"""A search over the hyperparameters of one algorithm, on the rows a loop would use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.compute import Capacity, Job, JobSpec, Resources
+from loopwright.core.digest import digest_value
+from loopwright.core.lazy import LazyModule
+from loopwright.loop.attempt import Attempt
+from loopwright.loop.file import LoopFile
+from loopwright.loop.sourcing import Target
+from loopwright.loop.training import training_order
+from loopwright.loop.workspace import Workspace
+from loopwright.problem import Metric, primary_metric
+from loopwright.train import get_algorithm
+from loopwright.tune import Study, StudyPlan, TrialRecord, TunePlan, best_of, checked_space
+from loopwright.tune.weighting import loss_of
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
+_KIND = "study"
+_FORMAT = 1
+_MOST_WINNERS = 3
+_MOST_PARALLEL = 16
+# of one trial where nothing else limits it
+_TRIAL_MINUTES = 30.0
+
+OnTrial = Callable[[TrialRecord, TrialRecord | None], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What a search over hyperparameters found.
+
+    Parameters
+    ----------
+    study
+        Its name in the store.
+    algorithm
+        What was trained.
+    metric, higher_is_better
+        What counted on the validation rows.
+    trials
+        In the order of their beginning, those of earlier runs included.
+    """
+
+    study: str
+    algorithm: str
+    metric: str
+    higher_is_better: bool
+    trials: tuple[TrialRecord, ...]
+
+    @property
+    def best(self) -> TrialRecord:
+        """The best trial; a search without one is an error."""
+        found = best_of(self.trials, higher_is_better=self.higher_is_better)
+        assert found is not None  # noqa: S101 Study.run raises where there is none
+        return found
+
+
+def run_study(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    *,
+    parts: dict[str, Any],
+    recipes: dict[str, Any],
+    attempt: Attempt,
+    algorithm: str,
+    plan: TunePlan,
+    capacity: Capacity,
+    name: str | None = None,
+    on_trial: OnTrial | None = None,
+) -> Tuning:
+    """Search the hyperparameters of an algorithm; every trial is a job, judged on validation rows.
+
+    A search of the same rows, recipe, space and metric goes on with the trials it has.
+
+    Parameters
+    ----------
+    workspace, loop, target
+        Where and what for.
+    parts, recipes
+        The rows and the recipes, as the steps of a round leave them.
+    attempt
+        Its window and its settings, which the space wins over.
+    algorithm, plan
+        What to search, and how.
+    capacity
+        Of the machine, for how many jobs fit side by side.
+    name
+        Of the study; by default made of the loop, the algorithm and what is searched.
+    on_trial
+        Told about every trial that ended, and the best so far.
+
+    Raises
+    ------
+    BackendError
+        If every trial failed.
+    """
+    metric = primary_metric(loop.problem, task=target.task)
+    learner = get_algorithm(algorithm)
+    space = checked_space(learner, plan.space.get(algorithm))
+    window = attempt.windows[0]
+    given = {
+        key: value
+        for key, value in attempt.hyperparameters.get(algorithm, {}).items()
+        if key not in space
+    }
+    seconds = 60 * (plan.minutes or _TRIAL_MINUTES)
+
+    def order(settings: Mapping[str, Any]) -> JobSpec:
+        asked = replace(attempt, hyperparameters={algorithm: {**given, **settings}})
+        return training_order(
+            workspace,
+            loop,
+            target,
+            parts,
+            recipes,
+            asked,
+            algorithm=algorithm,
+            window=window,
+            seconds=max(30.0, seconds),
+        )
+
+    about = {
+        "loop": loop.name,
+        "algorithm": algorithm,
+        "space": msgspec.to_builtins(dict(space)),
+        "given": given,
+        "metric": metric.name,
+        "recipes": recipes["recipes"],
+        "target_transform": recipes["target_transform"],
+        "rows": [parts["windows"][window], parts["validation"]],
+        "sampler": plan.sampler,
+        "seed": loop.train.seed,
+    }
+    study_name = name or f"{loop.name}-{algorithm}-{digest_value(about)[7:15]}"
+    defaults = {key: learner.hyperparameters[key].default for key in space}
+    guesses: list[tuple[str, Mapping[str, Any]]] = [
+        ("defaults", {k: v for k, v in defaults.items() if v is not None})
+    ]
+    guesses += _winners(workspace, algorithm, metric.name, set(space), besides=study_name)
+    study = Study(
+        plan=StudyPlan(
+            name=study_name,
+            algorithm=algorithm,
+            space=space,
+            metric=metric.name,
+            higher_is_better=metric.higher_is_better,
+            n_trials=plan.trials,
+            seconds=60 * plan.minutes if plan.minutes else None,
+            parallel=plan.parallel or _room(loop.train.resources or Resources(), capacity),
+            sampler=plan.sampler,
+            prunes=plan.prune,
+            seed=loop.train.seed,
+            guesses=tuple(guesses),
+        ),
+        metadata=workspace.metadata,
+        compute=workspace.compute,
+        order=order,
+        judge=lambda job: _value(job, target, metric),
+        on_trial=on_trial or _tell_nobody,
+    )
+    workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": None})
+    found = Tuning(
+        study=study_name,
+        algorithm=algorithm,
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        trials=tuple(study.run()),
+    )
+    best = dict(found.best.hyperparameters)
+    workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": best})
+    return found
+
+
+def _tell_nobody(trial: TrialRecord, best: TrialRecord | None) -> None:
+    """Do nothing with a trial that nobody asked for."""
+
+
+def _winners(
+    workspace: Workspace, algorithm: str, metric: str, names: set[str], *, besides: str
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the best settings of the latest other studies of the algorithm in this store."""
+    known = [
+        record
+        for record in workspace.metadata.list_(_KIND)
+        if record.key != besides
+        and record.body["algorithm"] == algorithm
+        and record.body["metric"] == metric
+        and record.body["best"]
+        and set(record.body["best"]) == names
+    ]
+    latest = sorted(known, key=lambda record: record.updated_at, reverse=True)[:_MOST_WINNERS]
+    return [(f"best of {record.key}", record.body["best"]) for record in latest]
+
+
+def _room(resources: Resources, capacity: Capacity) -> int:
+    by_cpus = capacity.cpus / resources.cpus
+    by_memory = capacity.memory_mib / resources.memory_mib
+    return max(1, min(_MOST_PARALLEL, int(by_cpus), int(by_memory)))
+
+
+def _value(job: Job, target: Target, metric: Metric) -> float:
+    """Return the metric of a trained model on the validation rows."""
+    said = pl.read_parquet(job.out / "validation.parquet")
+    if target.task == "regression":
+        y, raw = said["actual"].to_numpy(), said["prediction"].to_numpy()
+    else:
+        places = {name: float(place) for place, name in enumerate(target.classes)}
+        y = said["actual"].replace_strict(places, return_dtype=pl.Float64).to_numpy()
+        column = "probability" if target.task == "binary" else "probabilities"
+        raw = said[column].to_numpy()
+    loss = loss_of(metric, y, raw, is_class=bool(target.classes))
+    return -loss if metric.higher_is_better else loss
