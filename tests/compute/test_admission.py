@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.compute import Capacity, Job, JobState, Resources
-from loopwright.compute.admission import admissions
+from loopwright.compute.admission import Admission, admissions, waiting_reasons
 
 
 def job(
@@ -21,6 +22,7 @@ def job(
     state: JobState = JobState.QUEUED,
     counted: bool = True,
     gpu_ids: tuple[str, ...] = (),
+    not_before: datetime | None = None,
 ) -> Job:
     return Job(
         id=name,
@@ -34,11 +36,21 @@ def job(
         resources=Resources(cpus=cpus, memory=f"{mib} MiB", gpus=gpus),
         counted=counted,
         gpu_ids=gpu_ids,
+        not_before=not_before,
     )
 
 
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def decided(live: list[Job], capacity: Capacity) -> list[Admission]:
+    queued = [job for job in live if job.state is JobState.QUEUED]
+    running = [job for job in live if job.state is not JobState.QUEUED]
+    return admissions(running, queued, capacity, now=NOW)
+
+
 def started(live: list[Job], capacity: Capacity) -> list[str]:
-    return [admission.job.name for admission in admissions(live, capacity)]
+    return [admission.job.name for admission in decided(live, capacity)]
 
 
 def test_jobs_start_in_order_while_there_is_room() -> None:
@@ -72,7 +84,7 @@ def test_tenths_of_a_cpu_add_up_exactly() -> None:
 
 
 def test_a_service_never_waits() -> None:
-    live = [job("running", state=JobState.RUNNING), job("a"), job("service", counted=False)]
+    live = [job("service", counted=False), job("running", state=JobState.RUNNING), job("a")]
 
     assert started(live, Capacity(cpus=1, memory_mib=1000)) == ["service"]
 
@@ -85,7 +97,7 @@ def test_gpus_are_given_to_one_job_each() -> None:
         job("b", gpus=1),
     ]
 
-    found = admissions(live, Capacity(cpus=8, memory_mib=1000, gpu_ids=("0", "1", "2")))
+    found = decided(live, Capacity(cpus=8, memory_mib=1000, gpu_ids=("0", "1", "2")))
 
     assert {each.job.name: each.gpu_ids for each in found} == {"a": ("0",), "service": ("2",)}
 
@@ -104,7 +116,7 @@ jobs = st.builds(
 def test_what_starts_together_never_exceeds_what_there_is(live: list[Job]) -> None:
     capacity = Capacity(cpus=4, memory_mib=800, gpu_ids=("0", "1"))
 
-    found = admissions(live, capacity)
+    found = decided(live, capacity)
 
     counted = [each.job for each in found if each.job.counted]
     given_gpus = [gpu for each in found for gpu in each.gpu_ids]
@@ -117,6 +129,61 @@ def test_what_starts_together_never_exceeds_what_there_is(live: list[Job]) -> No
 @settings(max_examples=60)
 @given(live=st.lists(jobs, min_size=1, max_size=8))
 def test_the_first_job_of_an_idle_machine_always_starts(live: list[Job]) -> None:
-    found = admissions(live, Capacity(cpus=5, memory_mib=500, gpu_ids=("0", "1")))
+    found = decided(live, Capacity(cpus=5, memory_mib=500, gpu_ids=("0", "1")))
 
     assert found[0].job is live[0]
+
+
+def test_a_job_that_waits_for_a_gpu_keeps_nobody_from_the_cpus() -> None:
+    live = [
+        job("running", gpus=1, state=JobState.RUNNING, gpu_ids=("0",)),
+        job("learner", gpus=1),
+        job("table"),
+        job("large", cpus=3),
+    ]
+
+    # one CPU runs, one is owed to the job that waits for the GPU
+    assert started(live, Capacity(cpus=4, memory_mib=1000, gpu_ids=("0",))) == ["table"]
+
+
+def test_a_job_that_is_to_start_later_is_passed_over() -> None:
+    live = [job("again", not_before=NOW + timedelta(seconds=5)), job("a")]
+
+    assert started(live, Capacity(cpus=1, memory_mib=1000)) == ["a"]
+    (reason,) = waiting_reasons([], live[:1], Capacity(cpus=1, memory_mib=1000), now=NOW).values()
+    assert reason == "starts again in 5 s"
+
+
+def test_a_job_that_waits_says_what_for_and_who_has_it() -> None:
+    running = [job("houses", cpus=1.5, mib=900, state=JobState.RUNNING)]
+    queued = [job("large", cpus=2, mib=200), job("small", mib=50), job("tiny", cpus=0.1, mib=1)]
+
+    reasons = waiting_reasons(running, queued, Capacity(cpus=2, memory_mib=1000), now=NOW)
+
+    assert reasons == {
+        "large": "waits for 2 CPUs and 200 MiB of memory; houses (houses) holds 1.5 CPU and 900 MiB",
+        "small": "waits for 1 CPU and 50 MiB of memory; large (large), submitted before it, waits too",
+        "tiny": "waits for 0.1 CPUs and 1 MiB of memory; large (large), submitted before it, waits too",
+    }
+
+
+@settings(max_examples=60)
+@given(drawn=st.lists(jobs, min_size=2, max_size=8))
+def test_a_job_that_waits_is_not_kept_waiting_by_what_overtakes_it(drawn: list[Job]) -> None:
+    capacity = Capacity(cpus=4, memory_mib=800, gpu_ids=("0", "1"))
+    blocker, *queued = [replace(job, name=f"{n}") for n, job in enumerate(drawn)]
+    running = replace(blocker, state=JobState.RUNNING, gpu_ids=("0",) * blocker.resources.gpus)
+
+    admitted = admissions([running], queued, capacity, now=NOW)
+
+    names = [each.job.name for each in admitted]
+    waiting = next((job for job in queued if job.name not in names), None)
+    if waiting is not None:
+        overtaking = [
+            replace(each.job, state=JobState.RUNNING, gpu_ids=each.gpu_ids)
+            for each in admitted
+            if int(each.job.name) > int(waiting.name)
+        ]
+        # once all that was there before it has ended, it starts beside what has overtaken it
+        beside = admissions(overtaking, [waiting], capacity, now=NOW)
+        assert len(beside) == len(admissions([], [waiting], capacity, now=NOW))

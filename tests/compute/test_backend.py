@@ -12,8 +12,7 @@ from loopwright.compute import Capacity, Compute, InlineCompute, LocalCompute
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import InvalidInputError
 from loopwright.store import SqlMetadataStore
-from loopwright.testing import ComputeContract
-from loopwright.testing.compute import python
+from loopwright.testing.compute import BackgroundComputeContract, ComputeContract, python
 
 ROOM = Capacity(cpus=4, memory_mib=4096)
 
@@ -28,9 +27,22 @@ class TestInlineCompute(ComputeContract):
             compute.submit(python("", counted=False))
 
 
-class TestLocalCompute(ComputeContract):
+class TestLocalCompute(BackgroundComputeContract):
     @pytest.fixture
     def compute(self, tmp_path: Path) -> Iterator[Compute]:
         clock = SystemClock()
         with closing(SqlMetadataStore(f"sqlite:///{tmp_path}/store.db", clock)) as metadata:
             yield LocalCompute(metadata, tmp_path / "a home" / "jobs", clock, capacity=ROOM)
+
+    @pytest.fixture
+    def opening(self, tmp_path: Path) -> str:
+        return f"""
+from pathlib import Path
+from loopwright.compute import Capacity, LocalCompute
+from loopwright.core.clock import SystemClock
+from loopwright.store import SqlMetadataStore
+home = Path({str(tmp_path)!r})
+metadata = SqlMetadataStore(f"sqlite:///{{home}}/store.db", SystemClock())
+capacity = Capacity(cpus=4, memory_mib=4096)
+compute = LocalCompute(metadata, home / "a home" / "jobs", SystemClock(), capacity=capacity)
+"""

@@ -8,10 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -21,29 +19,21 @@ from loopwright.compute import (
     Job,
     JobSpec,
     JobState,
+    Limits,
     LocalCompute,
     Resources,
     local,
-    shim,
+    retry,
 )
+from loopwright.compute.launch import supervisor_command
+from loopwright.compute.supervisor.process import process_identity
+from loopwright.compute.workspace import create_folder
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError
 from loopwright.store import MemoryMetadataStore, SqlMetadataStore
-from loopwright.testing.compute import python, run
+from loopwright.testing.compute import DAEMON, await_, is_alive, printed, python, run
 
 ROOM = Capacity(cpus=4, memory_mib=4096)
-# starts a process that leaves the session and outlives its parent, and says its id
-DAEMON = """
-import os, sys, time
-if (pid := os.fork()) == 0:
-    os.setsid()
-    if (pid := os.fork()) == 0:
-        print(os.getpid(), flush=True)
-        time.sleep(60)
-    os._exit(0)
-os.waitpid(pid, 0)
-while not os.path.getsize('log.txt'): time.sleep(0.005)
-"""
 
 
 @pytest.fixture
@@ -61,49 +51,13 @@ def on_disk(home: Path, capacity: Capacity = ROOM) -> LocalCompute:
     return LocalCompute(metadata, home / "jobs", SystemClock(), capacity=capacity)
 
 
-def is_alive(pid: int) -> bool:
-    return shim.process_identity(pid) is not None
-
-
-def await_(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
 def supervisor_of(job: Job) -> int:
     await_((job.folder / "shim.json").exists)
     pid: int = json.loads((job.folder / "shim.json").read_text())["pid"]
     return pid
 
 
-def printed(compute: LocalCompute, job: Job, n_lines: int = 1) -> list[str]:
-    await_(lambda: compute.log(job.id).count("\n") >= n_lines)
-    return compute.log(job.id).splitlines()
-
-
 # ---- what a job leaves behind
-
-
-def test_a_daemon_that_a_job_started_ends_with_it(compute: LocalCompute) -> None:
-    job = run(compute, python(DAEMON))
-
-    assert job.state is JobState.SUCCEEDED
-    assert not is_alive(int(compute.log(job.id)))
-
-
-def test_a_whole_tree_ends_at_the_time_limit(compute: LocalCompute) -> None:
-    job = run(compute, python(DAEMON + "time.sleep(60)", time_limit_s=1.0))
-
-    assert job.state is JobState.FAILED
-    assert not is_alive(int(compute.log(job.id)))
-
-
-def test_a_crash_is_told_by_its_signal(compute: LocalCompute) -> None:
-    job = run(compute, python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
-
-    assert (job.exit_code, job.reason) == (-11, "It was ended by SIGSEGV. It printed nothing.")
 
 
 def test_the_environment_of_a_job_is_on_disk_only_until_it_starts(compute: LocalCompute) -> None:
@@ -121,134 +75,7 @@ def test_the_environment_of_a_job_is_on_disk_only_until_it_starts(compute: Local
 # ---- memory and log
 
 
-def test_a_job_that_uses_too_much_memory_is_ended(compute: LocalCompute) -> None:
-    code = "print('loading', flush=True); x = bytearray(b'x') * (300 << 20); import time; time.sleep(60)"
-
-    job = run(compute, python(code, resources=Resources(memory="100 MiB", cpus=0.1)))
-
-    assert job.state is JobState.FAILED
-    assert "MiB of memory; its limit is 100 MiB (`resources.memory`)" in job.reason
-    assert "loading" in job.reason
-    assert job.peak_memory_mib is not None
-    assert job.peak_memory_mib > 100
-
-
-def test_the_memory_of_all_processes_of_a_job_counts(compute: LocalCompute) -> None:
-    code = (
-        "import os, time\n"
-        "for _ in range(3): os.fork() or [bytearray(b'x') * (60 << 20), time.sleep(60)]\n"
-        "time.sleep(60)"
-    )
-
-    job = run(compute, python(code, resources=Resources(memory="150 MiB", cpus=0.1)))
-
-    assert "its limit is 150 MiB" in job.reason
-
-
-def test_memory_that_processes_share_counts_once(compute: LocalCompute) -> None:
-    code = (
-        "import os, time\n"
-        "x = bytearray(b'x') * (80 << 20)\n"
-        "children = [os.fork() or (time.sleep(1), os._exit(0)) for _ in range(3)]\n"
-        "for _ in children: os.wait()"
-    )
-
-    job = run(compute, python(code, resources=Resources(memory="200 MiB", cpus=0.1)))
-
-    assert job.state is JobState.SUCCEEDED
-    assert job.peak_memory_mib is not None
-    assert 80 < job.peak_memory_mib < 200
-
-
-def test_a_log_that_grows_too_long_keeps_its_beginning_and_its_end(
-    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(local, "LOG_LIMIT_BYTES", 1000)
-
-    job = run(compute, python("for n in range(100_000): print(n)\nraise SystemExit(1)"))
-
-    text = compute.log(job.id)
-    assert text.startswith("0\n1\n2\n")
-    assert "[loopwright: the log went beyond 1,000 bytes; 522,354 bytes are left out here]" in text
-    assert text.endswith("99998\n99999\n")
-    assert len(text) < 70_000
-    assert job.reason.endswith("99998\n  99999")
-
-
 # ---- stopping
-
-
-def test_a_stopped_job_may_clean_up(compute: LocalCompute) -> None:
-    code = (
-        "import signal, time\n"
-        "def end(*_): print('saved', flush=True); raise SystemExit(0)\n"
-        "signal.signal(signal.SIGTERM, end)\n"
-        "print('ready', flush=True)\n"
-        "time.sleep(60)"
-    )
-    job = compute.submit(python(code))
-    printed(compute, job)
-
-    stopped = compute.stop(job.id)
-
-    assert (stopped.state, stopped.exit_code) == (JobState.STOPPED, 0)
-    assert stopped.reason == "It was stopped on request."
-    assert compute.log(job.id) == "ready\nsaved\n"
-
-
-def test_a_job_that_does_not_heed_is_killed_after_its_grace(compute: LocalCompute) -> None:
-    code = (
-        "import signal, time\n"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('ready', flush=True)\n"
-        "while True: time.sleep(60)"
-    )
-    job = compute.submit(python(code))
-    printed(compute, job)
-
-    stopped = compute.stop(job.id, grace_s=0.2)
-
-    assert (stopped.state, stopped.exit_code) == (JobState.STOPPED, -9)
-
-
-def test_a_second_request_may_shorten_the_grace(compute: LocalCompute) -> None:
-    code = (
-        "import signal, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True))\n"
-        "print('ready', flush=True)\n"
-        "while True: time.sleep(60)"
-    )
-    job = compute.submit(python(code))
-    printed(compute, job)
-    patient = threading.Thread(target=compute.stop, args=[job.id], kwargs={"grace_s": 60})
-    patient.start()
-    printed(compute, job, 2)
-
-    stopped = compute.stop(job.id, grace_s=0.0)
-    patient.join()
-
-    assert stopped.state is JobState.STOPPED
-
-
-def test_a_job_is_stopped_at_any_moment_of_its_start(compute: LocalCompute) -> None:
-    for delay_s in (0.0, 0.01, 0.02, 0.03, 0.05):
-        job = compute.submit(python("import time; time.sleep(60)", key=f"{delay_s}"))
-        time.sleep(delay_s)
-
-        assert compute.stop(job.id).state is JobState.STOPPED
-
-
-def test_a_queued_job_is_stopped_without_starting(tmp_path: Path) -> None:
-    compute = in_memory(tmp_path, Capacity(cpus=1, memory_mib=4096))
-    first = compute.submit(python("import time; time.sleep(60)", key="a", resources=Resources()))
-    second = compute.submit(python("", key="b", resources=Resources()))
-
-    stopped = compute.stop(second.id)
-
-    assert (second.state, stopped.state) == (JobState.QUEUED, JobState.STOPPED)
-    assert stopped.reason == "It was stopped before it started."
-    assert not (stopped.folder / "shim.json").exists()
-    compute.stop(first.id)
 
 
 def test_a_supervisor_that_is_told_to_end_takes_its_job_along(compute: LocalCompute) -> None:
@@ -263,52 +90,7 @@ def test_a_supervisor_that_is_told_to_end_takes_its_job_along(compute: LocalComp
     assert not is_alive(daemon)
 
 
-def test_an_interrupted_wait_leaves_the_job_running(compute: LocalCompute) -> None:
-    job = compute.submit(python("import time; time.sleep(60)"))
-
-    def interrupt(_: Job) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        compute.wait([job.id], on_change=interrupt)
-
-    assert compute.get(job.id).state is JobState.RUNNING
-    compute.stop(job.id)
-
-
 # ---- processes that are killed
-
-
-def test_a_job_outlives_its_submitter_and_is_found_again(tmp_path: Path) -> None:
-    script = f"""
-from itertools import pairwise
-from pathlib import Path
-from loopwright.compute import LocalCompute
-from loopwright.core.clock import SystemClock
-from loopwright.store import SqlMetadataStore
-from loopwright.testing.compute import python
-home = Path({str(tmp_path)!r})
-metadata = SqlMetadataStore(f"sqlite:///{{home}}/store.db", SystemClock())
-compute = LocalCompute(metadata, home / "jobs", SystemClock())
-code = "import os, time\\nprint('one', flush=True)\\nwhile not os.path.exists('go'): time.sleep(.01)\\nprint('two'); raise SystemExit(5)"
-job = compute.submit(python(code))
-print(job.id, flush=True)
-compute.wait([job.id])
-"""
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as submitter:
-        assert submitter.stdout is not None
-        job_id = submitter.stdout.readline().decode().strip()
-
-        submitter.kill()
-
-    compute = on_disk(tmp_path)
-    found = compute.find("work")
-    assert found is not None
-    assert (found.id, found.state) == (job_id, JobState.RUNNING)
-    (found.folder / "go").touch()
-    (job,) = compute.wait([job_id])
-    assert (job.state, job.exit_code) == (JobState.FAILED, 5)
-    assert compute.log(job_id) == "one\ntwo\n"
 
 
 def test_a_killed_supervisor_fails_its_job_and_leaves_no_orphan(compute: LocalCompute) -> None:
@@ -344,7 +126,7 @@ def test_a_job_of_before_a_restart_of_the_machine_has_failed(compute: LocalCompu
     os.kill(supervisor, signal.SIGKILL)
 
     # another process has the same id and start after the restart
-    claim |= shim.process_identity(os.getpid()) or {}
+    claim |= process_identity(os.getpid()) or {}
     (job.folder / "shim.json").write_text(json.dumps(claim | {"boot_id": "of yesterday"}))
 
     assert "the machine restarted" in compute.get(job.id).reason
@@ -369,7 +151,7 @@ def test_a_job_started_twice_runs_once(compute: LocalCompute) -> None:
     spec = python("import time; print('ran', flush=True); time.sleep(0.2)")
     job = compute.submit(spec)
     # whichever comes first has the job
-    command, environment = local.shim_command(job, spec.command), {"PATH": os.defpath}
+    command, environment = supervisor_command(job, spec.command), {"PATH": os.defpath}
 
     again = [subprocess.run(command, env=environment, check=True) for _ in range(2)]
 
@@ -416,92 +198,7 @@ def test_a_job_whose_folder_was_deleted_has_failed(compute: LocalCompute) -> Non
     await_(lambda: not any(map(is_alive, pids)))
 
 
-def test_a_supervisor_is_run_compiled_unless_its_source_is_newer(tmp_path: Path) -> None:
-    source, compiled = tmp_path / "shim.py", tmp_path / "shim.pyc"
-    source.touch()
-    assert local._program(str(source), str(compiled)) == str(source)
-    assert local._program(str(source), None) == str(source)
-
-    compiled.touch()
-
-    assert local._program(str(source), str(compiled)) == str(compiled)
-    os.utime(compiled, (0, 0))
-    assert local._program(str(source), str(compiled)) == str(source)
-
-
 # ---- room
-
-
-def test_jobs_wait_for_room_and_start_in_order(tmp_path: Path) -> None:
-    compute = in_memory(tmp_path, Capacity(cpus=1, memory_mib=4096))
-    one_cpu = Resources(cpus=1, memory="100 MiB")
-    submitted = [compute.submit(python("", key=f"{n}", resources=one_cpu)) for n in range(4)]
-
-    jobs = compute.wait([job.id for job in submitted])
-
-    assert JobState.QUEUED in {job.state for job in submitted}
-    times = [(job.started_at, job.ended_at) for job in jobs]
-    assert times == sorted(times)
-    for (_, ended), (started, _) in pairwise(times):
-        assert ended <= started
-
-
-def test_processes_that_submit_at_once_never_use_more_than_there_is(tmp_path: Path) -> None:
-    script = f"""
-import os, sys
-from itertools import pairwise
-from pathlib import Path
-import sqlalchemy.dialects.sqlite, sqlalchemy.dialects.postgresql
-import loopwright.store.schema
-from loopwright.compute import Capacity, LocalCompute, Resources
-from loopwright.core.clock import SystemClock
-from loopwright.store import SqlMetadataStore
-from loopwright.testing.compute import python
-home = Path({str(tmp_path)!r})
-code = "import time; a = time.time(); time.sleep(.03); print(a, time.time())"
-def work(number):
-    metadata = SqlMetadataStore(f"sqlite:///{{home}}/store.db", SystemClock())
-    capacity = Capacity(cpus=2, memory_mib=4096)
-    compute = LocalCompute(metadata, home / "jobs", SystemClock(), capacity=capacity)
-    one = Resources(cpus=1, memory="100 MiB")
-    ids = [compute.submit(python(code, key=f"{{number}}/{{n}}", resources=one)).id for n in range(3)]
-    same = compute.submit(python(code, key="shared", resources=one))
-    compute.wait([*ids, same.id])
-children = []
-for number in range(4):
-    if (pid := os.fork()) == 0:
-        status = 1
-        try:
-            work(number)
-            status = 0
-        finally:
-            os._exit(status)
-    children.append(pid)
-sys.exit(max(os.waitpid(pid, 0)[1] for pid in children) and 1)
-"""
-
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-    compute = on_disk(tmp_path)
-    jobs = compute.list_()
-    assert [job.reason for job in jobs] == [""] * 13
-    spans = [tuple(map(float, compute.log(job.id).split())) for job in jobs]
-    for start, _ in spans:
-        assert sum(s <= start < e for s, e in spans) <= 2
-
-
-def test_a_service_starts_beside_a_full_machine(tmp_path: Path) -> None:
-    compute = in_memory(tmp_path, Capacity(cpus=1, memory_mib=4096))
-    sleep = "import time; time.sleep(60)"
-    training = compute.submit(python(sleep, key="a", resources=Resources(cpus=1)))
-    waiting = compute.submit(python(sleep, key="b", resources=Resources(cpus=1)))
-
-    service = compute.submit(python(sleep, key="c", resources=Resources(cpus=1), counted=False))
-
-    assert (training.state, waiting.state) == (JobState.RUNNING, JobState.QUEUED)
-    assert service.state is JobState.RUNNING
-    for job in (waiting, training, service):
-        compute.stop(job.id, grace_s=0)
 
 
 def test_jobs_see_the_gpus_they_asked_for_and_no_others(tmp_path: Path) -> None:
@@ -536,7 +233,7 @@ def test_every_change_of_state_is_an_event(tmp_path: Path) -> None:
 def test_the_same_key_submitted_at_the_same_moment_is_one_job(
     compute: LocalCompute, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create, theirs = local.create_folder, []
+    create, theirs = create_folder, []
 
     def create_and_be_overtaken(folder: Path, spec: JobSpec, *, job_id: str) -> None:
         monkeypatch.setattr(local, "create_folder", create)
@@ -548,14 +245,139 @@ def test_the_same_key_submitted_at_the_same_moment_is_one_job(
     ours = run(compute, python("print('once')"))
 
     assert [ours.id] == [job.id for job in theirs] == [job.id for job in compute.list_()]
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [ours.id]
+    assert {path.name for path in (tmp_path / "jobs").iterdir()} == {ours.id, "home.id"}
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     metadata = MemoryMetadataStore(SystemClock())
     compute = LocalCompute(metadata, Path("/proc/nowhere"), SystemClock(), capacity=ROOM)
 
-    with pytest.raises(BackendError, match=r"/proc/nowhere.*cannot be written"):
+    with pytest.raises(BackendError, match=r"/proc/nowhere .* cannot be written"):
         compute.submit(python(""))
 
     assert compute.list_() == []
+
+
+# ---- a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("only root can make a disk that is soon full")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_the_end_of_a_job_that_filled_the_disk_is_known(small_disk: Path, tmp_path: Path) -> None:
+    metadata = SqlMetadataStore(f"sqlite:///{tmp_path}/store.db", SystemClock())
+    compute = LocalCompute(metadata, small_disk / "jobs", SystemClock(), capacity=ROOM)
+    code = (
+        "import sys\n"
+        "file = open('out/x', 'wb', buffering=0)\n"
+        "try:\n"
+        "    while True: file.write(b'x' * 4096)\n"
+        "except OSError as error: print(error.strerror); sys.exit(7)"
+    )
+
+    job = run(compute, python(code))
+
+    assert os.statvfs(small_disk).f_bfree == 0
+    assert (job.state, job.exit_code) == (JobState.FAILED, 7)
+    assert job.reason.startswith("It exited with code 7.")
+
+
+def test_an_end_that_cannot_be_recorded_now_is_recorded_later(
+    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = compute.submit(python("raise SystemExit(3)"))
+    await_((job.folder / "exit.json").exists)
+    transaction = compute._metadata.transaction
+
+    def full() -> AbstractContextManager[None]:
+        raise BackendError("database or disk is full", retryable=True)
+
+    monkeypatch.setattr(compute._metadata, "transaction", full)
+    with pytest.raises(BackendError, match="disk is full"):
+        compute.get(job.id)
+    monkeypatch.setattr(compute._metadata, "transaction", transaction)
+
+    found = compute.get(job.id)
+    assert (found.state, found.exit_code) == (JobState.FAILED, 3)
+
+
+def test_a_job_whose_folder_grows_too_large_is_ended(
+    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import time\n"
+        "open('out/x', 'wb').write(b'x' * (3 << 20))\n"
+        "print('written', flush=True); time.sleep(60)"
+    )
+
+    job = run(compute, python(code, limits=Limits(disk="2 MiB")))
+
+    assert "its folder held 3 MiB; its limit is 2 MiB (`limits.disk`)" in job.reason
+
+
+# ---- tries
+
+
+def test_a_job_whose_supervisor_was_killed_is_tried_again(
+    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.02)
+    code = (
+        "import os, time\n"
+        "place = os.environ['LOOPWRIGHT_CHECKPOINT_DIR'] + '/half'\n"
+        "found = os.path.exists(place)\n"
+        "open(place, 'w').close()\n"
+        "print(found, flush=True)\n"
+        "found or time.sleep(60)"
+    )
+    job = compute.submit(python(code, retries=1, checkpoint=True))
+    assert printed(compute, job) == ["False"]
+
+    os.kill(supervisor_of(job), signal.SIGKILL)
+
+    (ended,) = compute.wait([job.id])
+    assert (ended.id, ended.state, ended.retried) == (job.id, JobState.SUCCEEDED, 1)
+    assert compute.log(job.id).splitlines()[-1] == "True"
+    assert "vanished (killed, or the machine restarted). Try 2 of 2 follows." in compute.log(job.id)
+
+
+def test_a_job_that_waits_for_its_next_try_says_so_and_can_be_stopped(
+    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY_S", 60)
+    job = compute.submit(python("import os; os.kill(os.getpid(), 9)", retries=1))
+    await_(lambda: compute.get(job.id).state is JobState.QUEUED)
+
+    waiting = compute.get(job.id)
+
+    assert waiting.waits_for.startswith("starts again in ")
+    assert "It was ended by SIGKILL" in waiting.reason
+    assert compute.stop(job.id).state is JobState.STOPPED
+    assert not (job.folder / "env.json").exists()
+
+
+def test_a_late_supervisor_of_an_earlier_try_leaves_at_once(
+    compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.02)
+    spec = python(
+        "import os; print('ran', flush=True); os.path.exists('shim-1.json') or os.kill(os.getpid(), 9)",
+        retries=1,
+    )
+    job = compute.submit(spec)
+    late = supervisor_command(job, spec.command)
+    compute.wait([job.id])
+
+    subprocess.run(late, env={"PATH": os.defpath}, check=True)
+
+    assert compute.log(job.id).count("ran\n") == 2

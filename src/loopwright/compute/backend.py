@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from loopwright.compute.job import Job, JobSpec
+from loopwright.compute.origin import Origin
 
 
 class Compute(Protocol):
@@ -14,14 +15,16 @@ class Compute(Protocol):
     Any thread of any process may call any method on the same home. A job lives on when the process
     that submitted it dies, and is found again by the next one. What a job used is cleaned up when
     it ends: no process of it stays behind. Queued jobs start in the order of submission when there
-    is room, through whoever calls a method.
+    is room, through whoever calls a method; a later one starts first only with what the earlier
+    ones cannot use. Limits hold for the whole process tree. A job that was lost through no fault
+    of its own is tried again as often as it declares, under the same id.
     """
 
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once.
 
-        A live or succeeded job with the same key is returned as it is; after a failed or stopped
-        one, a new attempt starts.
+        A live job with the same key is returned as it is, and so is a succeeded one whose results
+        are still there; after any other, a new attempt starts.
 
         Raises
         ------
@@ -32,7 +35,13 @@ class Compute(Protocol):
         ...
 
     def get(self, job_id: str) -> Job:
-        """Return a job as it stands now; `NotFoundError` if there is none."""
+        """Return a job as it stands now, a queued one with what it waits for.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
         ...
 
     def find(self, key: str) -> Job | None:
@@ -69,4 +78,20 @@ class Compute(Protocol):
 
     def log(self, job_id: str, *, tail_bytes: int | None = None) -> str:
         """Return what the job has printed so far, or the last `tail_bytes` of it."""
+        ...
+
+    def origin(self, job_id: str) -> Origin:
+        """Return what a job was made of; `NotFoundError` if there is no job, or no record of it."""
+        ...
+
+    def delete_files(self, job_id: str) -> int:
+        """Remove the folder of a job that has ended, and return how many bytes came free.
+
+        Its record stays. Checkpoints stay as well while a job of the same key is live.
+
+        Raises
+        ------
+        WrongStateError
+            If it has not ended.
+        """
         ...

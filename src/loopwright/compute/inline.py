@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -12,16 +13,24 @@ from pathlib import Path
 
 from loopwright.compute.job import Job, JobSpec, JobState
 from loopwright.compute.ledger import queued_job
+from loopwright.compute.origin import Origin, origin_of
 from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
+from loopwright.compute.retry import next_try_at, retry_reason
 from loopwright.compute.workspace import (
     create_folder,
+    delete_files,
+    forget_environment,
     job_environment,
+    prepare_next_try,
     read_log,
     with_last_lines,
 )
 from loopwright.core.clock import Clock
 from loopwright.core.errors import InvalidInputError, NotFoundError
 from loopwright.core.names import did_you_mean, new_id
+
+_ENDED = "It was ended"
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
 
 
 class InlineCompute:
@@ -37,6 +46,7 @@ class InlineCompute:
         self._capacity = capacity or machine_capacity()
         self._jobs: dict[str, Job] = {}
         self._latest: dict[str, str] = {}
+        self._origins: dict[str, Origin] = {}
 
     def submit(self, spec: JobSpec) -> Job:
         """Run a job to its end and return it."""
@@ -49,18 +59,33 @@ class InlineCompute:
                 value=spec.counted,
             )
         known = self.find(spec.key)
-        if known and known.state is JobState.SUCCEEDED:
+        if known and known.state is JobState.SUCCEEDED and known.out.is_dir():
             return known
         job_id = new_id()
         folder = self._folder / job_id
         create_folder(folder, spec, job_id=job_id)
+        # it is here in memory, and may hold secrets
+        forget_environment(folder)
         attempt = known.attempt + 1 if known else 1
         at = self._clock.now()
         job = queued_job(spec, job_id=job_id, folder=folder, attempt=attempt, at=at)
         running = replace(job, state=JobState.RUNNING, started_at=at)
-        self._jobs[job_id] = replace(_run(running, spec), ended_at=self._clock.now())
+        self._origins[job_id] = origin_of(spec)
+        self._jobs[job_id] = replace(self._tried(running, spec), ended_at=self._clock.now())
         self._latest[spec.key] = job_id
         return self._jobs[job_id]
+
+    def _tried(self, job: Job, spec: JobSpec) -> Job:
+        """Run a job, as often as it declares while it is lost; return it as it ended."""
+        while True:
+            ended = _run(job, spec)
+            is_lost = not ended.reason.startswith(_ENDED) and ended.exit_code in _FROM_OUTSIDE
+            again_at = next_try_at(job, is_lost=is_lost, now=self._clock.now())
+            if again_at is None:
+                return ended
+            prepare_next_try(job.folder, note=retry_reason(job, ended.reason))
+            job = replace(job, retried=job.retried + 1)
+            time.sleep(max(0.0, (again_at - self._clock.now()).total_seconds()))
 
     def get(self, job_id: str) -> Job:
         """Return a job; `NotFoundError` if there is none."""
@@ -106,6 +131,15 @@ class InlineCompute:
         """Return what the job has printed, or the last `tail_bytes` of it."""
         return read_log(self.get(job_id).folder, tail_bytes=tail_bytes)
 
+    def origin(self, job_id: str) -> Origin:
+        """Return what a job was made of; `NotFoundError` if there is none."""
+        return self._origins[self.get(job_id).id]
+
+    def delete_files(self, job_id: str) -> int:
+        """Remove the folder of a job, and return how many bytes came free."""
+        job = self.get(job_id)
+        return delete_files(job, with_checkpoints=self._latest[job.key] == job.id)
+
 
 def _run(job: Job, spec: JobSpec) -> Job:
     """Run a job's command in its folder; return the job as it ended."""
@@ -127,12 +161,12 @@ def _run(job: Job, spec: JobSpec) -> Job:
 
 def _exit_of(job: Job, spec: JobSpec) -> tuple[int, str]:
     """Return the exit code of a command and, if it did not just exit, why."""
-    with job.log_path.open("wb") as log:
+    with job.log_path.open("ab") as log:
         try:
             process = subprocess.Popen(
                 spec.command,
                 cwd=job.folder,
-                env=job_environment(spec, job_id=job.id),
+                env=job_environment(spec, job_id=job.id, folder=job.folder),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -145,7 +179,7 @@ def _exit_of(job: Job, spec: JobSpec) -> tuple[int, str]:
         try:
             return process.wait(spec.time_limit_s), ""
         except subprocess.TimeoutExpired:
-            return -signal.SIGKILL, f"It was ended at its time limit of {spec.time_limit_s:g} s."
+            return -signal.SIGKILL, f"{_ENDED} at its time limit of {spec.time_limit_s:g} s."
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

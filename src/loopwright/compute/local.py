@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from loopwright.compute import shim
-from loopwright.compute.admission import Admission, admissions
+import msgspec
+
+from loopwright.compute.admission import admissions, never_waits, waiting_reasons
+from loopwright.compute.home import find_home_id, home_id
 from loopwright.compute.job import Job, JobSpec, JobState
+from loopwright.compute.launch import spawned, supervisor_command
 from loopwright.compute.ledger import JobLedger, queued_job
+from loopwright.compute.origin import Origin, no_origin, origin_of
 from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
+from loopwright.compute.retry import next_try_at, retry_reason
+from loopwright.compute.supervisor.process import is_alive, kill_marked, machine_name
+from loopwright.compute.supervisor.record import claim
 from loopwright.compute.workspace import (
-    LOG_LIMIT_BYTES,
     create_folder,
+    delete_files,
     delete_folder,
+    forget_environment,
+    is_supervised,
+    not_ended,
+    prepare_next_try,
     read_exit,
     read_log,
     read_order,
@@ -28,10 +41,13 @@ from loopwright.compute.workspace import (
     with_last_lines,
 )
 from loopwright.core.clock import Clock
+from loopwright.core.errors import BackendError, WrongStateError
 from loopwright.core.names import new_id
 from loopwright.store import MetadataStore
 
 _GLANCE_S = 0.01
+# how many of the jobs that wait are told what for
+_N_REASONS = 64
 # a supervisor claims its job in some 20 ms; one that was never started is started by the next to look
 _START_AGAIN_S = 3.0
 _GIVE_UP_S = 60.0
@@ -44,7 +60,8 @@ class LocalCompute:
 
     Jobs are admitted by what they declare, in transactions of the metadata store, so that all
     processes on one home together never promise more than there is; two homes on one machine know
-    nothing of each other. A job that a job submits is part of its tree, and ends with it.
+    nothing of each other, and where several homes share a store, each judges its own jobs only. A
+    job that a job submits is part of its tree, and ends with it.
 
     Parameters
     ----------
@@ -68,23 +85,30 @@ class LocalCompute:
     ) -> None:
         self._metadata = metadata
         self._folder = folder.absolute()
-        self._ledger = JobLedger(metadata, self._folder)
+        self._ledger = JobLedger(metadata, self._folder, find_home_id(self._folder))
         self._clock = clock
         self._capacity = capacity or machine_capacity()
+        self._host = machine_name()
         self._lock = threading.Lock()
-        self._shims: set[int] = set()
+        self._supervisors: set[int] = set()
         self._unclaimed: dict[str, tuple[float, float]] = {}
+        if self._folder.is_dir():
+            self._make_home()
 
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once."""
         refuse_impossible(spec.resources, self._capacity)
-        self._advance()
+        self._make_home()
         known = self._ledger.latest(spec.key)
+        if known and not known.state.has_ended:
+            self._advance()
+            known = self._ledger.latest(spec.key)
         if known and _is_kept(known):
             return known
         job_id = new_id()
         folder = self._folder / job_id
         create_folder(folder, spec, job_id=job_id)
+        started: list[Job] = []
         with self._metadata.transaction():
             # another process may have submitted the same key meanwhile
             known = self._ledger.latest(spec.key)
@@ -93,18 +117,22 @@ class LocalCompute:
                 job = queued_job(
                     spec, job_id=job_id, folder=folder, attempt=attempt, at=self._clock.now()
                 )
-                self._ledger.add(job)
+                job = self._ledger.add(job)
                 known = None
+                started = [self._admit(job, ())] if never_waits(job) else self._turn()
         if known:
             delete_folder(folder)
             return known
-        self._advance()
-        return self._ledger.get(job_id)
+        for each in started:
+            self._spawn(each)
+        # after the start, which need not wait for it
+        self._ledger.put_origin(job_id, msgspec.to_builtins(origin_of(spec)))
+        return self.get(job_id)
 
     def get(self, job_id: str) -> Job:
         """Return a job as it stands now; `NotFoundError` if there is none."""
-        self._advance()
-        return self._ledger.get(job_id)
+        running = self._advance()
+        return self._with_reasons([self._ledger.get(job_id)], running)[0]
 
     def find(self, key: str) -> Job | None:
         """Return the latest attempt at a key, or None if there was none."""
@@ -115,13 +143,14 @@ class LocalCompute:
         self, *, kind: str | None = None, labels: Mapping[str, str] | None = None
     ) -> list[Job]:
         """Return the jobs of a kind that carry all of `labels`, the first submitted first."""
-        self._advance()
+        running = self._advance()
         wanted = (labels or {}).items()
-        return [
+        found = [
             job
             for job in self._ledger.all()
             if (kind is None or job.kind == kind) and wanted <= job.labels.items()
         ]
+        return self._with_reasons(found, running)
 
     def wait(
         self,
@@ -131,23 +160,33 @@ class LocalCompute:
         poll_s: float = 0.2,
     ) -> list[Job]:
         """Return the jobs, in the order asked for, once all have ended."""
-        seen: dict[str, JobState] = {}
-        while True:
-            live = self._advance()
-            jobs = [self._ledger.get(job_id) for job_id in job_ids]
-            for job in jobs:
-                if on_change and seen.get(job.id) is not job.state:
-                    on_change(job)
-                seen[job.id] = job.state
-            if all(job.state.has_ended for job in jobs):
-                return jobs
-            _pause(live, poll_s)
+        running = self._advance()
+        jobs = {job_id: self._ledger.get(job_id) for job_id in job_ids}
+        waiting = {job.id for job in jobs.values() if not job.state.has_ended}
+        # what each job looks like is read again only when something was said of it
+        told = self._ledger.place(waiting)
+        for job in jobs.values():
+            if on_change:
+                on_change(job)
+        while waiting:
+            _pause(running, poll_s)
+            running = self._advance()
+            told, changed = self._ledger.changed_since(told)
+            for job_id in changed & waiting:
+                before, jobs[job_id] = jobs[job_id], self._ledger.get(job_id)
+                if on_change and jobs[job_id].state is not before.state:
+                    on_change(jobs[job_id])
+                if jobs[job_id].state.has_ended:
+                    waiting.discard(job_id)
+        return [jobs[job_id] for job_id in job_ids]
 
     def stop(self, job_id: str, *, grace_s: float = 10.0) -> Job:
         """End a job and return it once it has ended; nothing happens to one that has."""
         self._advance()
         with self._metadata.transaction():
             job = self._ledger.get(job_id)
+            if not job.state.has_ended and job.home != self._ledger.home:
+                raise _elsewhere(job)
             if job.state is JobState.QUEUED:
                 self._ledger.move(
                     job,
@@ -155,90 +194,187 @@ class LocalCompute:
                     ended_at=self._clock.now(),
                     reason="It was stopped before it started.",
                 )
+                forget_environment(job.folder)
             elif not job.state.has_ended:
                 request_stop(job.folder, grace_s=grace_s)
                 if job.state is JobState.RUNNING:
                     self._ledger.move(job, JobState.STOPPING)
-        supervisor = read_supervisor(job.folder)
-        if supervisor and shim.is_alive(supervisor):
+        supervisor = read_supervisor(job.folder, number=job.retried)
+        if supervisor and job.host == self._host and is_alive(supervisor):
             with suppress(ProcessLookupError):
                 os.kill(supervisor["pid"], signal.SIGTERM)
         return self.wait([job_id])[0]
 
     def log(self, job_id: str, *, tail_bytes: int | None = None) -> str:
         """Return what the job has printed so far, or the last `tail_bytes` of it."""
-        return read_log(self._ledger.get(job_id).folder, tail_bytes=tail_bytes)
+        job = self._ledger.get(job_id)
+        if job.home not in ("", self._ledger.home) and not job.folder.exists():
+            raise _elsewhere(job)
+        return read_log(job.folder, tail_bytes=tail_bytes)
+
+    def origin(self, job_id: str) -> Origin:
+        """Return what a job was made of; `NotFoundError` if there is no job, or no record of it."""
+        job = self._ledger.get(job_id)
+        kept = self._ledger.find_origin(job.id)
+        if kept is None:
+            raise no_origin(job)
+        return msgspec.convert(kept, Origin)
+
+    def delete_files(self, job_id: str) -> int:
+        """Remove the folder of a job that has ended, and return how many bytes came free."""
+        job = self.get(job_id)
+        if job.home not in ("", self._ledger.home):
+            raise _elsewhere(job)
+        if not job.state.has_ended:
+            raise not_ended(job)
+        latest = self._ledger.latest(job.key)
+        is_last = latest is None or latest.id == job.id
+        return delete_files(job, with_checkpoints=is_last)
+
+    def _make_home(self) -> None:
+        """Give this folder of jobs its identity, and take over what is older than it."""
+        if self._ledger.home:
+            return
+        try:
+            self._ledger.home = home_id(self._folder)
+        except OSError as cause:
+            raise BackendError(
+                f"The folder {self._folder} of the jobs cannot be written: "
+                f"{cause.strerror or cause}.",
+                hint="Check the permissions of the home folder and the space left on its disk.",
+                folder=str(self._folder),
+            ) from cause
+        with self._metadata.transaction():
+            self._ledger.adopt()
 
     def _advance(self) -> list[Job]:
-        """Take in what has ended and start what fits; return the jobs that are live."""
+        """Take in what has ended and start what fits; return the jobs that run."""
         self._reap()
-        live = self._ledger.live()
-        for job in self._neglected(live):
+        if not self._ledger.home:
+            # another process may have submitted the first job since
+            self._ledger.home = find_home_id(self._folder)
+        running = self._ledger.running()
+        for job in self._neglected(running):
             self._spawn(job)
-        if not any(map(self._has_news, live)) and not admissions(live, self._capacity):
-            return live
+        if not any(map(self._has_news, running)) and not self._may_start(running):
+            return running
         with self._metadata.transaction():
-            live = [job for job in self._ledger.live() if not self._settle(job)]
-            started = [self._admit(chosen) for chosen in admissions(live, self._capacity)]
+            started = self._turn()
         for job in started:
             self._spawn(job)
-        return self._ledger.live()
+        return self._ledger.running()
 
-    def _admit(self, chosen: Admission) -> Job:
+    def _turn(self) -> list[Job]:
+        """Write down, inside a transaction, what has ended and what starts; return the latter."""
+        running = [job for job in self._ledger.running() if not self._settle(job)]
+        return [self._admit(job, gpu_ids) for job, gpu_ids in self._may_start(running)]
+
+    def _may_start(self, running: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
+        here = [job for job in running if job.host == self._host]
+        found = admissions(here, self._ledger.queued(), self._capacity, now=self._clock.now())
+        return [(each.job, each.gpu_ids) for each in found]
+
+    def _admit(self, job: Job, gpu_ids: tuple[str, ...]) -> Job:
         return self._ledger.move(
-            chosen.job, JobState.RUNNING, started_at=self._clock.now(), gpu_ids=chosen.gpu_ids
+            job,
+            JobState.RUNNING,
+            started_at=self._clock.now(),
+            not_before=None,
+            reason="",
+            gpu_ids=gpu_ids,
+            host=self._host,
         )
+
+    def _with_reasons(self, jobs: list[Job], running: Sequence[Job]) -> list[Job]:
+        """Return jobs with what the queued ones wait for."""
+        if not any(job.state is JobState.QUEUED and job.home == self._ledger.home for job in jobs):
+            return jobs
+        here = [job for job in running if job.host == self._host]
+        first = list(islice(self._ledger.queued(), _N_REASONS))
+        reasons = waiting_reasons(here, first, self._capacity, now=self._clock.now())
+        others = f"waits behind {_N_REASONS} jobs and more that were submitted before it"
+        return [
+            replace(job, waits_for=reasons.get(job.id, "" if job.id in known else others))
+            if job.state is JobState.QUEUED and job.home == self._ledger.home
+            else job
+            for known in [{job.id for job in first}]
+            for job in jobs
+        ]
 
     def _has_news(self, job: Job) -> bool:
         """Tell, without changing anything, whether a job that was running has ended."""
-        if job.state is JobState.QUEUED:
-            return False
         if (job.folder / "exit.json").exists():
             return True
-        supervisor = read_supervisor(job.folder)
-        if supervisor is None:
+        if read_supervisor(job.folder, number=job.retried) is None:
             return self._unclaimed_s(job) > _GIVE_UP_S or not job.folder.exists()
-        return not shim.is_alive(supervisor)
+        return not is_supervised(job.folder, number=job.retried)
 
     def _settle(self, job: Job) -> bool:
         """Write down the end of a job, inside a transaction; tell whether it has one."""
         if not self._has_news(job):
             return False
         if not job.folder.exists():
-            shim.kill_marked(job.id)
+            kill_marked(job.id)
             self._end(job, JobState.FAILED, reason=f"Its folder {job.folder} was deleted.")
             return True
         # the claim also keeps out a supervisor that comes after all
-        if read_supervisor(job.folder) is None and read_exit(job.folder) is None:
-            if not shim.claim(str(job.folder)):
+        unclaimed = read_supervisor(job.folder, number=job.retried) is None
+        if unclaimed and read_exit(job.folder) is None:
+            if not claim(str(job.folder), job.retried):
                 return False
-            self._end(job, JobState.FAILED, reason=_NEVER_STARTED)
+            self._finish(job, JobState.FAILED, reason=_NEVER_STARTED, is_lost=True)
             return True
         # read after the supervisor was seen dead, which writes this last
         exit_ = read_exit(job.folder)
         if exit_ is None:
-            shim.kill_marked(job.id)
-            self._end(job, JobState.FAILED, reason=with_last_lines(_VANISHED, job.folder))
+            kill_marked(job.id)
+            self._finish(job, JobState.FAILED, reason=_VANISHED, is_lost=True)
             return True
-        is_failure = exit_.state is JobState.FAILED
-        self._ledger.move(
+        self._finish(
             job,
             exit_.state,
+            reason=exit_.reason,
+            is_lost=exit_.is_lost,
             ended_at=exit_.ended_at,
             exit_code=exit_.exit_code,
-            reason=with_last_lines(exit_.reason, job.folder) if is_failure else exit_.reason,
             peak_memory_mib=exit_.peak_memory_mib,
             cpu_s=exit_.cpu_s,
+            log_left_out_bytes=exit_.log_left_out_bytes,
         )
         return True
 
-    def _end(self, job: Job, state: JobState, *, reason: str) -> None:
-        self._ledger.move(job, state, ended_at=self._clock.now(), reason=reason)
+    def _finish(
+        self, job: Job, state: JobState, *, reason: str, is_lost: bool, **facts: Any
+    ) -> None:
+        """Write down how a try ended: with the end of the job, or with the wait for the next."""
+        again_at = None
+        if job.state is JobState.RUNNING:
+            again_at = next_try_at(job, is_lost=is_lost, now=self._clock.now())
+        if again_at is None:
+            shown = with_last_lines(reason, job.folder) if state is JobState.FAILED else reason
+            self._end(job, state, reason=shown, **facts)
+            forget_environment(job.folder)
+            return
+        said = retry_reason(job, reason)
+        prepare_next_try(job.folder, note=said)
+        self._ledger.move(
+            job,
+            JobState.QUEUED,
+            retried=job.retried + 1,
+            not_before=again_at,
+            reason=said,
+            started_at=None,
+            gpu_ids=(),
+            host="",
+        )
 
-    def _neglected(self, live: Sequence[Job]) -> Iterator[Job]:
+    def _end(self, job: Job, state: JobState, *, reason: str, **facts: Any) -> None:
+        self._ledger.move(job, state, **{"ended_at": self._clock.now(), **facts, "reason": reason})
+
+    def _neglected(self, running: Sequence[Job]) -> Iterator[Job]:
         """Yield jobs that were admitted and never started: whoever meant to was killed before."""
-        for job in live:
-            if job.state is JobState.QUEUED or read_supervisor(job.folder):
+        for job in running:
+            if read_supervisor(job.folder, number=job.retried) or job.host != self._host:
                 self._unclaimed.pop(job.id, None)
                 continue
             now = time.monotonic()
@@ -260,75 +396,50 @@ class LocalCompute:
         # a job that asked for no GPU sees none
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(job.gpu_ids)
         try:
-            pid = _spawned(shim_command(job, command), environment, log=job.log_path)
+            pid = spawned(supervisor_command(job, command), environment, log=job.log_path)
         except OSError as error:
-            if shim.claim(str(job.folder)):
+            if claim(str(job.folder), job.retried):
                 reason = f"Its supervising process cannot be started: {error.strerror or error}."
                 with self._metadata.transaction():
                     self._end(job, JobState.FAILED, reason=reason)
+                forget_environment(job.folder)
             return
         with self._lock:
-            self._shims.add(pid)
+            self._supervisors.add(pid)
 
     def _reap(self) -> None:
         """Take in supervisors of ours that have ended, so that they do not stay as zombies."""
         with self._lock:
-            for pid in list(self._shims):
+            for pid in list(self._supervisors):
                 try:
                     ended, _ = os.waitpid(pid, os.WNOHANG)
                 except ChildProcessError:
                     ended = pid
                 if ended:
-                    self._shims.discard(pid)
-
-
-def shim_command(job: Job, command: Sequence[str]) -> list[str]:
-    """Return how the supervisor of a job is started."""
-    limits = [job.time_limit_s or 0.0, job.resources.memory_mib, LOG_LIMIT_BYTES]
-    # isolated and without site-packages, since it needs neither and starts faster
-    interpreter = [
-        sys.executable,
-        "-I",
-        "-S",
-        _program(shim.__file__, getattr(shim, "__cached__", None)),
-    ]
-    return [*interpreter, str(job.folder), *map(str, limits), *command]
-
-
-def _program(source: str, compiled: str | None) -> str:
-    """Return what to run: the compiled module if it is current, since compiling takes longer."""
-    with suppress(OSError):
-        if compiled and Path(compiled).stat().st_mtime >= Path(source).stat().st_mtime:
-            return compiled
-    return source
-
-
-def _spawned(command: list[str], environment: Mapping[str, str], *, log: Path) -> int:
-    """Start a process in a session of its own, its output going to a file; return its id."""
-    appending = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    return os.posix_spawn(
-        command[0],
-        command,
-        environment,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(log), appending, 0o600),
-            (os.POSIX_SPAWN_OPEN, 2, str(log), appending, 0o600),
-        ],
-        setsid=True,
-        setsigmask=(),
-        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
-    )
+                    self._supervisors.discard(pid)
 
 
 def _is_kept(job: Job) -> bool:
     """Tell whether submitting the same key again means this job."""
-    return not job.state.has_ended or job.state is JobState.SUCCEEDED
+    if job.state is JobState.SUCCEEDED:
+        # its results may have been cleaned up
+        return job.out.is_dir()
+    return not job.state.has_ended
 
 
-def _pause(live: Sequence[Job], poll_s: float) -> None:
+def _elsewhere(job: Job) -> WrongStateError:
+    return WrongStateError(
+        f"The job {job.id} ({job.name}) belongs to another home, {job.folder.parent}"
+        f"{f' on {job.host}' if job.host else ''}.",
+        hint="Give the command there.",
+        job=job.id,
+        host=job.host,
+    )
+
+
+def _pause(running: Sequence[Job], poll_s: float) -> None:
     """Wait for the next look, which comes early when a job has ended."""
     until = time.monotonic() + poll_s
-    exits = [job.folder / "exit.json" for job in live if job.state is not JobState.QUEUED]
+    exits = [job.folder / "exit.json" for job in running]
     while time.monotonic() < until and not any(path.exists() for path in exits):
         time.sleep(_GLANCE_S)

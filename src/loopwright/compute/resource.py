@@ -51,11 +51,15 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """What there is to give: CPUs, memory, and the names of GPUs as CUDA_VISIBLE_DEVICES has them."""
+    """What there is to give: CPUs, memory, and the names of GPUs as CUDA_VISIBLE_DEVICES has them.
+
+    `where` says who gives it, for messages.
+    """
 
     cpus: float
     memory_mib: int
     gpu_ids: tuple[str, ...] = ()
+    where: str = "this machine"
 
 
 def refuse_impossible(resources: Resources, capacity: Capacity) -> None:
@@ -78,7 +82,7 @@ def refuse_impossible(resources: Resources, capacity: Capacity) -> None:
     asked = " and ".join(unit.format(wanted) for _, wanted, _, unit in short)
     there = " and ".join(unit.format(found) for _, _, found, unit in short)
     raise InvalidInputError(
-        f"The job asks for {asked}; this machine has {there}.",
+        f"The job asks for {asked}; {capacity.where} has {there}.",
         hint="Ask for at most that in `resources`, or run it on a larger machine.",
         field=f"resources.{short[0][0]}",
         value=short[0][1],

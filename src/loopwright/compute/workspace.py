@@ -12,14 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from loopwright.compute.job import JobSpec, JobState
-from loopwright.core.errors import BackendError, InvalidInputError
+from loopwright.compute.job import Job, JobSpec, JobState, checkpoint_folder
+from loopwright.compute.supervisor.process import is_alive, machine_name
+from loopwright.compute.supervisor.record import claim_name
+from loopwright.compute.supervisor.watchdog import folder_bytes
+from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.core.files import read_json
 
 N_REASON_LINES = 15
-LOG_LIMIT_BYTES = 64 << 20
 _FORMAT = 1
+CHECKPOINT_DIR = "LOOPWRIGHT_CHECKPOINT_DIR"
+"""The variable that tells a job its folder of checkpoints."""
 _TAIL_BYTES = 64 << 10
+# several of the pauses in which a supervisor shows that it lives
+_SILENT_S = 60.0
 # what any program needs; whatever else is in our environment may be a secret
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH")
 # so that a job does not use more CPUs than it declared
@@ -28,13 +34,18 @@ _THREAD_COUNTS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exit:
-    """How a job ended, as its supervisor wrote it down."""
+    """How a try at a job ended, as its supervisor wrote it down.
+
+    `is_lost` tells whether it was through no fault of the job's own.
+    """
 
     state: JobState
     exit_code: int | None
     reason: str
+    is_lost: bool
     peak_memory_mib: float | None
     cpu_s: float | None
+    log_left_out_bytes: int
     ended_at: datetime
 
 
@@ -54,9 +65,13 @@ def create_folder(folder: Path, spec: JobSpec, *, job_id: str) -> None:
         (folder / "out").mkdir()
         for name, content in spec.files.items():
             _place(content, folder / name)
-        order = {"format": _FORMAT, "command": list(spec.command)}
+        order = {"format": _FORMAT, "command": list(spec.command), "files": list(spec.files)}
         (folder / "job.json").write_text(json.dumps(order, indent=1))
-        (folder / "env.json").write_text(json.dumps(job_environment(spec, job_id=job_id)))
+        if spec.checkpoint:
+            checkpoints = checkpoint_folder(folder.parent, spec.key)
+            checkpoints.mkdir(parents=True, exist_ok=True, mode=0o700)
+        environment = job_environment(spec, job_id=job_id, folder=folder)
+        _write_environment(folder / "env.json", environment)
     except OSError as cause:
         shutil.rmtree(folder, ignore_errors=True)
         raise BackendError(
@@ -68,6 +83,11 @@ def create_folder(folder: Path, spec: JobSpec, *, job_id: str) -> None:
     except InvalidInputError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _write_environment(path: Path, environment: Mapping[str, str]) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(environment, file)
 
 
 def _place(content: bytes | Path, target: Path) -> None:
@@ -98,7 +118,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def job_environment(
-    spec: JobSpec, *, job_id: str, around: Mapping[str, str] = os.environ
+    spec: JobSpec, *, job_id: str, folder: Path, around: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Return the whole environment of a job: a few of our own variables, and what it asks for."""
     environment = {name: around[name] for name in _PASSED_ON if name in around}
@@ -107,6 +127,8 @@ def job_environment(
         entries = environment["PYTHONPATH"].split(os.pathsep)
         absolute = [os.path.abspath(entry) for entry in entries]  # noqa: PTH100 keeps symlinks
         environment["PYTHONPATH"] = os.pathsep.join(absolute)
+    if spec.checkpoint:
+        environment[CHECKPOINT_DIR] = str(checkpoint_folder(folder.parent, spec.key))
     threads = str(math.ceil(spec.resources.cpus))
     return {
         **environment,
@@ -141,15 +163,64 @@ def read_exit(folder: Path) -> Exit | None:
         state=JobState(found["outcome"]),
         exit_code=found["exit_code"],
         reason=found["reason"],
+        # what this version writes and an older one, still running, does not
+        is_lost=found.get("is_lost", False),
+        log_left_out_bytes=found.get("log_left_out_bytes", 0),
         peak_memory_mib=found["peak_memory_mib"],
         cpu_s=found["cpu_s"],
         ended_at=datetime.fromtimestamp(found["ended_at"], UTC),
     )
 
 
-def read_supervisor(folder: Path) -> dict[str, Any] | None:
-    """Return which process supervises a job, or None while none has taken it."""
-    return _readable(folder / "shim.json")
+def read_supervisor(folder: Path, *, number: int = 0) -> dict[str, Any] | None:
+    """Return which process supervises a try at a job, or None while none has taken it."""
+    return _readable(folder / claim_name(number))
+
+
+def is_supervised(folder: Path, *, number: int = 0) -> bool:
+    """Tell whether the supervisor that took a try at a job lives.
+
+    One on another machine that shares the folder is known by the sign of life it gives.
+    """
+    supervisor = read_supervisor(folder, number=number)
+    if supervisor is None:
+        return False
+    if supervisor.get("host", machine_name()) == machine_name():
+        return is_alive(supervisor)
+    try:
+        # by the clock of the disk, since those of two machines differ
+        probe = folder / f".now.{os.getpid()}"
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        return now - (folder / claim_name(number)).stat().st_mtime < _SILENT_S
+    except OSError:
+        return True
+
+
+def prepare_next_try(folder: Path, *, note: str) -> None:
+    """Make the folder of a lost job ready to be started again.
+
+    The files it was given stay as they are, what it made is removed, and its log goes on.
+    """
+    order = _readable(folder / "job.json") or {}
+    given = {name.split("/")[0] for name in order.get("files", [])}
+    for path in folder.iterdir():
+        is_kept = path.name in {*given, "job.json", "env.json", "log.txt"}
+        if is_kept or path.name.startswith("shim"):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    (folder / "out").mkdir(exist_ok=True)
+    with (folder / "log.txt").open("a") as log:
+        log.write(f"\n[loopwright: {note}]\n")
+
+
+def forget_environment(folder: Path) -> None:
+    """Remove the environment that was kept for further tries."""
+    (folder / "env.json").unlink(missing_ok=True)
 
 
 def _readable(path: Path) -> dict[str, Any] | None:
@@ -185,3 +256,23 @@ def with_last_lines(reason: str, folder: Path) -> str:
 def delete_folder(folder: Path) -> None:
     """Remove the folder of a job that was not submitted after all."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def delete_files(job: Job, *, with_checkpoints: bool) -> int:
+    """Remove the folder of a job, and its checkpoints if so asked; return the bytes that came free."""
+    folders = [job.folder]
+    if with_checkpoints and job.checkpoints:
+        folders.append(job.checkpoints)
+    freed = sum(folder_bytes(str(folder)) for folder in folders)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return freed
+
+
+def not_ended(job: Job) -> WrongStateError:
+    """Return the error for what may be done only after a job has ended."""
+    return WrongStateError(
+        f"The job {job.id} ({job.name}) is {job.state.value}; its files are in use.",
+        hint=f"Stop it first: loopwright stop {job.id}",
+        job=job.id,
+    )

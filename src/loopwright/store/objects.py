@@ -55,9 +55,7 @@ class ObjectArtifactStore:
         self._folder = _local_folder(location)
         self._name = str(self._folder) if self._folder else _without_secrets(str(location))
         self._cache = cache
-        self._store = (
-            _open_folder(self._folder) if self._folder else _open_url(str(location), self._name)
-        )
+        self._store = open_objects(location)
 
     def __repr__(self) -> str:
         return f"ObjectArtifactStore({self._name!r})"
@@ -188,6 +186,22 @@ class ObjectArtifactStore:
                 retryable=True,
                 digest=digest,
             ) from cause
+
+
+def open_objects(location: str | Path) -> ObjectStore:
+    """Return a folder, which is created, or the object store of a URL, as obstore has it.
+
+    Raises
+    ------
+    InvalidInputError
+        If the location is not a URL of a known kind.
+    BackendError
+        If the folder cannot be created.
+    """
+    folder = _local_folder(location)
+    if folder:
+        return _open_folder(folder)
+    return _open_url(str(location), _without_secrets(str(location)))
 
 
 def _key(digest: str) -> str:

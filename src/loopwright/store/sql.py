@@ -53,9 +53,9 @@ class SqlMetadataStore:
     def create(self, kind: str, key: str, body: dict[str, Any]) -> Record:
         """Store a new record; `AlreadyExistsError` if the key is taken."""
         record = self._new_record(kind, key, body)
-        statement = self._insert(record).on_conflict_do_nothing().returning(schema.record.c.key)
+        statement = _create_statement(is_sqlite=self._database.is_sqlite)
         with self._database.writing() as connection:
-            if connection.execute(statement).first() is None:
+            if connection.execute(statement, _values(record)).first() is None:
                 raise already_exists(kind, key)
         return record
 
@@ -121,17 +121,10 @@ class SqlMetadataStore:
 
     def put(self, kind: str, key: str, body: dict[str, Any]) -> Record:
         """Create the record or overwrite it, whatever it held."""
-        insert = self._insert(self._new_record(kind, key, body))
-        statement = insert.on_conflict_do_update(
-            index_elements=["kind", "key"],
-            set_={
-                "version": schema.record.c.version + 1,
-                "body": insert.excluded.body,
-                "updated_at": insert.excluded.updated_at,
-            },
-        ).returning(*schema.record.c)
+        statement = _put_statement(is_sqlite=self._database.is_sqlite)
+        values = _values(self._new_record(kind, key, body))
         with self._database.writing() as connection:
-            row = connection.execute(statement).one()
+            row = connection.execute(statement, values).one()
         return _record(row)
 
     def delete(self, kind: str, key: str) -> None:
@@ -147,9 +140,8 @@ class SqlMetadataStore:
             "body": json_copy(body, what=f"a {kind} event"),
             "at": self._clock.now(),
         }
-        insert = sa.insert(schema.event).values(values).returning(schema.event.c.seq)
         with self._database.writing() as connection:
-            seq = connection.execute(insert).scalar_one()
+            seq = connection.execute(_append_statement(), values).scalar_one()
         return Event(seq=seq, **values)
 
     def list_events(self, stream: str, *, after: int = 0, limit: int = 1000) -> list[Event]:
@@ -184,17 +176,6 @@ class SqlMetadataStore:
             updated_at=now,
         )
 
-    def _insert(self, record: Record) -> Any:
-        # both dialects know ON CONFLICT, each through its own class
-        values = {name: getattr(record, name) for name in schema.record.c.keys()}  # noqa: SIM118
-        if self._database.is_sqlite:
-            from sqlalchemy.dialects import sqlite
-
-            return sqlite.insert(schema.record).values(values)
-        from sqlalchemy.dialects import postgresql
-
-        return postgresql.insert(schema.record).values(values)
-
 
 def _is(kind: str, key: str) -> sa.ColumnElement[bool]:
     column = schema.record.c
@@ -205,6 +186,41 @@ def _is(kind: str, key: str) -> sa.ColumnElement[bool]:
 
 
 # built once: composing a statement costs more than SQLite takes to run it
+
+
+def _insert(*, is_sqlite: bool) -> Any:
+    # both dialects know ON CONFLICT, each through its own class
+    if is_sqlite:
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(schema.record)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(schema.record)
+
+
+@cache
+def _create_statement(*, is_sqlite: bool) -> Any:
+    insert = _insert(is_sqlite=is_sqlite)
+    return insert.on_conflict_do_nothing().returning(schema.record.c.key)
+
+
+@cache
+def _put_statement(*, is_sqlite: bool) -> Any:
+    insert = _insert(is_sqlite=is_sqlite)
+    return insert.on_conflict_do_update(
+        index_elements=["kind", "key"],
+        set_={
+            "version": schema.record.c.version + 1,
+            "body": insert.excluded.body,
+            "updated_at": insert.excluded.updated_at,
+        },
+    ).returning(*schema.record.c)
+
+
+@cache
+def _append_statement() -> Any:
+    return sa.insert(schema.event).returning(schema.event.c.seq)
 
 
 @cache
@@ -227,6 +243,10 @@ def _list_statement(*, has_end: bool) -> sa.Select[Any]:
         chosen.append(column.key < sa.bindparam("prefix_end"))
     listed = sa.select(schema.record).where(*chosen).order_by(column.key)
     return listed.limit(sa.bindparam("most"))
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in schema.record.c.keys()}  # noqa: SIM118
 
 
 def _record(row: sa.Row[Any]) -> Record:

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
 import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loopwright.compute import Compute, Job, JobSpec, JobState, Resources
-from loopwright.core.errors import InvalidInputError, NotFoundError
+from loopwright.compute import (
+    Compute,
+    Job,
+    JobSpec,
+    JobState,
+    Limits,
+    Resources,
+    compared,
+    rerun_spec,
+    retry,
+)
+from loopwright.compute.origin import REDACTED
+from loopwright.compute.supervisor.process import process_identity
+from loopwright.core.digest import digest_bytes
+from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateError
 
 SMALL = Resources(cpus=0.1, memory="200 MiB")
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
+SLEEP = "import time; time.sleep(60)"
+# starts a process that leaves the session and outlives its parent, and says its id
+DAEMON = """
+import os, sys, time
+reading, writing = os.pipe()
+if (pid := os.fork()) == 0:
+    os.setsid()
+    if (pid := os.fork()) == 0:
+        print(os.getpid(), flush=True)
+        os.write(writing, b'x')
+        time.sleep(60)
+    os._exit(0)
+os.waitpid(pid, 0)
+os.read(reading, 1)
+"""
 
 
 def python(code: str, *, key: str = "work", **fields: Any) -> JobSpec:
@@ -23,6 +61,25 @@ def python(code: str, *, key: str = "work", **fields: Any) -> JobSpec:
 def run(compute: Compute, spec: JobSpec) -> Job:
     """Return a job after it has ended."""
     return compute.wait([compute.submit(spec).id])[0]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine lives."""
+    return process_identity(pid) is not None
+
+
+def await_(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so, or fail."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.005)
+
+
+def printed(compute: Compute, job: Job, n_lines: int = 1) -> list[str]:
+    """Return the lines of a job's log once it has so many."""
+    await_(lambda: compute.log(job.id).count("\n") >= n_lines)
+    return compute.log(job.id).splitlines()
 
 
 class ComputeContract:
@@ -203,9 +260,9 @@ class ComputeContract:
     @pytest.mark.parametrize(
         ("resources", "said"),
         [
-            (Resources(cpus=96 * 1024), "asks for 98304 CPUs; this machine has"),
-            (Resources(memory="900 TiB"), "asks for 943,718,400 MiB of memory; this machine"),
-            (Resources(gpus=400), "asks for 400 GPUs; this machine has"),
+            (Resources(cpus=96 * 1024), "asks for 98304 CPUs; .+ has "),
+            (Resources(memory="900 TiB"), "asks for 943,718,400 MiB of memory; .+ has "),
+            (Resources(gpus=400), "asks for 400 GPUs; .+ has "),
         ],
     )
     def test_what_the_machine_can_never_give_is_refused_at_once(
@@ -229,3 +286,455 @@ class ComputeContract:
         with pytest.raises(NotFoundError, match="no job 'nope'"):
             compute.log("nope")
         assert compute.find("nope") is None
+
+    # ---- tries, checkpoints, what is kept for a repetition
+
+    def test_a_job_that_was_killed_from_outside_is_tried_again(
+        self, compute: Compute, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.02)
+        code = (
+            "import os, signal\n"
+            "place = os.environ['LOOPWRIGHT_CHECKPOINT_DIR'] + '/tries'\n"
+            "open(place, 'a').write('x')\n"
+            "tries = os.path.getsize(place)\n"
+            "print('try', tries, os.environ['TOKEN'], sorted(os.listdir('out')), flush=True)\n"
+            "open(f'out/{tries}', 'w'); open('left', 'w')\n"
+            "if tries < 3: os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        spec = python(code, retries=2, checkpoint=True, env={"TOKEN": "abc"})
+
+        job = run(compute, spec)
+
+        assert (job.state, job.retried, job.attempt) == (JobState.SUCCEEDED, 2, 1)
+        assert [path.name for path in job.out.iterdir()] == ["3"]
+        said = [line for line in compute.log(job.id).splitlines() if line.startswith("try")]
+        assert said == ["try 1 abc []", "try 2 abc []", "try 3 abc []"]
+        assert "Try 3 of 3 follows.]" in compute.log(job.id)
+        assert not (job.folder / "env.json").exists()
+        assert [found.id for found in compute.list_()] == [job.id]
+
+    def test_a_job_that_is_lost_too_often_has_failed(
+        self, compute: Compute, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(retry, "FIRST_DELAY_S", 0.02)
+
+        job = run(compute, python("import os; os.kill(os.getpid(), 9)", retries=1))
+
+        assert (job.state, job.exit_code, job.retried) == (JobState.FAILED, -9, 1)
+
+    def test_a_command_that_fails_by_itself_is_not_tried_again(self, compute: Compute) -> None:
+        failed = run(compute, python("raise SystemExit(1)", retries=3))
+        slow = python("import time; time.sleep(60)", key="b", retries=3, time_limit_s=0.3)
+
+        assert (failed.state, failed.retried) == (JobState.FAILED, 0)
+        assert run(compute, slow).retried == 0
+
+    def test_the_next_attempt_at_a_key_finds_the_checkpoints_and_no_other_key_does(
+        self, compute: Compute
+    ) -> None:
+        code = (
+            "import os\n"
+            "folder = os.environ.get('LOOPWRIGHT_CHECKPOINT_DIR', '')\n"
+            "print(sorted(os.listdir(folder)) if folder else 'none')\n"
+            "if folder: open(folder + '/epoch-1', 'w')\n"
+            "raise SystemExit(1)"
+        )
+
+        jobs = [
+            run(compute, python(code, key=key, checkpoint=checkpoint))
+            for key, checkpoint in (("a", True), ("a", True), ("b", True), ("c", False))
+        ]
+
+        said = [compute.log(job.id).strip() for job in jobs]
+        assert said == ["[]", "['epoch-1']", "[]", "none"]
+        assert jobs[3].checkpoints is None
+        assert jobs[0].checkpoints is not None
+        assert (jobs[0].checkpoints / "epoch-1").exists()
+
+    def test_a_job_tells_what_it_was_made_of_and_keeps_no_secret(self, compute: Compute) -> None:
+        env = {
+            "ROUNDS": "7",
+            "API_TOKEN": "hush-hush",
+            "DATABASE": "postgresql://me:hush-hush@db/rows",
+        }
+        spec = python("", files={"in/x": b"rows"}, env=env, seed=7, varying=("times",))
+
+        origin = compute.origin(run(compute, spec).id)
+
+        assert origin.command == spec.command
+        assert origin.files == {"in/x": digest_bytes(b"rows")}
+        assert origin.env == {"ROUNDS": "7", "API_TOKEN": REDACTED, "DATABASE": REDACTED}
+        assert origin.code["python"] == platform.python_version()
+        assert origin.packages["msgspec"] == version("msgspec")
+        assert (origin.seed, origin.varying) == (7, ("times",))
+        assert origin.hardware["cpus"] > 0
+
+    def test_a_job_that_is_run_again_gives_the_same(self, compute: Compute) -> None:
+        code = (
+            "import os, time\n"
+            "open('out/model', 'w').write(open('rows').read() * int(os.environ['TIMES']))\n"
+            "open('out/times', 'w').write(str(time.time()))"
+        )
+        env = {"TIMES": "2", "TOKEN": "abc"}
+        spec = python(code, files={"rows": b"abc"}, env=env, varying=("times",))
+        job = run(compute, spec)
+
+        again = run(compute, rerun_spec(compute, job.id, environment={"TOKEN": "abc"}))
+
+        assert (again.rerun_of, again.state) == (job.id, JobState.SUCCEEDED)
+        assert again.id != job.id
+        found = compared(job, again, varying=compute.origin(job.id).varying)
+        assert (found.is_same, found.n_files, found.not_compared) == (True, 1, ("times",))
+        assert compute.find("work") == job
+
+    def test_a_repetition_that_gives_something_else_says_where(self, compute: Compute) -> None:
+        job = run(compute, python("import os; open('out/model', 'wb').write(os.urandom(99))"))
+
+        again = run(compute, rerun_spec(compute, job.id, environment={}))
+
+        found = compared(job, again, varying=())
+        assert not found.is_same
+        assert found.difference.startswith("model differs from byte")
+
+    def test_what_was_changed_or_not_kept_is_not_run_again(self, compute: Compute) -> None:
+        changed = run(compute, python("open('rows', 'w').write('b')", files={"rows": b"a"}))
+        secret = run(compute, python("", key="secret", env={"PASSWORD": "hush"}))
+        failed = run(compute, python("raise SystemExit(1)", key="failed"))
+
+        with pytest.raises(InvalidInputError, match=r"rows of the job .* is not what it was"):
+            rerun_spec(compute, changed.id, environment={})
+        with pytest.raises(InvalidInputError, match="The value of PASSWORD was not kept"):
+            rerun_spec(compute, secret.id, environment={})
+        with pytest.raises(WrongStateError, match="is failed; only one that succeeded"):
+            rerun_spec(compute, failed.id, environment={})
+
+    def test_a_job_whose_files_were_removed_stays_on_record_and_runs_anew(
+        self, compute: Compute
+    ) -> None:
+        spec = python("open('out/x', 'w').write('x' * 100_000)", checkpoint=True)
+        job = run(compute, spec)
+
+        freed = compute.delete_files(job.id)
+
+        assert freed >= 100_000
+        assert not job.folder.exists()
+        assert compute.get(job.id) == job
+        assert compute.log(job.id) == ""
+        assert run(compute, spec).attempt == 2
+
+
+class BackgroundComputeContract(ComputeContract):
+    """Tests of a `Compute` whose jobs run while others go on: limits, queue, what outlives whom.
+
+    Beside `compute`, with 4 CPUs, 4 GiB and no GPU for its jobs, give a fixture `opening`: Python
+    code that opens the same one, in another process, as `compute`. The jobs run on this machine.
+    """
+
+    # ---- what a job leaves behind
+
+    def test_a_daemon_that_a_job_started_ends_with_it(self, compute: Compute) -> None:
+        job = run(compute, python(DAEMON))
+
+        assert job.state is JobState.SUCCEEDED
+        assert not is_alive(int(compute.log(job.id)))
+
+    def test_a_whole_tree_ends_at_the_time_limit(self, compute: Compute) -> None:
+        job = run(compute, python(DAEMON + "time.sleep(60)", time_limit_s=1.0))
+
+        assert job.state is JobState.FAILED
+        assert not is_alive(int(printed(compute, job)[0]))
+
+    def test_a_crash_is_told_by_its_signal(self, compute: Compute) -> None:
+        job = run(compute, python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
+
+        assert (job.exit_code, job.reason) == (-11, "It was ended by SIGSEGV. It printed nothing.")
+
+    # ---- limits of the whole tree
+
+    def test_a_job_that_uses_too_much_memory_is_ended(self, compute: Compute) -> None:
+        code = "print('loading', flush=True); x = bytearray(b'x') * (300 << 20); " + SLEEP
+
+        job = run(compute, python(code, resources=Resources(memory="100 MiB", cpus=0.1)))
+
+        assert job.state is JobState.FAILED
+        assert "MiB of memory; its limit is 100 MiB (`resources.memory`)" in job.reason
+        assert "loading" in job.reason
+        assert job.peak_memory_mib is not None
+        assert job.peak_memory_mib > 100
+
+    def test_the_memory_of_all_processes_of_a_job_counts(self, compute: Compute) -> None:
+        code = (
+            "import os, time\n"
+            "for _ in range(3): os.fork() or [bytearray(b'x') * (60 << 20), time.sleep(60)]\n"
+            "time.sleep(60)"
+        )
+
+        job = run(compute, python(code, resources=Resources(memory="150 MiB", cpus=0.1)))
+
+        assert "its limit is 150 MiB" in job.reason
+
+    def test_memory_that_processes_share_counts_once(self, compute: Compute) -> None:
+        code = (
+            "import os, time\n"
+            "x = bytearray(b'x') * (80 << 20)\n"
+            "children = [os.fork() or (time.sleep(1), os._exit(0)) for _ in range(3)]\n"
+            "for _ in children: os.wait()"
+        )
+
+        job = run(compute, python(code, resources=Resources(memory="200 MiB", cpus=0.1)))
+
+        assert job.state is JobState.SUCCEEDED
+        assert job.peak_memory_mib is not None
+        assert 80 < job.peak_memory_mib < 200
+
+    def test_a_job_that_starts_too_many_processes_is_ended(self, compute: Compute) -> None:
+        code = (
+            "import os, time\n"
+            "for _ in range(40): os.fork() or time.sleep(60)\n"
+            "print('all', flush=True); time.sleep(60)"
+        )
+        resources = Resources(cpus=0.1, memory="1 GiB")
+
+        job = run(compute, python(code, resources=resources, limits=Limits(processes=30)))
+
+        assert job.state is JobState.FAILED
+        assert "processes; its limit is 30 (`limits.processes`)" in job.reason
+
+    def test_a_job_whose_processes_multiply_is_ended(self, compute: Compute) -> None:
+        # 512 processes at most: a supervisor that fails must not take the machine with it
+        code = (
+            "import os, time\nprint(os.getpgid(0), flush=True)\n"
+            "for _ in range(9): os.fork()\ntime.sleep(60)"
+        )
+        resources = Resources(cpus=0.1, memory="4 GiB")
+
+        job = run(compute, python(code, resources=resources, limits=Limits(processes=50)))
+
+        assert job.state is JobState.FAILED
+        assert "its limit is 50 (`limits.processes`)" in job.reason
+        group = int(compute.log(job.id).splitlines()[0])
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+
+    def test_a_log_that_grows_too_long_is_cut_and_the_job_goes_on(self, compute: Compute) -> None:
+        code = "for n in range(1_000_000): print(n)\nraise SystemExit(1)"
+
+        job = run(compute, python(code, limits=Limits(log="1 MiB")))
+
+        text = compute.log(job.id)
+        assert text.startswith("0\n1\n2\n")
+        assert "the log went beyond 1,048,576 bytes; 5,774,778 bytes are left out here]" in text
+        assert job.log_left_out_bytes == 5_774_778
+        assert text.endswith("999998\n999999\n")
+        assert len(text) < 1_200_000
+        assert job.reason.endswith("999998\n  999999")
+
+    def test_a_job_may_declare_to_end_when_its_log_is_full(self, compute: Compute) -> None:
+        code = "while True: print('x' * 999)"
+
+        job = run(compute, python(code, limits=Limits(log="1 MiB", when_log_full="fail")))
+
+        assert job.state is JobState.FAILED
+        assert "its log went beyond its limit (`limits.log`)" in job.reason
+        assert len(compute.log(job.id)) < 1_200_000
+
+    # ---- stopping
+
+    def test_a_stopped_job_may_clean_up(self, compute: Compute) -> None:
+        code = (
+            "import signal, time\n"
+            "def end(*_): print('saved', flush=True); raise SystemExit(0)\n"
+            "signal.signal(signal.SIGTERM, end)\n"
+            "print('ready', flush=True)\n"
+            "time.sleep(60)"
+        )
+        job = compute.submit(python(code))
+        printed(compute, job)
+
+        stopped = compute.stop(job.id)
+
+        assert (stopped.state, stopped.exit_code) == (JobState.STOPPED, 0)
+        assert stopped.reason == "It was stopped on request."
+        assert compute.log(job.id) == "ready\nsaved\n"
+
+    def test_a_job_that_does_not_heed_is_killed_after_its_grace(self, compute: Compute) -> None:
+        code = (
+            "import signal, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "print('ready', flush=True)\n"
+            "while True: time.sleep(60)"
+        )
+        job = compute.submit(python(code))
+        printed(compute, job)
+
+        stopped = compute.stop(job.id, grace_s=0.2)
+
+        assert (stopped.state, stopped.exit_code) == (JobState.STOPPED, -9)
+
+    def test_a_second_request_may_shorten_the_grace(self, compute: Compute) -> None:
+        code = (
+            "import signal, time\n"
+            "signal.signal(signal.SIGTERM, lambda *_: print('heard', flush=True))\n"
+            "print('ready', flush=True)\n"
+            "while True: time.sleep(60)"
+        )
+        job = compute.submit(python(code))
+        printed(compute, job)
+        patient = threading.Thread(target=compute.stop, args=[job.id], kwargs={"grace_s": 60})
+        patient.start()
+        printed(compute, job, 2)
+
+        stopped = compute.stop(job.id, grace_s=0.0)
+        patient.join()
+
+        assert stopped.state is JobState.STOPPED
+
+    def test_a_job_is_stopped_at_any_moment_of_its_start(self, compute: Compute) -> None:
+        for delay_s in (0.0, 0.01, 0.02, 0.03, 0.05):
+            job = compute.submit(python(SLEEP, key=f"{delay_s}", retries=3))
+            time.sleep(delay_s)
+
+            assert compute.stop(job.id).state is JobState.STOPPED
+
+    def test_an_interrupted_wait_leaves_the_job_running(self, compute: Compute) -> None:
+        job = compute.submit(python(SLEEP))
+
+        def interrupt(_: Job) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            compute.wait([job.id], on_change=interrupt)
+
+        assert compute.get(job.id).state is JobState.RUNNING
+        compute.stop(job.id)
+
+    # ---- room
+
+    def test_jobs_wait_for_room_and_start_in_order(self, compute: Compute) -> None:
+        all_cpus = Resources(cpus=4, memory="100 MiB")
+        submitted = [compute.submit(python("", key=f"{n}", resources=all_cpus)) for n in range(4)]
+
+        jobs = compute.wait([job.id for job in submitted])
+
+        assert JobState.QUEUED in {job.state for job in submitted}
+        times = [(job.started_at or NEVER, job.ended_at or NEVER) for job in jobs]
+        assert times == sorted(times)
+        for (_, ended), (started, _) in pairwise(times):
+            assert ended <= started
+
+    def test_a_job_that_waits_says_for_what_and_who_has_it(self, compute: Compute) -> None:
+        first = compute.submit(
+            python(SLEEP, key="a", name="houses", resources=Resources(cpus=3, memory="1 GiB"))
+        )
+        second = compute.submit(
+            python("", key="b", name="churn", resources=Resources(cpus=2, memory="1 GiB"))
+        )
+        third = compute.submit(python("", key="c", resources=Resources(cpus=1, memory="1 GiB")))
+
+        listed = {job.id: job.waits_for for job in compute.list_()}
+
+        assert listed == {
+            first.id: "",
+            second.id: f"waits for 2 CPUs; houses ({first.id[-6:]}) holds 3 CPU",
+            third.id: f"waits for 1 CPU; churn ({second.id[-6:]}), submitted before it, waits too",
+        }
+        assert compute.get(second.id).waits_for == second.waits_for == listed[second.id]
+        for job in (third, second, first):
+            assert compute.stop(job.id, grace_s=0).waits_for == ""
+
+    def test_a_large_job_is_not_starved_by_small_ones(self, compute: Compute) -> None:
+        small = Resources(cpus=1, memory="100 MiB")
+        code = "import time; time.sleep(0.2)"
+        before = [compute.submit(python(code, key=f"a{n}", resources=small)) for n in range(5)]
+        large = compute.submit(python("", key="large", resources=Resources(cpus=4)))
+        after = [compute.submit(python("", key=f"b{n}", resources=small)) for n in range(5)]
+
+        jobs = compute.wait([job.id for job in (*before, large, *after)])
+
+        starts = [job.started_at or NEVER for job in jobs]
+        assert max(starts[:5]) <= starts[5] <= min(starts[6:])
+
+    def test_a_queued_job_is_stopped_without_starting(self, compute: Compute) -> None:
+        all_cpus = Resources(cpus=4)
+        first = compute.submit(python(SLEEP, key="a", resources=all_cpus))
+        second = compute.submit(python("open('ran', 'x')", key="b", resources=all_cpus, retries=1))
+
+        stopped = compute.stop(second.id)
+
+        assert (second.state, stopped.state) == (JobState.QUEUED, JobState.STOPPED)
+        assert stopped.reason == "It was stopped before it started."
+        assert (stopped.started_at, stopped.cpu_s) == (None, None)
+        assert not (stopped.folder / "env.json").exists()
+        compute.stop(first.id)
+
+    def test_a_service_starts_beside_a_full_machine(self, compute: Compute) -> None:
+        all_cpus = Resources(cpus=4)
+        training = compute.submit(python(SLEEP, key="a", resources=all_cpus))
+        waiting = compute.submit(python(SLEEP, key="b", resources=all_cpus))
+
+        service = compute.submit(python(SLEEP, key="c", resources=all_cpus, counted=False))
+
+        assert (training.state, waiting.state) == (JobState.RUNNING, JobState.QUEUED)
+        assert service.state is JobState.RUNNING
+        for job in (waiting, training, service):
+            compute.stop(job.id, grace_s=0)
+
+    def test_files_of_a_job_that_runs_are_not_removed(self, compute: Compute) -> None:
+        job = compute.submit(python(SLEEP))
+
+        with pytest.raises(WrongStateError, match="its files are in use"):
+            compute.delete_files(job.id)
+
+        assert compute.stop(job.id, grace_s=0).folder.exists()
+
+    # ---- several processes
+
+    def test_a_job_outlives_its_submitter_and_is_found_again(
+        self, compute: Compute, opening: str
+    ) -> None:
+        script = f"""{opening}
+from loopwright.testing.compute import python
+code = "import os, time\\nprint('one', flush=True)\\nwhile not os.path.exists('go'): time.sleep(.01)\\nprint('two'); raise SystemExit(5)"
+job = compute.submit(python(code))
+print(job.id, flush=True)
+compute.wait([job.id])
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as submitter:
+            assert submitter.stdout is not None
+            job_id = submitter.stdout.readline().decode().strip()
+
+            submitter.kill()
+
+        found = compute.find("work")
+        assert found is not None
+        assert (found.id, found.state) == (job_id, JobState.RUNNING)
+        (found.folder / "go").touch()
+        (job,) = compute.wait([job_id])
+        assert (job.state, job.exit_code) == (JobState.FAILED, 5)
+        assert compute.log(job_id) == "one\ntwo\n"
+
+    def test_processes_that_submit_at_once_never_use_more_than_there_is(
+        self, compute: Compute, opening: str
+    ) -> None:
+        script = f"""{opening}
+import sys
+from loopwright.compute import Resources
+from loopwright.testing.compute import python
+code = "import time; a = time.time(); time.sleep(.03); print(a, time.time())"
+half = Resources(cpus=2, memory="100 MiB")
+ids = [compute.submit(python(code, key=f"{{sys.argv[1]}}/{{n}}", resources=half)).id for n in range(3)]
+same = compute.submit(python(code, key="shared", resources=half))
+compute.wait([*ids, same.id])
+"""
+
+        submitters = [
+            subprocess.Popen([sys.executable, "-c", script, f"{number}"]) for number in range(4)
+        ]
+
+        assert [submitter.wait() for submitter in submitters] == [0] * 4
+        jobs = compute.list_()
+        assert [job.reason for job in jobs] == [""] * 13
+        spans = [tuple(map(float, compute.log(job.id).split())) for job in jobs]
+        for start, _ in spans:
+            assert sum(s <= start < e for s, e in spans) <= 2
