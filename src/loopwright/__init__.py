@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         run,
         status,
         train,
+        tune,
     )
 
 __all__ = [
@@ -37,9 +38,10 @@ __all__ = [
     "run",
     "status",
     "train",
+    "tune",
 ]
 # stages of the loop that are verbs of the session as well
-_VERBS = ("train",)
+_VERBS = ("train", "tune")
 
 
 class _Stage(ModuleType):

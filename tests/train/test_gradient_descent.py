@@ -113,7 +113,7 @@ def test_whole_batches_go_the_way_of_scikit_learn(optimizer: Any) -> None:
         patience=0,
     )
 
-    layers, _ = descended(start, train, train, descent, seed=1, on_epoch=lambda *_: None)
+    layers, _ = descended(start, train, train, descent, seed=1, on_epoch=lambda *_: False)
 
     said = scores_of(layers, train.X, "relu")[:, 0]
     assert said == pytest.approx(trusted.predict(train.X), rel=1e-9)
@@ -172,7 +172,7 @@ def test_gradient_descent_finds_the_elastic_net(optimizer: Any, rate: float) -> 
     )
 
     start = initial_layers([4, 1], seed=1)
-    layers, _ = descended(start, train, train, descent, seed=1, on_epoch=lambda *_: None)
+    layers, _ = descended(start, train, train, descent, seed=1, on_epoch=lambda *_: False)
 
     assert layers[0][0][0] == pytest.approx(trusted.coef_, abs=2e-3)
     assert ((layers[0][0][0] == 0) == (trusted.coef_ == 0)).all()

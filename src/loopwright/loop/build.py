@@ -26,6 +26,7 @@ from loopwright.loop.noting import with_reasons
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner, round_key
 from loopwright.loop.training import trained_models
+from loopwright.loop.tuning import searchable, searched_attempt
 from loopwright.loop.workspace import Workspace
 from loopwright.prepare import suggest
 from loopwright.problem import checked_problem, metric_named, primary_metric
@@ -71,7 +72,7 @@ def best_candidate(
     n_jobs = 0
     while attempt is not None:
         suffix = "" if attempt.number == 1 else f".{attempt.number}"
-        recipes = _recipes(
+        recipes = prepared_recipes(
             runner, workspace, loop, target, parts, kinds, attempt, suffix, reasons or {}
         )
         models = trained_models(
@@ -104,13 +105,19 @@ def best_candidate(
             ideas=tuple(tried),
             window=best.window,
         )
-        attempt = next_attempt(
-            evidence,
-            task=target.task,
-            given=loop.train.settings(),
-            max_jobs=loop.train.budget.jobs,
-            max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
-        )
+        searched = searchable(loop, best, evidence)
+        if searched is not None:
+            attempt = searched_attempt(
+                runner, workspace, loop, target, parts, recipes, attempt, searched, best, evidence
+            )
+        else:
+            attempt = next_attempt(
+                evidence,
+                task=target.task,
+                given=loop.train.settings(),
+                max_jobs=loop.train.budget.jobs,
+                max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
+            )
         if attempt is not None and _spent_minutes(runner) > loop.train.budget.minutes:
             runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
             attempt = None
@@ -133,7 +140,7 @@ def _spent_minutes(runner: StepRunner) -> float:
     return sum(float(step.body.get("wall_s") or 0.0) for step in steps) / 60
 
 
-def _recipes(
+def prepared_recipes(
     runner: StepRunner,
     workspace: Workspace,
     loop: LoopFile,
@@ -144,6 +151,7 @@ def _recipes(
     suffix: str,
     reasons: dict[str, str],
 ) -> dict[str, Any]:
+    """Return the recipes that the attempt's algorithms want, for each of its windows."""
     families = list(families_of(attempt.algorithms))
     plan = loop.prepare
     uses_today = any("today(" in expression for expression in plan.derive.values())

@@ -21,6 +21,7 @@ from loopwright.monitor import MonitorPlan
 from loopwright.prepare import PreparePlan, check_orders
 from loopwright.problem import Problem, checked_task
 from loopwright.train import TrainPlan
+from loopwright.tune import TunePlan
 
 _MAX_BYTES = 1 << 20
 _MAX_ALIASES = 100
@@ -70,6 +71,7 @@ class LoopFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     data: DataPlan
     prepare: PreparePlan = PreparePlan()
     train: TrainPlan = TrainPlan()
+    tune: TunePlan | None = None
     deploy: DeployPlan | None = None
     monitor: MonitorPlan = MonitorPlan()
     retrain: RetrainPlan = RetrainPlan()

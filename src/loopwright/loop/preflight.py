@@ -14,6 +14,7 @@ from loopwright.loop.sourcing import Sourced
 from loopwright.loop.workspace import Workspace
 from loopwright.prepare import checked_prepare
 from loopwright.train import checked_train
+from loopwright.tune import checked_tune
 
 LEAST_ROWS = 50
 
@@ -29,6 +30,8 @@ def checked_plans(read: ReadFile, capacity: Capacity) -> None:
     loop = read.content
     check_plan(loop.data)
     checked_train(loop.train)
+    if loop.tune is not None:
+        checked_tune(loop.tune)
     if loop.train.resources is not None:
         refuse_impossible(loop.train.resources, capacity)
     loop.monitor.checked()

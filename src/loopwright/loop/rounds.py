@@ -222,9 +222,7 @@ class Rounds:
         )
         if live is None:
             dropped = [
-                name
-                for name, kind in looked["kinds"].items()
-                if kind in ("identifier", "constant")
+                name for name, kind in looked["kinds"].items() if kind in ("identifier", "constant")
             ] + list(loop.prepare.drop)
             verdict = runner.run(
                 "decide",

@@ -14,7 +14,8 @@ from loopwright.compute import Resources
 from loopwright.core.clock import SystemClock
 from loopwright.core.files import write_atomically
 from loopwright.data import Snapshot
-from loopwright.loop.build import best_candidate
+from loopwright.loop.attempt import first_attempt
+from loopwright.loop.build import best_candidate, prepared_recipes
 from loopwright.loop.candidate import Candidate, candidate_model, model_files, outcome_of
 from loopwright.loop.file import LoopFile, ReadFile
 from loopwright.loop.framing import explored, parted_rows
@@ -23,8 +24,10 @@ from loopwright.loop.noting import notes_in_force, reasons_to_drop, with_notes
 from loopwright.loop.preflight import checked_over_columns, checked_plans, checked_sizes
 from loopwright.loop.sourcing import Target, extracted
 from loopwright.loop.step import OnNews, StepResult, StepRunner
+from loopwright.loop.tuning import OnTrial, Tuning, run_study
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
-from loopwright.train import TrainBudget, checked_train, pack_bundle
+from loopwright.train import TrainBudget, checked_train, get_algorithm, pack_bundle
+from loopwright.tune import TunePlan, checked_space, checked_tune
 
 if TYPE_CHECKING:
     from loopwright.compute import Capacity
@@ -271,6 +274,79 @@ def prepared_aside(
         parts=parts,
         kinds=looked["kinds"],
         reasons=reasons_to_drop(notes),
+    )
+
+
+def tune_single(
+    read: ReadFile,
+    *,
+    algorithm: str,
+    plan: TunePlan,
+    name: str | None,
+    on_trial: OnTrial | None,
+    home: Path,
+    find_workspace: Callable[[], Workspace | None],
+    open_workspace: Callable[[], Workspace],
+    capacity: Capacity,
+    on_news: OnNews,
+) -> Tuning:
+    """Search the hyperparameters of one algorithm on the split and with the features of a round.
+
+    The test rows are not read, nothing is decided, and no round begins. Every trial is a job; a
+    search that was ended goes on where it was.
+
+    Parameters
+    ----------
+    read
+        The loop file.
+    algorithm, plan, name, on_trial
+        See `run_study`.
+    home, find_workspace, open_workspace, capacity, on_news
+        See `loopwright.loop.run_loop`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file, the algorithm or the space cannot be used; nothing was changed.
+    BackendError
+        If every trial failed.
+    """
+    # the space is checked before anything is read
+    checked_space(get_algorithm(algorithm), checked_tune(plan).space.get(algorithm))
+    given = read.content.train.hyperparameters.get(algorithm, {})
+    minutes = plan.minutes or read.content.train.budget.minutes
+    aside = prepared_aside(
+        _only(read, algorithm, dict(given), None, minutes),
+        home=home,
+        find_workspace=find_workspace,
+        open_workspace=open_workspace,
+        capacity=capacity,
+        on_news=on_news,
+    )
+    attempt = first_attempt((algorithm,), aside.loop.train.settings())
+    recipes = prepared_recipes(
+        aside.runner,
+        aside.workspace,
+        aside.loop,
+        aside.target,
+        aside.parts,
+        aside.kinds,
+        attempt,
+        "",
+        aside.reasons,
+    )
+    return run_study(
+        aside.workspace,
+        aside.loop,
+        aside.target,
+        parts=aside.parts,
+        recipes=recipes,
+        attempt=attempt,
+        algorithm=algorithm,
+        plan=plan,
+        capacity=capacity,
+        name=name,
+        on_trial=on_trial,
     )
 
 

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.compute import Capacity, Job, JobSpec, Resources
+from loopwright.compute import Capacity, Job, JobSpec, Resources, machine_capacity
 from loopwright.core.digest import digest_value
 from loopwright.core.lazy import LazyModule
-from loopwright.loop.attempt import Attempt
+from loopwright.loop.attempt import Attempt, Evidence
+from loopwright.loop.candidate import Candidate
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
+from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.training import training_order
 from loopwright.loop.workspace import Workspace
 from loopwright.problem import Metric, primary_metric
-from loopwright.train import get_algorithm
+from loopwright.train import AUTO, get_algorithm
 from loopwright.tune import Study, StudyPlan, TrialRecord, TunePlan, best_of, checked_space
 from loopwright.tune.weighting import loss_of
 
@@ -181,6 +183,88 @@ def run_study(
     best = dict(found.best.hyperparameters)
     workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": best})
     return found
+
+
+def searchable(loop: LoopFile, best: Candidate, evidence: Evidence) -> TunePlan | None:
+    """Return how to search the best algorithm's hyperparameters, once in a round, if at all."""
+    asked_for = loop.tune is not None and len(evidence.ideas) == 1
+    return loop.tune if asked_for and best.algorithm != AUTO else None
+
+
+def searched_attempt(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    recipes: dict[str, Any],
+    attempt: Attempt,
+    plan: TunePlan,
+    best: Candidate,
+    evidence: Evidence,
+) -> Attempt:
+    """Search the hyperparameters of the best algorithm; return the attempt with what was found."""
+    algorithm = best.algorithm
+    asked = replace(attempt, windows=(best.window,))
+
+    def work() -> StepResult:
+        found = run_study(
+            workspace,
+            loop,
+            target,
+            parts=parts,
+            recipes=recipes,
+            attempt=asked,
+            algorithm=algorithm,
+            plan=plan,
+            capacity=machine_capacity(),
+            on_trial=lambda trial, _: runner.progress("tune", f"trial {trial.number + 1}"),
+        )
+        settings = ", ".join(
+            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}"
+            for k, v in found.best.hyperparameters.items()
+        )
+        n_done = len(found.trials)
+        return StepResult(
+            output={
+                "study": found.study,
+                "hyperparameters": dict(found.best.hyperparameters),
+                "value": found.best.value,
+                "trials": [trial.to_json() for trial in found.trials],
+            },
+            summary=f"{n_done} trials of {algorithm}: {found.metric} {found.best.value:.4g} with {settings}",
+            reason=f"{algorithm} was the best as it is, so its settings are searched",
+        )
+
+    output = runner.run(
+        "tune",
+        inputs=[
+            algorithm,
+            best.window,
+            msgspec.to_builtins(plan),
+            recipes["recipes"],
+            recipes["target_transform"],
+            parts["validation"],
+            asked.to_json(),
+            loop.train.seed,
+            msgspec.to_builtins(loop.problem),
+        ],
+        work=work,
+    )
+    return Attempt(
+        number=len(evidence.ideas) + 1,
+        idea=f"the best of {len(output['trials'])} trials",
+        hypothesis=f"other settings of {algorithm} suit these rows better than its usual ones",
+        algorithms=(algorithm,),
+        hyperparameters={
+            algorithm: {
+                **attempt.hyperparameters.get(algorithm, {}),
+                **output["hyperparameters"],
+            }
+        },
+        variant=attempt.variant,
+        windows=(best.window,),
+    )
 
 
 def _tell_nobody(trial: TrialRecord, best: TrialRecord | None) -> None:

@@ -14,6 +14,7 @@ from loopwright.notebook.row import as_rows, read_table
 from loopwright.notebook.session import Loop, init, loops, page_of, run, status
 from loopwright.notebook.training import job, train
 from loopwright.notebook.training_job import TrainingJob
+from loopwright.notebook.tuning import TuningResult, tune
 
 __all__ = [
     "ComparedJobs",
@@ -23,6 +24,7 @@ __all__ = [
     "RunResult",
     "Status",
     "TrainingJob",
+    "TuningResult",
     "as_rows",
     "compare",
     "existing_workspace",
@@ -37,4 +39,5 @@ __all__ = [
     "run",
     "status",
     "train",
+    "tune",
 ]

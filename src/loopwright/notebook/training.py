@@ -99,7 +99,7 @@ def train(
             field="script",
             value=str(script),
         )
-    settings = _settings_of(data, home)
+    settings = settings_of(data, home)
     limit_s = _limit_s(time_limit)
     if script is None:
         strange = {
@@ -158,7 +158,7 @@ def job(job_id: str, *, home: str | Path | None = None) -> TrainingJob:
     """
     from loopwright.notebook.home import existing_workspace
 
-    workspace: Workspace = existing_workspace(_settings_of(None, home))
+    workspace: Workspace = existing_workspace(settings_of(None, home))
     return TrainingJob(workspace, workspace.compute.get(job_id).id)
 
 
@@ -166,7 +166,8 @@ def _both(data: Any) -> str:
     return f"A script takes its data from channels; {type(data).__name__} was given as well."
 
 
-def _settings_of(data: Any, home: str | Path | None) -> Settings:
+def settings_of(data: Any, home: str | Path | None) -> Settings:
+    """Return the settings of a loop that is open, or of a home."""
     if home is None and isinstance(data, Loop):
         return data.settings
     return read_settings(os.environ, home=Path(home) if home else None)
@@ -232,7 +233,7 @@ def _trained_on_data(
 ) -> TrainingJob:
     from loopwright.loop.single import train_single
 
-    read = _read(data, settings.home, target=target, name=name)
+    read = read_data(data, settings.home, target=target, name=name)
     single = train_single(
         read,
         algorithm=algorithm,
@@ -253,7 +254,7 @@ def _silent(news: StepNews) -> None:
     """Show nothing."""
 
 
-def _read(data: Any, home: Path, *, target: str | None, name: str | None) -> ReadFile:
+def read_data(data: Any, home: Path, *, target: str | None, name: str | None) -> ReadFile:
     """Return the loop file of some data; a table gets one made for it."""
     if isinstance(data, Loop | str | Path):
         _refuse({"target": target, "name": name}, "is said by the loop file")

@@ -129,6 +129,21 @@ class AlgorithmContract:
             self._usual[algorithm, task] = self.fit(algorithm, made_up_data(task), task)
         return self._usual[algorithm, task]
 
+    def test_it_ends_with_the_best_so_far_when_it_is_asked_to(
+        self, algorithm: Algorithm, task: Task
+    ) -> None:
+        data, steps = made_up_data(task), [0]
+
+        def ends_at_once(*told: Any) -> bool:
+            steps.append(told[0])
+            return True
+
+        fitted = self.fit(algorithm, data, task, on_metric=ends_at_once)
+
+        assert np.isfinite(fitted.predictor.predict_raw(data.validation.X)).all()
+        if {"early_stopping_rounds", "early_stopping_epochs"} & set(algorithm.hyperparameters):
+            assert max(steps) <= 20 or algorithm.name == "linear-learner"
+
     def test_it_learns_what_a_constant_cannot(self, algorithm: Algorithm, task: Task) -> None:
         data = made_up_data(task)
 

@@ -30,7 +30,8 @@ Features = Literal["linear", "scaled", "tree"]
 TargetTransform = Literal["none", "log"]
 # objectives of the boosters whose score is a logarithm
 _LOGARITHMIC = ("poisson", "gamma", "tweedie")
-OnMetric = Callable[[int, str, float], None]
+OnMetric = Callable[[int, str, float], bool | None]
+"""Is told step, name and value of a learning curve; True asks to end with the best so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,7 +103,11 @@ class Algorithm(Protocol):
         threads: int,
         on_metric: OnMetric,
     ) -> FittedModel:
-        """Return what was learned; calls `on_metric(step, name, value)` as it goes."""
+        """Return what was learned; calls `on_metric(step, name, value)` as it goes.
+
+        An algorithm that learns step by step ends soon after `on_metric` answers True, and returns
+        the best it has found.
+        """
         ...
 
 
@@ -206,7 +211,8 @@ def fit_algorithm(
         every target is above 0. An objective that learns a logarithm already (poisson, gamma,
         tweedie) stays as it is.
     on_metric
-        Is told the learning curve: step, name, value (on the scale that is learned).
+        Is told the learning curve: step, name, value (on the scale that is learned). Answers True
+        to end with the best so far.
 
     Raises
     ------

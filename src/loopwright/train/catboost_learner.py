@@ -281,11 +281,13 @@ class _Curve:
 
     def after_iteration(self, info: Any) -> bool:
         names = {"learn": "train", "validation": "validation"}
+        is_ended = False
         for part, metrics in (info.metrics or {}).items():
             for name, values in metrics.items():
                 metric = name.split(":")[0].lower()
-                self._on_metric(info.iteration, f"{names.get(part, part)}:{metric}", values[-1])
-        return True
+                named = f"{names.get(part, part)}:{metric}"
+                is_ended |= self._on_metric(info.iteration, named, values[-1]) is True
+        return not is_ended
 
 
 def saved_json(model: Any) -> bytes:

@@ -157,13 +157,17 @@ def scaled_target(data: TrainingData, task: Task) -> Target:
     return Target(data=data, mean=mean, scale=scale)
 
 
-def told(on_metric: OnMetric, loss: Loss, scale: float) -> Callable[[int, float, float], None]:
-    """Return a function that tells the losses of an epoch in units of the target."""
+def told(on_metric: OnMetric, loss: Loss, scale: float) -> Callable[[int, float, float], bool]:
+    """Return a function that tells the losses of an epoch in units of the target.
+
+    It answers whether to end.
+    """
     name = LOSS_NAMES[loss]
     unit = {"squared": 2.0 * scale**2, "absolute": scale, "huber": scale**2}.get(loss, 1.0)
 
-    def tell(epoch: int, train: float, validation: float) -> None:
-        on_metric(epoch, f"train:{name}", train * unit)
-        on_metric(epoch, f"validation:{name}", validation * unit)
+    def tell(epoch: int, train: float, validation: float) -> bool:
+        of_train = on_metric(epoch, f"train:{name}", train * unit)
+        of_validation = on_metric(epoch, f"validation:{name}", validation * unit)
+        return True in (of_train, of_validation)
 
     return tell

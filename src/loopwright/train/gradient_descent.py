@@ -89,7 +89,7 @@ def descended(
     descent: Descent,
     *,
     seed: int,
-    on_epoch: Callable[[int, float, float], None],
+    on_epoch: Callable[[int, float, float], bool],
 ) -> tuple[Layers, int]:
     """Return the layers after the epoch with the least validation loss, and its number from 1.
 
@@ -104,7 +104,8 @@ def descended(
     seed
         Of the order of the rows and of what is left out.
     on_epoch
-        Is told the epoch, the mean loss of its batches and the validation loss.
+        Is told the epoch, the mean loss of its batches and the validation loss; answers whether to
+        end.
 
     Raises
     ------
@@ -126,15 +127,16 @@ def descended(
                 field="learning_rate",
                 value=descent.learning_rate,
             )
-        on_epoch(epoch, train_loss, loss)
+        is_ended = on_epoch(epoch, train_loss, loss)
         if not best_epoch or loss < best_loss - descent.tolerance * abs(best_loss):
             waiting_since = epoch
         if not best_epoch or loss < best_loss:
             best = [(weights.copy(), biases.copy()) for weights, biases in layers]
             best_loss, best_epoch = loss, epoch
-        if descent.patience and epoch - waiting_since >= descent.patience:
+        is_ended |= bool(descent.patience) and epoch - waiting_since >= descent.patience
+        if is_ended:
             break
-    return (best, best_epoch) if descent.patience else (layers, descent.epochs)
+    return (best, best_epoch) if descent.patience else (layers, epoch)
 
 
 def initial_layers(sizes: list[int], *, seed: int) -> Layers:

@@ -23,6 +23,7 @@ from loopwright.train.boosting import (
 from loopwright.train.hyperparameter import Hyperparameter
 from loopwright.train.link import Link
 from loopwright.train.predictor import check_same_scores
+from loopwright.train.ring import ring_parameters
 from loopwright.train.training_data import TrainingData, TrainingPart
 from loopwright.train.trees_predictor import TreesPredictor
 
@@ -173,7 +174,7 @@ class LightgbmLearner:
         started = time.perf_counter()
         objective = resolved_objective(hyperparameters, data, task)
         parameters = _parameters(hyperparameters, objective, data, task)
-        parameters |= {"seed": seed, "num_threads": threads}
+        parameters |= {"seed": seed, "num_threads": threads, **ring_parameters()}
         train = _dataset(data.train, parameters)
         validation = _dataset(data.validation, parameters, reference=train)
         booster = lightgbm.train(
@@ -287,9 +288,20 @@ def _watched(metric: str | None, task: Task) -> str | None:
 
 
 def _curve(on_metric: OnMetric) -> Any:
+    best: tuple[float, int] | None = None
+
     def curve(env: Any) -> None:
+        nonlocal best
+        is_ended = False
         for part, name, value, *_ in env.evaluation_result_list:
-            on_metric(env.iteration + 1, f"{part}:{name}", float(value))
+            is_ended |= on_metric(env.iteration + 1, f"{part}:{name}", float(value)) is True
+        # the first metric of the validation rows is the one that training stops by
+        _, _, value, higher = next(e for e in env.evaluation_result_list if e[0] == "validation")
+        loss = -value if higher else value
+        if best is None or loss < best[0]:
+            best = (loss, env.iteration)
+        if is_ended:
+            raise lightgbm.callback.EarlyStopException(best[1], env.evaluation_result_list)
 
     curve.order = 10  # type: ignore[attr-defined]
     return curve

@@ -183,14 +183,15 @@ def _grown(
     rows, patience = counted_rows(data.train), settings["early_stopping_rounds"]
     curves = [_Curve(name, part, data, task) for name, part in _parts(data)]
     best_loss, best = float("inf"), 0
+    is_ended = False
     for n_trees in _steps(settings["rounds"]):
         model.set_params(n_estimators=n_trees).fit(*rows)
         for curve in curves:
             loss = curve.loss(model)
-            on_metric(n_trees, f"{curve.name}:{curve.metric}", loss)
+            is_ended |= on_metric(n_trees, f"{curve.name}:{curve.metric}", loss) is True
         if loss < best_loss:
             best_loss, best = loss, n_trees
-        if patience is not None and n_trees - best >= patience:
+        if is_ended or (patience is not None and n_trees - best >= patience):
             break
     return best if patience is not None else len(model.estimators_)
 

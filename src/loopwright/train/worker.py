@@ -89,8 +89,15 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def do_training_job(folder: Path) -> TrainingResult:
+def do_training_job(
+    folder: Path, *, share: Callable[[TrainingData], TrainingData] = lambda data: data
+) -> TrainingResult:
     """Train what `training.json` in the folder says, and leave the model in `out/`.
+
+    Parameters
+    ----------
+    share
+        Takes this process's share of the rows, where several train one model.
 
     Raises
     ------
@@ -107,7 +114,8 @@ def do_training_job(folder: Path) -> TrainingResult:
     train = read_part(folder / TRAIN_FILE, spec)
     validation = read_part(folder / VALIDATION_FILE, spec)
     read_s = watch.lap()
-    fitted_recipe, data = _prepared(recipe, spec, train, validation)
+    fitted_recipe, whole = _prepared(recipe, spec, train, validation)
+    data = share(whole)
     recipe_s = watch.lap()
     with (out / METRICS_FILE).open("w", buffering=1) as curve:
         fitted = fit_algorithm(
@@ -139,7 +147,7 @@ def do_training_job(folder: Path) -> TrainingResult:
         best_iteration=fitted.best_iteration,
         importance=_ranked(fitted, fitted_recipe),
         native_difference=fitted.native_difference,
-        n_train=len(data.train),
+        n_train=len(whole.train),
         n_validation=len(data.validation),
         n_features=data.n_features,
         import_s=import_s,

@@ -258,10 +258,13 @@ def _watched(metric: str | None, task: Task) -> str | None:
 def _curve(on_metric: OnMetric) -> Any:
     class Curve(xgboost.callback.TrainingCallback):  # type: ignore[misc]
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            is_ended = False
             for part, metrics in evals_log.items():
                 for name, values in metrics.items():
-                    on_metric(epoch + 1, f"{part}:{name}", float(values[-1]))
-            return False
+                    told = on_metric(epoch + 1, f"{part}:{name}", float(values[-1]))
+                    is_ended |= told is True
+            # after the first round XGBoost does not know yet which round is the best
+            return is_ended and epoch > 0
 
     return Curve()
 

@@ -62,7 +62,7 @@ class JobComparison:
 
     @property
     def varying(self) -> tuple[str, ...]:
-        """The parameters that are not the same in all jobs, those of most jobs first."""
+        """The parameters that differ, those that do within an algorithm first."""
         return varying_parameters(self.entries)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -251,18 +251,16 @@ def _warnings(
 
 
 def varying_parameters(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Return the parameters that are not the same in all jobs, those of most jobs first."""
-    counts: dict[str, int] = {}
+    """Return the parameters that differ between jobs, those that differ within an algorithm first."""
+    groups: dict[str, dict[str, set[str]]] = {}
+    together: dict[str, set[str]] = {}
     for entry in entries:
-        for name in entry.parameters:
-            counts[name] = counts.get(name, 0) + 1
-    missing = object()
-    varying = [
-        name
-        for name in counts
-        if len({repr(entry.parameters.get(name, missing)) for entry in entries}) > 1
-    ]
-    return tuple(sorted(varying, key=lambda name: -counts[name]))
+        for name, value in entry.parameters.items():
+            groups.setdefault(name, {}).setdefault(entry.algorithm, set()).add(repr(value))
+            together.setdefault(name, set()).add(repr(value))
+    within = [n for n, group in groups.items() if any(len(each) > 1 for each in group.values())]
+    between = [name for name, values in together.items() if len(values) > 1]
+    return tuple(dict.fromkeys([*within, *between]))
 
 
 def differences(first: Entry, second: Entry) -> dict[str, tuple[Change, ...]]:

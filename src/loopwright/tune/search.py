@@ -31,6 +31,8 @@ _MOST_CONFIGURATIONS = 80
 _PATIENCE = 16
 _LEADERS = 3
 _POLL_S = 0.5
+# of the time of the search, what one fit may take, and what it may take in any case
+_LARGEST_SHARE, _LEAST_FIT_S = 0.3, 5.0
 # by how much a mean over models of all folds is better than a model of one, as a share of the loss
 _WORTH_OF_FOLDS = 0.02
 # rows on which blends are weighed; more change little and cost time
@@ -147,6 +149,7 @@ class Search:
     is_stopped: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
     _trials: list[Trial] = field(default_factory=list)
+    _began: float = 0.0
     _best_loss: float = math.inf
     _since_better: int = 0
     _leaders: list[Trial] = field(default_factory=list)
@@ -159,7 +162,7 @@ class Search:
         BackendError
             If no configuration could be fitted; the message says why the first one failed.
         """
-        started = self.clock()
+        started = self._began = self.clock()
         waiting = list(self.portfolio)
         self._trials = [self._trial(each) for each in waiting[: self.max_trials]]
         running: dict[Future[FoldModel], tuple[Trial, int]] = {}
@@ -205,6 +208,7 @@ class Search:
             seed=table.seed + fold,
             threads=self.threads,
             target_transform=trial.configuration.target_transform,
+            on_metric=self._limit(started),
         )
         answers = fitted.predictor.predict_raw(ready.data.validation.X)
         return FoldModel(
@@ -214,6 +218,12 @@ class Search:
             best_iteration=fitted.best_iteration,
             importance=fitted.importance,
         )
+
+    def _limit(self, started: float) -> Callable[[int, str, float], bool]:
+        """Return what ends a fit, with the best so far, when it takes too much of the time."""
+        share = max(_LEAST_FIT_S, _LARGEST_SHARE * (self.deadline - self._began))
+        latest = min(self.deadline, started + share)
+        return lambda *_: self.clock() >= min(latest, self.deadline)
 
     def _take(self, future: Future[FoldModel], trial: Trial, fold: int) -> None:
         trial.running.discard(fold)
