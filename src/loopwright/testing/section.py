@@ -27,7 +27,9 @@ from loopwright.loop.file import RowsTrigger
 from loopwright.monitor import LabelPlan, MonitorPlan
 from loopwright.prepare import Overrule, PreparePlan
 from loopwright.problem import Criterion, Problem, Today
-from loopwright.train import TrainBudget, TrainPlan
+from loopwright.train import AutoPlan, TrainBudget, TrainPlan
+from loopwright.tune import TunePlan
+from loopwright.tune.space import Range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ SECTIONS: tuple[Section, ...] = (
             "data": "Where rows come from and how they are split.",
             "prepare": "What a person asks of the features.",
             "train": "What is trained, with which settings and budget.",
+            "tune": "How the best algorithm's hyperparameters are searched; without the block they "
+            "are not.",
             "deploy": "The endpoint; without the block the model is packed and not served.",
             "monitor": "How the endpoint is watched.",
             "retrain": "What starts a new round.",
@@ -62,6 +66,7 @@ SECTIONS: tuple[Section, ...] = (
             "data": "data: {source: {kind: file, path: houses.parquet}}",
             "prepare": "prepare: {auto: true}",
             "train": "train: {seed: 7}",
+            "tune": "tune: {trials: 30, minutes: 10}",
             "deploy": "deploy: {endpoint: house-prices}",
             "monitor": "monitor: {every: 1 hour}",
             "retrain": "retrain: {approve: manual}",
@@ -321,7 +326,16 @@ SECTIONS: tuple[Section, ...] = (
             "budget": "budget: {minutes: 5, jobs: 40}",
             "resources": "resources: {cpus: 2, memory: 4 GiB}",
             "seed": "seed: 7",
+            "auto": "auto: {algorithms: [lightgbm, linear-learner]}",
         },
+    ),
+    Section(
+        path="train.auto",
+        struct=AutoPlan,
+        about="With `algorithms: [auto]` one job divides the training rows into folds, tries a "
+        "portfolio of algorithms and settings on them and blends the best, until `budget.minutes` "
+        "are over.",
+        examples={"algorithms": "algorithms: [lightgbm, xgboost]", "trials": "trials: 20"},
     ),
     Section(
         path="train.budget",
@@ -339,6 +353,32 @@ SECTIONS: tuple[Section, ...] = (
             "gpus": "GPUs of one job.",
         },
         examples={"cpus": "cpus: 2", "memory": "memory: 4 GiB", "gpus": "gpus: 0"},
+    ),
+    Section(
+        path="tune",
+        struct=TunePlan,
+        about="After the first models of a round, the best algorithm's hyperparameters are searched "
+        "(Optuna); every trial is a job. `loopwright tune` takes the same block.",
+        examples={
+            "trials": "trials: 30",
+            "minutes": "minutes: 10",
+            "parallel": "parallel: 2",
+            "sampler": "sampler: random",
+            "prune": "prune: false",
+            "space": "space: {lightgbm: {num_leaves: [8, 128], boosting: [gbdt, goss]}}",
+        },
+    ),
+    Section(
+        path="tune.space.<algorithm>.<hyperparameter>",
+        struct=Range,
+        about="A list may stand for a range: two numbers are its ends, anything else the values to "
+        "try.",
+        meanings={
+            "low": "Lower end, included.",
+            "high": "Upper end, included.",
+            "log": "Whether orders of magnitude are tried alike.",
+        },
+        examples={"low": "low: 0.01", "high": "high: 0.3", "log": "log: true"},
     ),
     Section(
         path="deploy",
