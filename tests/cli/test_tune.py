@@ -86,7 +86,7 @@ def test_a_round_searches_when_the_file_asks_for_it(tmp_path: Path, loop: Path) 
     done = loopwright(tmp_path, "run", str(loop), "--json")
 
     assert done.exit_code == 0, done.output
-    steps = {step["name"]: step for step in json.loads(done.stdout)["status"]["steps"]}
+    steps = {step["stage"]: step for step in json.loads(done.stdout)["status"]["steps"]}
     assert "2 trials of linear-learner" in steps["tune"]["summary"]
     assert "train.2" in steps
     assert "choose.2" in steps
@@ -101,5 +101,5 @@ def test_auto_stands_among_the_algorithms(tmp_path: Path, loop: Path) -> None:
     done = loopwright(tmp_path, "run", str(loop), "--json")
 
     assert done.exit_code == 0, done.output
-    steps = {step["name"]: step for step in json.loads(done.stdout)["status"]["steps"]}
+    steps = {step["stage"]: step for step in json.loads(done.stdout)["status"]["steps"]}
     assert "1 models: auto" in steps["train"]["summary"]
