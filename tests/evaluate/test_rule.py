@@ -75,3 +75,17 @@ def test_a_table_with_nothing_to_ask_for_gets_a_rule_without_conditions() -> Non
 
     assert rule.n_conditions == 0
     np.testing.assert_allclose(rule_answers(rule, other), [[0.75, 0.25]] * 3)
+
+
+@pytest.mark.parametrize("strange", [float("inf"), float("-inf"), float("nan"), 1e39, -1e300])
+def test_numbers_without_bounds_do_not_stop_a_rule(strange: float) -> None:
+    x = np.arange(200.0)
+    x[7] = strange
+    frame = pl.DataFrame({"x": x})
+    table, _ = readable_tables(frame, frame)
+
+    rule = fitted_rule(table, (np.arange(200) > 99).astype(np.float64), classes=("no", "yes"))
+
+    assert np.isfinite(table.matrix).all()
+    assert np.isfinite(table.matrix**2).all()
+    assert (rule_answers(rule, table)[:, 1] > 0.5).sum() in (100, 101, 102)

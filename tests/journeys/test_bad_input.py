@@ -78,11 +78,23 @@ def check_refused(path: Path, message: str, remedy: str) -> None:
         ("metric: mape", "metric: roc_auc", "does not fit a regression", "another metric|task"),
         ("path: houses.parquet", "path: hauses.parquet", "hauses.parquet", "houses.parquet"),
         ("[linear-learner]", "[linear-lerner]", "'linear-lerner'", "linear-learner"),
+        (
+            "data:",
+            "tune: {trials: 3, space: {knn: {n_neighbors: [9, 3]}}}\ndata:",
+            "tune.space.knn: The space of n_neighbors goes from 9 to 3",
+            "lower end first",
+        ),
+        (
+            "[linear-learner]",
+            "[auto]\n  auto: {trials: 0}",
+            "train.auto.trials is below 1",
+            "at least one",
+        ),
         ("endpoint: houses", "endpoint: Big House", "cannot name a", "lower-case"),
         (
             "data:",
             "prepare: {drop: [bedroms]}\ndata:",
-            "prepare.drop names 'bedroms'",
+            "loop.yaml, line 7: prepare.drop names 'bedroms'",
             "Did you mean 'bedrooms'",
         ),
         (

@@ -302,3 +302,50 @@ def test_free_text_whose_words_come_back_becomes_their_weights(family: Any) -> N
     assert fitted.feature_names == tuple(f"text~{word}" for word in sorted(words))
     # a word's weight is not scaled away: rows still have length 1
     assert np.allclose((found**2).sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "nearest"),
+    [
+        ({"target": "prise"}, "price"),
+        ({"task": "regresion"}, "regression"),
+        ({"family": "treee"}, "tree"),
+    ],
+)
+def test_a_word_that_is_misspelt_is_refused_with_the_nearest(
+    change: dict[str, str], nearest: str
+) -> None:
+    frame = pl.DataFrame({"x": [1.0, 2.0], "price": [3.0, 4.0]})
+    asked: dict[str, Any] = {"target": "price", "task": "regression", "family": "tree", **change}
+
+    with pytest.raises(InvalidInputError, match="is not") as caught:
+        suggest(frame, asked.pop("target"), asked.pop("task"), **asked)
+
+    assert nearest in caught.value.hint
+
+
+def test_numbers_written_as_text_are_read_as_numbers() -> None:
+    rng = np.random.default_rng(0)
+    charges = [f"{value:.2f}" for value in rng.uniform(1, 9_000, 300)]
+    charges[3] = " "
+    frame = pl.DataFrame(
+        {
+            "charges": charges,
+            "zip": [f"0{n:04d}" for n in rng.integers(0, 9_999, 300)],
+            "phone": [f"415555{n:04d}" for n in rng.permutation(300)],
+            "y": rng.random(300),
+        }
+    )
+
+    recipe = suggest(frame, "y", "regression", family="tree")
+    fitted, X = fit_recipe(recipe, frame.drop("y"), frame["y"].to_numpy(), seed=1)
+
+    assert recipe.explain()[0][:2] == ("cast", ("charges",))
+    place = fitted.feature_names.index("charges")
+    assert np.isnan(X[3, place])
+    np.testing.assert_array_equal(
+        np.delete(X[:, place], 3), [float(c) for c in charges if c != " "]
+    )
+    np.testing.assert_array_equal(
+        RowEncoder(fitted).encode(frame.to_dicts()), fitted.transform(frame)
+    )

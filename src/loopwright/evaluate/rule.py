@@ -18,6 +18,7 @@ else:
     pl = LazyModule("polars")
 
 _MAX_LEVELS = 12
+_LARGEST = 1e30
 # words without an underscore, which LIKE would read as any character
 _WORD = re.compile(r"[^\W_]{3,}")
 _MAX_WORDS = 100
@@ -79,7 +80,7 @@ def readable_tables(
             continue
         if ours.dtype.is_temporal():
             ours, theirs = ours.cast(pl.Date).to_physical(), theirs.cast(pl.Date).to_physical()
-        ours, theirs = ours.cast(pl.Float64), theirs.cast(pl.Float64)
+        ours, theirs = _bounded(ours), _bounded(theirs)
         if ours.null_count() == len(ours):
             continue
         names.append(name)
@@ -107,6 +108,13 @@ def readable_tables(
         )
 
     return table(0), table(1)
+
+
+def _bounded(series: pl.Series) -> pl.Series:
+    """Return numbers whose squares can be added up; what is infinite is missing."""
+    numbers = series.cast(pl.Float64)
+    finite = numbers.set(numbers.is_infinite() | numbers.is_nan(), None)
+    return finite.clip(-_LARGEST, _LARGEST)
 
 
 def _frequent_levels(series: pl.Series) -> list[str]:

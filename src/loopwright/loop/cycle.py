@@ -117,7 +117,8 @@ def run_loop(
     """
     clock = time.perf_counter()
     checked_home(home)
-    checked_plans(read, capacity)
+    with read.telling_lines():
+        checked_plans(read, capacity)
     rounds: Rounds | None = None
     try:
         workspace = find_workspace()
@@ -130,9 +131,10 @@ def run_loop(
             scratch=workspace.scratch_folder() if workspace else None,
             home=home,
         ) as extraction:
-            checked_over_columns(read.content, extraction.sourced)
-            checked_sizes(read.content, extraction.sourced)
-            checked_endpoint(read.content, workspace)
+            with read.telling_lines():
+                checked_over_columns(read.content, extraction.sourced)
+                checked_sizes(read.content, extraction.sourced)
+                checked_endpoint(read.content, workspace)
             workspace = workspace or open_workspace()
             with locked_loop(home, read.content.name):
                 workspace.sweep_scratch()

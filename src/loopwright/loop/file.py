@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -85,15 +85,22 @@ class LoopFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadFile:
-    """A loop file as it was read: its content and where it lies."""
+    """A loop file as it was read: its content, where it lies, and the line (from 1) of every key."""
 
     path: Path
     content: LoopFile
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def folder(self) -> Path:
         """The folder that relative paths in the file start from."""
         return self.path.parent
+
+    @contextmanager
+    def telling_lines(self) -> Iterator[None]:
+        """Give errors inside the line of the key that their fact `field` names."""
+        with _with_lines(self.lines, self.path.name):
+            yield
 
 
 def read_loop_file(path: Path) -> ReadFile:
@@ -117,12 +124,17 @@ def read_loop_file(path: Path) -> ReadFile:
             kind="loop file",
             name=str(path),
         )
-    content = parse_loop_file(path.read_bytes(), name=path.name)
-    return ReadFile(path=path, content=content)
+    content, lines = _parsed(path.read_bytes(), name=path.name)
+    return ReadFile(path=path, content=content, lines=lines)
 
 
 def parse_loop_file(data: bytes, *, name: str = "loop.yaml") -> LoopFile:
     """Return the loop in a file's bytes; see `read_loop_file`."""
+    return _parsed(data, name=name)[0]
+
+
+def _parsed(data: bytes, *, name: str) -> tuple[LoopFile, dict[str, int]]:
+    """Return the loop in a file's bytes, and the line (from 1) of every key."""
     value, lines = _parsed_yaml(data, name=name)
     try:
         loop = msgspec.convert(value, LoopFile, strict=True)
@@ -133,7 +145,7 @@ def parse_loop_file(data: bytes, *, name: str = "loop.yaml") -> LoopFile:
     checked_name(loop.name, what="loop")
     checked_task(loop.problem.task)
     seconds(loop.retrain.cooldown, field="retrain.cooldown")
-    return loop
+    return loop, lines
 
 
 def _parsed_yaml(data: bytes, *, name: str) -> tuple[Any, dict[str, int]]:
@@ -248,12 +260,14 @@ def _explained(message: str, *, value: Any, lines: dict[str, int], name: str) ->
 
 
 @contextmanager
-def _with_lines(lines: dict[str, int], name: str) -> Iterator[None]:
+def _with_lines(lines: Mapping[str, int], name: str) -> Iterator[None]:
     """Give errors inside the line of the key that their fact `field` names."""
     try:
         yield
     except InvalidInputError as error:
         path = f".{error.facts.get('field', '')}"
+        if not any(path.startswith(key) for key in lines):
+            raise
         raise InvalidInputError(
             f"{_at(path, lines, name)}{error.message}", hint=error.hint, **error.facts
         ) from error
@@ -290,9 +304,9 @@ def _words_at(path: str) -> list[str]:
         config = struct.__struct_config__
         if config.tag_field == key:
             words.append(str(config.tag))
-        for field in msgspec.structs.fields(struct):
-            if field.encode_name == key:
-                words += _choices(field.type)
+        for each in msgspec.structs.fields(struct):
+            if each.encode_name == key:
+                words += _choices(each.type)
     return words
 
 
@@ -302,7 +316,7 @@ def _choices(kind: Any) -> list[str]:
     return [word for part in getattr(kind, "__args__", ()) for word in _choices(part)]
 
 
-def _at(path: str, lines: dict[str, int], name: str) -> str:
+def _at(path: str, lines: Mapping[str, int], name: str) -> str:
     while path and path not in lines:
         path = path[: max(path.rfind("."), path.rfind("["))]
     return f"{name}, line {lines[path]}: " if path in lines else f"{name}: "

@@ -229,7 +229,8 @@ def prepared_aside(
         If the file cannot be used; nothing was changed.
     """
     checked_home(home)
-    checked_plans(read, capacity)
+    with read.telling_lines():
+        checked_plans(read, capacity)
     workspace = find_workspace()
     with extracted(
         read,
@@ -240,8 +241,9 @@ def prepared_aside(
         scratch=workspace.scratch_folder() if workspace else None,
         home=home,
     ) as extraction:
-        checked_over_columns(read.content, extraction.sourced)
-        checked_sizes(read.content, extraction.sourced)
+        with read.telling_lines():
+            checked_over_columns(read.content, extraction.sourced)
+            checked_sizes(read.content, extraction.sourced)
         workspace = workspace or open_workspace()
         with locked_loop(home, read.content.name):
             keep_extraction(workspace, read, extraction)
@@ -368,4 +370,4 @@ def _only(
         resources=resources or loop.train.resources,
     )
     content = msgspec.structs.replace(loop, train=checked_train(plan))
-    return ReadFile(path=read.path, content=content)
+    return ReadFile(path=read.path, content=content, lines=read.lines)

@@ -36,6 +36,8 @@ _IDENTIFIER = re.compile(
 _CAMEL_IDENTIFIER = re.compile(r".*[a-z](?:Id|ID|Key|Number|No)$")
 
 _IDENTIFIER_SHARE = 0.9
+_LENGTH_OF_NUMBERED_THINGS = 6
+_NUMBER_SHARE, _MOST_LEVELS_OF_TEXT = 0.95, 20
 _TEXT_LENGTH = 40
 _TEXT_LEVEL_SHARE = 0.5
 
@@ -83,6 +85,27 @@ def _kind_of_text(values: pl.Series, level_share: float) -> Kind:
     if level_share > _IDENTIFIER_SHARE and not has_spaces and len(values) > 20:
         return "identifier"
     return "text" if level_share > _TEXT_LEVEL_SHARE and len(values) > 20 else "category"
+
+
+def is_number_text(values: pl.Series) -> bool:
+    """Return whether a text column holds measured numbers: not codes, not a few levels.
+
+    At least 95 % of the values read as numbers, there are more than 20 of them, none begins with a
+    zero as codes do (`02134`), and they are not all whole and of one great length, as the numbers
+    of accounts and telephones are.
+    """
+    if find_value_type(values.dtype) != "text" or looks_like_code(values.name):
+        return False
+    texts = values.drop_nulls().cast(pl.String).str.strip_chars(" ")
+    texts = texts.filter(texts != "")
+    read = texts.cast(pl.Float64, strict=False)
+    if not len(texts) or read.drop_nulls().n_unique() <= _MOST_LEVELS_OF_TEXT:
+        return False
+    lengths = texts.str.len_chars().unique()
+    one_length = len(lengths) == 1 and int(lengths[0]) >= _LENGTH_OF_NUMBERED_THINGS
+    if texts.str.contains(r"^-?0\d").any() or (one_length and texts.str.contains(r"^\d+$").all()):
+        return False
+    return len(read.drop_nulls()) >= _NUMBER_SHARE * len(texts)
 
 
 def _is_counted_through(values: pl.Series, n_levels: int) -> bool:

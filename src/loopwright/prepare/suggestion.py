@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, Literal, get_args
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
+from loopwright.prepare.cast import Cast
 from loopwright.prepare.catalogue import AnyStep
 from loopwright.prepare.category_choice import MAX_CLASSES, category_steps, date_steps
 from loopwright.prepare.function import ColumnType
 from loopwright.prepare.judged import Judged, judged_kind, names_of, with_way_to_numbers
+from loopwright.prepare.kind import is_number_text
 from loopwright.prepare.number_choice import Evidence, early_number_steps, number_steps
 from loopwright.prepare.order import BY_YOU
 from loopwright.prepare.ordering import Ordered, with_orders
@@ -23,6 +27,7 @@ from loopwright.prepare.recipe import Recipe
 from loopwright.prepare.step import Derive, Drop
 from loopwright.prepare.text_choice import is_telling, text_steps
 from loopwright.prepare.value import find_value_type, value_types
+from loopwright.problem import TASKS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +83,7 @@ def suggest(
         If the plan does not fit the columns, or nothing is left to predict from.
     """
     plan = plan or PreparePlan()
+    _check_words(frame, target, task, family)
     table = frame.drop(target) if target in frame.columns else frame
     unknown: dict[str, ColumnType] = dict.fromkeys(table.columns, "unknown")
     checked_prepare(plan, {**unknown, **value_types(table)})
@@ -89,7 +95,7 @@ def suggest(
     ordered = with_orders(table, asked, plan, labels, today=today)
     if plan.drop:
         asked.append(Drop(columns=plan.drop, reason=ASKED))
-    columns = _judged(ordered, plan, kinds or {})
+    columns, cast = _read_as_numbers(_judged(ordered, plan, kinds or {}), plan, kinds or {})
     n_classes = _n_classes(frame, target, task)
     numbers = _target_numbers(labels, task)
 
@@ -114,7 +120,23 @@ def suggest(
         others=lambda: [step for each in others for step in suggested(each, keep)],
     )
     check_left(columns, (*steps, *ordered.last), plan.overrule)
-    return Recipe((*asked, *ordered.first, *steps, *ordered.last), refusals)
+    return Recipe((*asked, *ordered.first, *cast, *steps, *ordered.last), refusals)
+
+
+def _check_words(frame: pl.DataFrame, target: str | None, task: str, family: str) -> None:
+    for field, value, known in (
+        ("target", target, frame.columns),
+        ("task", task, TASKS),
+        ("family", family, get_args(Family)),
+    ):
+        if value is not None and value not in known:
+            what = "a column of the table" if field == "target" else f"a {field}"
+            raise InvalidInputError(
+                f"{value!r} is not {what}.",
+                hint=did_you_mean(value, known),
+                field=field,
+                value=value,
+            )
 
 
 def _judged(ordered: Ordered, plan: PreparePlan, kinds: Mapping[str, str]) -> list[Judged]:
@@ -128,6 +150,32 @@ def _judged(ordered: Ordered, plan: PreparePlan, kinds: Mapping[str, str]) -> li
         # what a person made is wanted, whatever it looks like
         found.append(with_way_to_numbers(column) if by else column)
     return found
+
+
+def _read_as_numbers(
+    columns: Sequence[Judged], plan: PreparePlan, kinds: Mapping[str, str]
+) -> tuple[list[Judged], list[AnyStep]]:
+    """Return the columns with numbers that are written as text read as numbers, and the step."""
+    found, names = [], []
+    for column in columns:
+        said = kinds.get(column.name, "identifier")
+        if (
+            plan.auto
+            and not column.ordered
+            and said in ("identifier", "number")
+            and is_number_text(column.values)
+        ):
+            names.append(column.name)
+            column = replace(
+                column,
+                kind="number",
+                values=column.values.str.strip_chars(" ").cast(pl.Float64, strict=False),
+            )
+        found.append(column)
+    if not names:
+        return found, []
+    reason = "numbers written as text; what cannot be read as a number is missing"
+    return found, [Cast(columns=tuple(names), to="number", reason=reason)]
 
 
 def _suggested(
