@@ -12,7 +12,7 @@ define install
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endef
 
-.PHONY: setup demo test test-all format lint types imports docs bench check lock change clean
+.PHONY: setup demo test test-all test-cluster format lint types imports docs bench check lock change clean
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit("loopwright needs Python 3.11 or later; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -28,6 +28,12 @@ $(VENV)/dev: requirements/dev.lock pyproject.toml | $(VENV)/pip
 	$(call install,requirements/dev.lock)
 	touch $@ $(VENV)/base
 
+# Ray compiles itself in every process where no bytecode lies, and then misses its own time limits
+$(VENV)/ray: requirements/ray.lock | $(VENV)/dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/ray.lock \
+		|| $(BIN)/python -m pip install --quiet --require-hashes -r requirements/ray.lock
+	touch $@
+
 setup: $(VENV)/dev        ## environment and commit hooks
 	git config core.hooksPath .githooks
 
@@ -38,7 +44,10 @@ test: $(VENV)/dev         ## quick tests and examples
 	$(BIN)/python -m pytest -m "not slow"
 
 test-all: $(VENV)/dev     ## also the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not cluster"
+
+test-cluster: $(VENV)/ray ## on a real Ray cluster of several nodes on this machine
+	$(BIN)/python -m pytest -m cluster tests/compute tests/train
 
 format: $(VENV)/dev
 	$(BIN)/ruff format .
@@ -64,6 +73,8 @@ lock: | $(VENV)/pip       ## resolve the dependencies again
 		--python-version 3.11 pyproject.toml requirements/build.in -o requirements/base.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 pyproject.toml requirements/build.in --group dev -c requirements/base.lock -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--python-version 3.11 pyproject.toml requirements/build.in --extra ray -c requirements/dev.lock -o requirements/ray.lock
 
 change:                   ## start a changelog fragment: make change NAME=12.added
 	@test -n "$(NAME)" || { echo "make change NAME=<number>.<added|changed|fixed|removed>"; exit 2; }

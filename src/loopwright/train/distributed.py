@@ -76,6 +76,9 @@ def train_in_parallel(
     known = compute.find(f"{key}/0")
     if known is not None and known.state is JobState.SUCCEEDED and known.out.is_dir():
         return known
+    if known is not None and not known.state.has_ended:
+        # whoever led it was killed, and its secret with it
+        compute.stop(known.id, grace_s=0.0)
     # a new one for each attempt: a worker left over from another must not come to this meeting
     secret = secrets.token_hex(32)
     fields = {"secret": secret, "workers": workers, "timeout_s": start_timeout_s}

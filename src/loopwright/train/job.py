@@ -190,6 +190,8 @@ def training_job(
         seed=spec.seed,
         # they tell times
         varying=(RESULT_FILE, METRICS_FILE),
+        # a machine that is lost is not the model's fault
+        retries=1,
     )
 
 

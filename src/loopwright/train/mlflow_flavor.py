@@ -10,10 +10,10 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import loopwright
 from loopwright.core.errors import AlreadyExistsError, InvalidInputError
 from loopwright.core.files import write_atomically
 from loopwright.prepare import Field
@@ -125,7 +125,7 @@ def mlflow_files(
             {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
         ).encode(),
         "requirements.txt": (
-            f"mlflow-skinny\npandas\nloopwright=={loopwright.__version__}\n".encode()
+            f"mlflow-skinny\npandas\nloopwright=={version('loopwright')}\n".encode()
         ),
     }
 
@@ -165,7 +165,7 @@ def _description(
                 "python_version": platform.python_version(),
             },
             "loopwright": {
-                "version": loopwright.__version__,
+                "version": version("loopwright"),
                 "algorithm": model.algorithm,
                 "task": model.task,
                 "model_version": model.version,

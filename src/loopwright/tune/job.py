@@ -15,7 +15,13 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
 from loopwright.prepare import Recipe
 from loopwright.train import AUTO, TrainingSpec
-from loopwright.train.job import TRAIN_FILE, VALIDATION_FILE, threads_env
+from loopwright.train.job import (
+    METRICS_FILE,
+    RESULT_FILE,
+    TRAIN_FILE,
+    VALIDATION_FILE,
+    threads_env,
+)
 
 AUTO_FILE = "auto.json"
 TRIALS_FILE = "trials.json"
@@ -140,6 +146,10 @@ def auto_job(
         resources=resources,
         time_limit_s=spec.budget_s + max(_GRACE_S, 0.5 * spec.budget_s),
         labels={"algorithm": AUTO, **(labels or {})},
+        seed=spec.training.seed,
+        # they tell times
+        varying=(RESULT_FILE, METRICS_FILE, TRIALS_FILE),
+        retries=1,
     )
 
 
