@@ -57,6 +57,16 @@ def test_a_search_that_goes_on_trains_only_what_is_new(tmp_path: Path, loop: Pat
     assert len(json.loads(jobs.stdout)) == 3
 
 
+def test_a_name_does_not_mix_studies(tmp_path: Path, loop: Path) -> None:
+    loopwright(tmp_path, "tune", str(loop), *TUNE, "--trials", "1", "--name", "mine")
+    other = ("--algorithm", "linear-learner", "--space", "alpha=1e-3..1:log", "--parallel", "1")
+
+    done = loopwright(tmp_path, "tune", str(loop), *other, "--trials", "2", "--name", "mine")
+
+    assert done.exit_code == 2
+    assert "'mine' searched with a space other than this" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

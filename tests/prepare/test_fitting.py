@@ -24,6 +24,7 @@ from loopwright.prepare import (
     Recipe,
     Scale,
     TargetEncode,
+    TextVector,
     fit_recipe,
     fit_recipe_lazily,
 )
@@ -123,6 +124,31 @@ def test_a_transform_that_fails_leaves_no_file(tmp_path: Path) -> None:
         fitted.transform_file(broken, tmp_path / "features.parquet")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_upon_target_encodings_fit_the_same_from_a_file(tmp_path: Path) -> None:
+    recipe = Recipe(
+        (
+            TargetEncode(columns=("city",), keep_source=True),
+            Derive(name="both", expression="city_target_mean * x"),
+            TargetEncode(columns=("zip",)),
+            TextVector(columns=("city",), n_features=2),
+            Drop(columns=("day", "unused")),
+            Impute(),
+            Scale(),
+        )
+    )
+    frame = table(300, seed=5).with_columns(pl.col("city") + "nd and " + pl.col("city") + "st")
+    frame.write_parquet(tmp_path / "rows.parquet", row_group_size=70)
+    target = frame["target"].to_numpy()
+    expected, X = fit_recipe(recipe, frame.drop("target"), target, seed=1)
+
+    for source in (tmp_path / "rows.parquet", frame.lazy()):
+        out = tmp_path / "features.parquet"
+        found = fit_recipe_lazily(recipe, source, "target", seed=1, features=out)
+
+        assert found == expected
+        assert same_bits(pl.read_parquet(out).to_numpy(), X)
 
 
 def test_what_is_no_file_no_target_or_no_row_is_refused(tmp_path: Path) -> None:

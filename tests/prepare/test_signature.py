@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.data.conversion import convert, decide_conversions
+from loopwright.data.conversion import convert
+from loopwright.data.decision import decide_conversions
 from loopwright.prepare.signature import Field, Signature
 
 FRAME = pl.DataFrame(
@@ -154,6 +155,26 @@ def test_text_that_the_source_held_is_read_as_the_source_was() -> None:
     }
     with pytest.raises(InvalidInputError, match="'many'"):
         signature.check_row({"basement": "many", "date": "2014-10-13"})
+
+
+def test_a_number_too_long_for_a_column_of_numbers_may_be_given_as_one_or_as_text() -> None:
+    raw = pl.DataFrame({"card": [2**63, 7]}, schema={"card": pl.UInt64}).lazy()
+    conversions = decide_conversions(raw)
+    frame = convert(raw, conversions).collect()
+    signature = Signature.from_frame(frame, conversions=conversions)
+
+    assert signature.check_row({"card": 2**63}) == {"card": "9223372036854775808"}
+    assert signature.check_row({"card": " 7 "}) == {"card": "7"}
+    with pytest.raises(InvalidInputError, match="True"):
+        signature.check_row({"card": True})
+
+
+def test_text_is_trimmed_of_what_the_table_is_trimmed_of() -> None:
+    cells = ["a\x1c", "b\u2003", " c"]
+    frame = convert(pl.LazyFrame({"x": cells}), []).collect()
+    signature = Signature.from_frame(frame)
+
+    assert [signature.check_row({"x": cell})["x"] for cell in cells] == frame["x"].to_list()
 
 
 def test_values_of_python_and_numpy_are_read(signature: Signature) -> None:

@@ -18,7 +18,7 @@ import loopwright
 from loopwright.core.digest import digest_bytes
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError
 from loopwright.problem import TASKS
-from loopwright.train import Outcome, model_members, open_bundle, pack_bundle
+from loopwright.train import ALGORITHMS, Outcome, model_members, open_bundle, pack_bundle
 from loopwright.train.archive import ArchiveLimits, open_archive, pack_archive
 from loopwright.train.worker import do_training_job
 
@@ -40,6 +40,18 @@ def packed(folder: Path, task: str = "regression", **more: Any) -> bytes:
         golden_rows=rows,
         **more,
     )
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_model_of_every_algorithm_can_be_packed_and_opened(
+    job_folder: JobFolder, algorithm: str
+) -> None:
+    folder = job_folder(algorithm, "binary")
+    do_training_job(folder)
+
+    model = open_bundle(packed(folder, "binary"))
+
+    model.check_golden()
 
 
 @pytest.fixture

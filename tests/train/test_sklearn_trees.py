@@ -98,7 +98,7 @@ def test_the_rules_as_python_answer_as_the_tree(task: Any) -> None:
     fitted = fit_algorithm(TREE, data, task=task)
 
     rules: dict[str, Any] = {}
-    exec(fitted.native["rules.py"], rules)  # noqa: S102 it is what we wrote
+    exec(fitted.native["rules.py.txt"], rules)  # noqa: S102 it is what we wrote
     tree: Any = fitted.predictor
     rows = np.concatenate(
         [data.validation.X, awkward(data.train.X, tree.threshold.astype(np.float64), 1)]

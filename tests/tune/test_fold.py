@@ -50,6 +50,15 @@ def test_classes_are_shared_out_alike_and_a_class_of_two_rows_is_always_learnt_f
         assert set(y[fold.train]) == {0.0, 1.0, 2.0}
 
 
+def test_many_classes_of_few_rows_can_be_divided() -> None:
+    y = np.repeat(np.arange(200.0), 5)
+    frame = pl.DataFrame({"x": np.arange(1_000)})
+
+    folds = random_folds(frame, y, n_folds=8, seed=3, is_class=True)
+
+    check_partition(folds, 1_000)
+
+
 def test_the_same_seed_gives_the_same_folds_and_another_gives_others() -> None:
     frame, y = pl.DataFrame({"x": np.arange(50)}), np.arange(50.0)
 
@@ -92,6 +101,7 @@ def test_models_answer_only_rows_later_than_those_they_learnt_from() -> None:
             pl.DataFrame({"x": [1, 1, 1]}), np.zeros(3), n_folds=2, seed=0, is_class=False
         ),
         lambda: group_folds(pl.Series(["a", "a", "b"]), n_folds=3, seed=0),
+        lambda: group_folds(pl.Series(["a", "a", "a"]), n_folds=2, seed=0),
         lambda: time_folds(pl.Series([5, 5, 5, 5]), n_folds=3),
     ],
 )

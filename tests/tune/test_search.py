@@ -111,6 +111,25 @@ def test_a_search_in_which_everything_fails_says_why(make_table: MakeTable) -> N
         ).run()
 
 
+def test_a_search_in_which_everything_fails_ends_when_its_time_is_up(make_table: MakeTable) -> None:
+    broken = [
+        Configuration(name=f"b{n}", algorithm="knn", hyperparameters={"n_neighbors": -1})
+        for n in range(50)
+    ]
+    seen: list[Trial] = []
+
+    with pytest.raises(BackendError):
+        Search(
+            prepared=prepared(make_table()),
+            metric=metric_named("rmse"),
+            portfolio=broken,
+            deadline=time.monotonic(),
+            on_trial=lambda trial, _: seen.append(trial),
+        ).run()
+
+    assert len(seen) == 1
+
+
 def test_with_no_time_at_all_there_is_still_a_model(make_table: MakeTable) -> None:
     model = searched(make_table(), budget_s=1e-6)
 

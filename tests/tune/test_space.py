@@ -37,6 +37,14 @@ def test_two_numbers_are_the_ends_of_a_range_and_more_are_the_values_to_try() ->
     }
 
 
+def test_a_hyperparameter_goes_by_its_other_names_too() -> None:
+    space = checked_space(get_algorithm("xgboost"), {"eta": [0.01, 0.1], "num_round": [10, 30]})
+
+    assert set(space) == {"learning_rate", "rounds"}
+    with pytest.raises(InvalidInputError, match="stands there twice"):
+        checked_space(get_algorithm("xgboost"), {"eta": [0.01, 0.1], "learning_rate": [0.1, 0.2]})
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [

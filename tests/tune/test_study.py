@@ -117,6 +117,42 @@ def test_guesses_are_tried_first_and_say_where_they_come_from(make_study: MakeSt
     assert best.origin == "earlier"
 
 
+def test_a_guess_outside_the_space_is_left_to_the_sampler_and_does_not_stop_a_second_run(
+    make_study: MakeStudy,
+) -> None:
+    space = checked_space(
+        get_algorithm("linear-learner"), {"alpha": [0.001, 0.1], "l1_ratio": [0.0, 1.0]}
+    )
+    guesses = (("defaults", {"alpha": 5.0, "l1_ratio": 0.5}),)
+
+    first = make_study(space=space, guesses=guesses, n_trials=2).run()
+    second = make_study(space=space, guesses=guesses, n_trials=3).run()
+
+    assert first[0].hyperparameters["l1_ratio"] == 0.5
+    assert all(0.001 <= t.hyperparameters["alpha"] <= 0.1 for t in second)
+    assert len(second) == 3
+
+
+def test_trials_that_an_interrupt_ended_are_trained_next_time(make_study: MakeStudy) -> None:
+    code = CODE + "\nimport time; time.sleep(30)"
+    times = iter([0.0] * 4)
+
+    study = make_study(code, local=True, n_trials=1, seconds=9.0, clock=lambda: _ticking(times))
+    with pytest.raises(KeyboardInterrupt):
+        study.run()
+
+    record = study.metadata.get("trial", "first/000000").body["trial"]
+    assert (record["state"], record["job"]) == ("running", "")
+    assert all(job.state.has_ended for job in study.compute.list_())
+
+
+def _ticking(times: Any) -> float:
+    try:
+        return next(times)
+    except StopIteration:
+        raise KeyboardInterrupt from None
+
+
 class _KilledError(Exception):
     """Stands for the end of the process."""
 
@@ -167,7 +203,9 @@ def test_trials_that_fail_are_kept_with_their_reason(make_study: MakeStudy) -> N
 
 
 def test_a_study_in_which_every_trial_fails_says_why(make_study: MakeStudy) -> None:
-    with pytest.raises(BackendError, match=r"(?s)No trial of the study 'first' gave a model.*no luck"):
+    with pytest.raises(
+        BackendError, match=r"(?s)No trial of the study 'first' gave a model.*no luck"
+    ):
         make_study("import sys; sys.exit('no luck')", n_trials=2).run()
 
 

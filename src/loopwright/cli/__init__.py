@@ -3,6 +3,7 @@
 from loopwright.cli import data as data  # their commands join the group of main
 from loopwright.cli import experiments as experiments
 from loopwright.cli import jobs as jobs
+from loopwright.cli import mlflow as mlflow
 from loopwright.cli import train as train
 from loopwright.cli import tune as tune
 from loopwright.cli.main import main

@@ -55,7 +55,7 @@ def list_(home: Path | None, as_json: bool, by_job: bool) -> None:
 
 def _list_jobs(home: Path | None, *, as_json: bool) -> None:
     from loopwright.cli.show import echo_json, table
-    from loopwright.notebook.experiments import experiments as listed
+    from loopwright.notebook.comparison import experiments as listed
 
     rows = listed(home=home).to_dicts()
     if as_json:
@@ -70,12 +70,12 @@ def _list_jobs(home: Path | None, *, as_json: bool) -> None:
 def show(home: Path | None, as_json: bool, name: str) -> None:
     """Show an experiment: its hypothesis, its jobs and what came of it."""
     from loopwright.cli.show import echo_json, table
-    from loopwright.loop.experiment import find_experiment
-    from loopwright.notebook.experiments import main_metric
+    from loopwright.loop.experiment import get_experiment
+    from loopwright.notebook.comparison import main_metric
     from loopwright.tune.entry import entries_of
 
     workspace = _workspace(home)
-    found = find_experiment(workspace, name)
+    found = get_experiment(workspace, name)
     entries = list(entries_of(workspace.metadata, workspace.compute, found.jobs))
     if as_json:
         echo_json({**found.to_json(), "entries": [each.to_json() for each in entries]})
@@ -107,7 +107,7 @@ def compare(
     """Compare jobs, experiments, rounds (LOOP/NUMBER) and studies (study/NAME)."""
     from loopwright.cli.show import echo_json
     from loopwright.loop.comparison_page import comparison_lines
-    from loopwright.notebook.experiments import compared
+    from loopwright.notebook.comparison import compared
 
     found = compared(_workspace(home), jobs, metric=metric, measure=measure)
     if page is not None:

@@ -18,7 +18,7 @@ from loopwright.loop.comparison_chart import (
 )
 from loopwright.loop.experiment import Experiment
 from loopwright.monitor.sheet import page_template, whole_page
-from loopwright.tune.comparison import JobComparison, shown
+from loopwright.tune.comparison import NONE, Change, JobComparison, shown
 from loopwright.tune.entry import Entry
 
 _MOST_COLUMNS = 14
@@ -133,10 +133,16 @@ def comparison_lines(comparison: JobComparison) -> list[str]:
             "",
             f"What differs, {first.name} ({first.job[-8:]}) → {second.name} ({second.job[-8:]}):",
         ]
-        found = [(s, c) for s, changed in comparison.differences.items() for c in changed]
-        lines += [
-            f"  {section:<10}  {name}: {before} → {after}"
-            for section, (name, before, after) in found
-        ]
-        lines += [] if found else ["  nothing that is on record"]
+        told = [line for s, c in comparison.differences.items() for line in _told(s, c)]
+        lines += told or ["  nothing that is on record"]
+    return lines
+
+
+def _told(section: str, changes: Sequence[Change]) -> list[str]:
+    """Return what differs; names that only one of the jobs has, of which there are many, together."""
+    both = [each for each in changes if section != "parameters" or NONE not in each[1:]]
+    lines = [f"  {section:<10}  {name}: {before} → {after}" for name, before, after in both]
+    for place, which in ((2, "first"), (1, "second")):
+        names = [each[0] for each in changes if each not in both and each[place] == NONE]
+        lines += [f"  {section:<10}  only of the {which}: {', '.join(names)}"] if names else []
     return lines

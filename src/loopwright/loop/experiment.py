@@ -13,9 +13,11 @@ from loopwright.core.errors import AlreadyExistsError, InvalidInputError, NotFou
 from loopwright.core.names import checked_name, did_you_mean
 from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
+from loopwright.problem import METRICS
 from loopwright.store import Record
+from loopwright.tune.comparison import shown
 from loopwright.tune.study import list_trials
-from loopwright.tune.trial import TrialState
+from loopwright.tune.trial import TrialRecord, TrialState, best_of
 
 _RECORD = "experiment"
 _FORMAT = 1
@@ -121,10 +123,19 @@ def add_to_experiment(workspace: Workspace, name: str, parts: Iterable[str]) -> 
     ------
     NotFoundError
         If the experiment, or one of the parts, does not exist; nothing was changed.
+    InvalidInputError
+        If a part holds the experiment itself.
     """
     known = list(parts)
     for part in known:
         jobs_named(workspace, part)
+        if name in _held_by(workspace, part):
+            raise InvalidInputError(
+                f"The experiment {name!r} cannot hold {part!r}, which holds {name!r}.",
+                hint="Put its jobs in instead.",
+                field="parts",
+                value=part,
+            )
     with workspace.metadata.transaction():
         record = _record(workspace, name)
         together = list(dict.fromkeys([*record.body["parts"], *known]))
@@ -171,29 +182,30 @@ def list_experiments(workspace: Workspace) -> list[Experiment]:
     return sorted([*own, *rounds, *studies], key=lambda each: (each.started_at, each.name))
 
 
-def find_experiment(workspace: Workspace, name: str) -> Experiment:
-    """Return one experiment: a person's own, a round such as `house-prices/3`, or `study/NAME`.
+def find_experiment(workspace: Workspace, name: str) -> Experiment | None:
+    """Return one experiment, or None: a person's own, a round (`house-prices/3`), `study/NAME`."""
+    record = workspace.metadata.find(_RECORD, name) if name else None
+    if record is not None:
+        return _own(workspace, record)
+    study = name.removeprefix(_STUDY)
+    if study != name and workspace.metadata.find("trial", f"{study}/{0:06d}") is not None:
+        return _study(workspace, study)
+    found = _round_record(workspace, name)
+    return _round(workspace, found) if found else None
+
+
+def get_experiment(workspace: Workspace, name: str) -> Experiment:
+    """Return one experiment; see `find_experiment`.
 
     Raises
     ------
     NotFoundError
         If there is none, with the nearest name.
     """
-    record = workspace.metadata.find(_RECORD, name) if name else None
-    if record is not None:
-        return _own(workspace, record)
-    if name.startswith(_STUDY) and name.removeprefix(_STUDY) in _study_names(workspace):
-        return _study(workspace, name.removeprefix(_STUDY))
-    found = _round_record(workspace, name)
-    if found is not None:
-        return _round(workspace, found)
-    known = [each.name for each in list_experiments(workspace)]
-    raise NotFoundError(
-        f"There is no experiment {name!r}.",
-        hint=did_you_mean(name, known),
-        kind=_RECORD,
-        name=name,
-    )
+    found = find_experiment(workspace, name)
+    if found is None:
+        raise _unknown(workspace, name, what="experiment")
+    return found
 
 
 def jobs_named(workspace: Workspace, part: str) -> list[str]:
@@ -204,30 +216,30 @@ def jobs_named(workspace: Workspace, part: str) -> list[str]:
     NotFoundError
         If it stands for nothing.
     """
+    found = find_experiment(workspace, part)
+    if found is not None:
+        return list(found.jobs)
     try:
-        return list(find_experiment(workspace, part).jobs)
+        return [workspace.compute.get(part).id]
     except NotFoundError as error:
-        if "/" in part:
-            raise
-        try:
-            return [workspace.compute.get(part).id]
-        except NotFoundError:
-            raise NotFoundError(
-                f"There is no job, experiment, study or round {part!r}.",
-                hint=error.hint or "`loopwright experiments list` lists them.",
-                kind="job",
-                name=part,
-            ) from error
+        what = "job, experiment, study or round"
+        raise _unknown(workspace, part, what=what) from error
+
+
+def _unknown(workspace: Workspace, name: str, *, what: str) -> NotFoundError:
+    known = [each.name for each in list_experiments(workspace)]
+    return NotFoundError(
+        f"There is no {what} {name!r}.", hint=did_you_mean(name, known), kind=what, name=name
+    )
 
 
 def _own(workspace: Workspace, record: Record) -> Experiment:
     body = record.body
     jobs: list[str] = []
     for part in body["parts"]:
-        try:
-            jobs += _jobs_of_part(workspace, part)
-        except NotFoundError:  # what was put in may be forgotten since
-            continue
+        # what is none of these is a job, and was one when it was put in
+        found = find_experiment(workspace, part)
+        jobs += found.jobs if found else [part]
     return Experiment(
         name=body["name"],
         hypothesis=body["hypothesis"],
@@ -241,16 +253,15 @@ def _own(workspace: Workspace, record: Record) -> Experiment:
     )
 
 
-def _jobs_of_part(workspace: Workspace, part: str) -> list[str]:
-    if part.startswith(_STUDY):
-        return list(_study(workspace, part.removeprefix(_STUDY)).jobs)
-    record = _round_record(workspace, part)
-    if record is not None:
-        return list(_round(workspace, record).jobs)
-    own = workspace.metadata.find(_RECORD, part)
-    if own is not None:
-        return list(_own(workspace, own).jobs)
-    return [part]
+def _held_by(workspace: Workspace, name: str) -> set[str]:
+    """Return an experiment of one's own and all that it holds, by their names."""
+    held, waiting = set(), [name]
+    while waiting:
+        each = waiting.pop()
+        record = workspace.metadata.find(_RECORD, each)
+        held.add(each)
+        waiting += [p for p in record.body["parts"] if p not in held] if record else []
+    return held
 
 
 def _round(workspace: Workspace, record: Record) -> Experiment:
@@ -273,6 +284,9 @@ def _round(workspace: Workspace, record: Record) -> Experiment:
                 "conclusion": str(chosen.get("conclusion", "")),
             }
         )
+    for stage, output in outputs.items():
+        if stage.partition(".")[0] == "tune":
+            jobs += [each["job"] for each in output.get("trials", ()) if each.get("job")]
     body = record.body
     cause = ": ".join(text for text in (body.get("cause", ""), body.get("reason", "")) if text)
     told = "; ".join(each["hypothesis"] for each in attempts if each["hypothesis"])
@@ -295,25 +309,36 @@ def _study(workspace: Workspace, name: str) -> Experiment:
     trials = list_trials(workspace.metadata, name)
     first = workspace.metadata.find("trial", f"{name}/{0:06d}")
     running = any(trial.state is TrialState.RUNNING for trial in trials)
-    done = [trial for trial in trials if trial.value is not None]
     counts = ", ".join(
         f"{n} {state.value}"
         for state in TrialState
         if (n := sum(trial.state is state for trial in trials))
     )
+    about = workspace.metadata.find("study", name)
     names = sorted({each for trial in trials for each in trial.hyperparameters})
-    values = [trial.value for trial in done if trial.value is not None]
-    told = f"; from {min(values):.6g} to {max(values):.6g}" if values else ""
     return Experiment(
         name=f"{_STUDY}{name}",
         kind="study",
         hypothesis=f"other values of {', '.join(names)} help" if names else "",
-        conclusion="" if running else f"{counts}{told}",
+        conclusion="" if running else counts + _best_told(trials, about.body if about else {}),
         state="open" if running else "concluded",
         jobs=tuple(trial.job for trial in trials if trial.job),
         by="loopwright",
         started_at=first.created_at.isoformat() if first else "",
     )
+
+
+def _best_told(trials: Iterable[TrialRecord], about: Mapping[str, Any]) -> str:
+    """Return the best trial in words; without the study's own record, which way is better is open."""
+    values = [trial.value for trial in trials if trial.value is not None]
+    if not values:
+        return ""
+    metric = METRICS.get(str(about.get("metric", "")))
+    best = best_of(trials, higher_is_better=metric.higher_is_better) if metric else None
+    if metric is None or best is None:
+        return f"; from {min(values):.6g} to {max(values):.6g}"
+    settings = ", ".join(f"{name} {shown(value)}" for name, value in best.hyperparameters.items())
+    return f"; best {metric.name} {best.value:.6g} with {settings}"
 
 
 def _study_names(workspace: Workspace) -> list[str]:

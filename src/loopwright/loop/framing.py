@@ -10,7 +10,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.data import Snapshot, assign_parts, split_leaks
+from loopwright.data import Snapshot, assign_parts, naming_columns, split_leaks, split_remarks
 from loopwright.evaluate import framing
 from loopwright.explore import ColumnNote, profile, profile_page, profile_summary
 from loopwright.loop.file import LoopFile
@@ -82,7 +82,14 @@ def parted_rows(
     n_unlabelled = rows[loop.problem.target].null_count()
     rows = rows.drop_nulls(loop.problem.target)
     parts = assign_parts(rows, loop.data.split, target=loop.problem.target)
-    leaks = split_leaks(rows, parts)
+    names = naming_columns(rows, target=loop.problem.target)
+    leaks = split_leaks(rows, parts, without=names)
+    # live rows that judge are the newest, whatever the split of the others
+    remarks = (
+        split_remarks(rows, parts, split=loop.data.split, target=loop.problem.target, leaks=leaks)
+        if live is None
+        else []
+    )
     _check_classes(rows, parts, sourced.target)
     by_part = {name: rows.filter(parts == name) for name in PARTS}
     windows = {"all": by_part["train"]}
@@ -106,12 +113,18 @@ def parted_rows(
             "n_rows": counts,
             "n_unlabelled": n_unlabelled,
             "leaks": [msgspec.to_builtins(leak) for leak in leaks],
+            "remarks": [msgspec.to_builtins(remark) for remark in remarks],
             "live": live,
         },
         summary=summary,
         reason="the newest live rows judge, older ones teach"
         if live
-        else f"split by {loop.data.split.by}, seed {loop.data.split.seed}",
+        else "; ".join(
+            [
+                f"split by {loop.data.split.by}, seed {loop.data.split.seed}",
+                *(f"look out: {remark.text}" for remark in remarks),
+            ]
+        ),
         artifacts=(snapshot.digest, *digests.values(), *trained.values()),
     )
 

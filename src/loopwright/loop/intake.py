@@ -22,6 +22,7 @@ from loopwright.data import (
     not_allowed,
     planned,
     scan,
+    sorted_by,
     take_increment,
     take_snapshot,
 )
@@ -122,6 +123,7 @@ def take_rows(
         If a database breaks off again and again, or the disk is full. No snapshot is kept then.
     """
     plan = plan or ContractPlan()
+    source = sorted_by(source, cursor, key)
     remark = ""
     if before is not None and cursor is not None and not full:
         intake, remark = _increment(

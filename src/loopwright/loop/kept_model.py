@@ -9,7 +9,7 @@ from loopwright.core.errors import WrongStateError
 from loopwright.loop.workspace import Workspace
 from loopwright.train import Outcome, ServingModel, model_members
 from loopwright.train.serving_model import REQUIRED_MEMBERS, assembled_model
-from loopwright.tune.entry import Entry, find_entry
+from loopwright.tune.entry import Entry, find_entry, model_name
 
 _TRAIN = "train"
 
@@ -59,7 +59,7 @@ def job_model(workspace: Workspace, job_id: str) -> ServingModel:
     }
     return assembled_model(
         members,
-        name=entry.name.replace("/", "-"),
+        name=model_name(entry.name),
         algorithm=entry.algorithm,
         outcome=outcome_of_entry(entry),
         version=entry.job[-12:],

@@ -10,6 +10,7 @@ import msgspec
 
 from loopwright.compute import Capacity, Job, JobSpec, Resources, machine_capacity
 from loopwright.core.digest import digest_value
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.loop.attempt import Attempt, Evidence
 from loopwright.loop.candidate import Candidate
@@ -34,6 +35,18 @@ _MOST_WINNERS = 3
 _MOST_PARALLEL = 16
 # of one trial where nothing else limits it
 _TRIAL_MINUTES = 30.0
+_WORDS = {
+    "algorithm": "an algorithm",
+    "space": "a space",
+    "given": "settings",
+    "metric": "a metric",
+    "recipes": "features",
+    "rows": "rows",
+    "loop": "a loop",
+    "target_transform": "a scale of the target",
+    "sampler": "a sampler",
+    "seed": "a seed",
+}
 
 OnTrial = Callable[[TrialRecord, TrialRecord | None], None]
 
@@ -146,6 +159,7 @@ def run_study(
         "seed": loop.train.seed,
     }
     study_name = name or f"{loop.name}-{algorithm}-{digest_value(about)[7:15]}"
+    _check_same_study(workspace, study_name, about)
     defaults = {key: learner.hyperparameters[key].default for key in space}
     guesses: list[tuple[str, Mapping[str, Any]]] = [
         ("defaults", {k: v for k, v in defaults.items() if v is not None})
@@ -265,6 +279,22 @@ def searched_attempt(
         variant=attempt.variant,
         windows=(best.window,),
     )
+
+
+def _check_same_study(workspace: Workspace, name: str, about: Mapping[str, Any]) -> None:
+    """Refuse to go on with a study of something else under the same name."""
+    record = workspace.metadata.find(_KIND, name)
+    if record is None:
+        return
+    same = msgspec.json.decode(msgspec.json.encode(about))
+    for key in about:
+        if record.body.get(key) != same[key]:
+            raise InvalidInputError(
+                f"The study {name!r} searched with {_WORDS.get(key, key)} other than this.",
+                hint="Give the new study another name, or none.",
+                field="name",
+                value=name,
+            )
 
 
 def _tell_nobody(trial: TrialRecord, best: TrialRecord | None) -> None:

@@ -1,7 +1,6 @@
 """The session of a person at a notebook or a script: one object per loop, one verb per wish."""
 
-from loopwright.notebook.display import Page, RunResult, Status
-from loopwright.notebook.experiments import (
+from loopwright.notebook.comparison import (
     ComparedJobs,
     OwnExperiment,
     compare,
@@ -9,6 +8,7 @@ from loopwright.notebook.experiments import (
     experiments,
     open_model,
 )
+from loopwright.notebook.display import Page, RunResult, Status
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.row import as_rows, read_table
 from loopwright.notebook.session import Loop, init, loops, page_of, run, status

@@ -20,6 +20,7 @@ from loopwright.core.errors import BackendError, NotFoundError
 from loopwright.loop import Workspace
 from loopwright.store.metadata import MOST_ROWS
 from loopwright.train.script import KIND as SCRIPT
+from loopwright.tune.entry import list_entries
 
 # rounds in any other state go on with the jobs they have
 _ENDED_ROUNDS = frozenset({"live", "kept champion", "criterion missed", "not ml"})
@@ -163,6 +164,9 @@ def clean(
         older_than=older_than,
         most_bytes=most_bytes,
     )
+    if not dry_run:
+        # what they told is kept as long as their records
+        list_entries(workspace.metadata, workspace.compute, jobs=chosen)
     removed = []
     for job in chosen:
         freed = sizes[job.id] if dry_run else workspace.compute.delete_files(job.id)

@@ -7,6 +7,7 @@ from loopwright.prepare.encoding import Frequency, Ordinal, TargetEncode
 from loopwright.prepare.expression import Expression, parse_expression
 from loopwright.prepare.filling import GroupImpute, KnnImpute
 from loopwright.prepare.fitting import fit_recipe, fit_recipe_lazily
+from loopwright.prepare.imputation import Impute
 from loopwright.prepare.interaction import Interact
 from loopwright.prepare.kind import Kind, kind_of
 from loopwright.prepare.line import Line
@@ -18,7 +19,7 @@ from loopwright.prepare.quantile import QuantileScale, RobustScale
 from loopwright.prepare.rare import GroupRare, Hash
 from loopwright.prepare.recipe import FittedRecipe, Recipe, Refusal
 from loopwright.prepare.row import RowEncoder
-from loopwright.prepare.scaling import Clip, Impute, Log1p, Scale
+from loopwright.prepare.scaling import Clip, Log1p, Scale
 from loopwright.prepare.selection import DropCorrelated, DropPersonal, SelectBest
 from loopwright.prepare.signature import Field, Signature
 from loopwright.prepare.sklearn_step import SklearnStep

@@ -7,6 +7,7 @@ from loopwright.prepare.cast import Cast
 from loopwright.prepare.date_part import DateParts
 from loopwright.prepare.encoding import FittedEncoding, Frequency, Ordinal, TargetEncode
 from loopwright.prepare.filling import FittedGroupImpute, FittedKnnImpute, GroupImpute, KnnImpute
+from loopwright.prepare.imputation import FittedImpute, Impute
 from loopwright.prepare.interaction import Interact
 from loopwright.prepare.one_hot import FittedOneHot, OneHot
 from loopwright.prepare.power import FittedPower, Power
@@ -15,9 +16,7 @@ from loopwright.prepare.rare import FittedGroupRare, GroupRare, Hash
 from loopwright.prepare.scaling import (
     Clip,
     FittedClip,
-    FittedImpute,
     FittedScale,
-    Impute,
     Log1p,
     Scale,
 )

@@ -20,6 +20,7 @@ from loopwright.prepare.level import (
     level_text,
     sorted_levels,
 )
+from loopwright.prepare.lookup import Encoded
 from loopwright.prepare.step import (
     Operation,
     Registers,
@@ -27,7 +28,6 @@ from loopwright.prepare.step import (
     Types,
     checked_columns,
     fresh,
-    same_length,
 )
 from loopwright.prepare.value import ValueType
 
@@ -243,20 +243,6 @@ def _smoothed(
     return np.where(counts[:, None] > 0, means, overall), overall
 
 
-class Encoded(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One column of numbers made from the levels of another; None is missing."""
-
-    column: str
-    name: str
-    levels: tuple[Level, ...]
-    values: tuple[float, ...]
-    missing: float | None
-    unseen: float | None
-
-    def __post_init__(self) -> None:
-        same_length(self.levels, self.values)
-
-
 class FittedEncoding(
     msgspec.Struct,
     frozen=True,
@@ -283,7 +269,7 @@ class FittedEncoding(
         """Return the table with the numbers."""
         del today
         return table.with_columns(
-            _encoded(category(output.column, types), output).alias(output.name)
+            output.expression(category(output.column, types)).alias(output.name)
             for output in self.outputs
         )
 
@@ -338,30 +324,6 @@ def _encoding(
         )
     return FittedEncoding(
         kind=kind, columns=columns, outputs=tuple(outputs), keep_source=keep_source, reason=reason
-    )
-
-
-def _encoded(column: pl.Expr, output: Encoded) -> pl.Expr:
-    missing, unseen = (pl.lit(value, dtype=pl.Float64) for value in (output.missing, output.unseen))
-    if not output.levels:
-        return pl.when(column.is_null()).then(missing).otherwise(unseen)
-    if _is_place(output):
-        # a level's place is what Polars stores for it
-        levels = pl.Enum(pl.Series(output.levels, dtype=pl.String))
-        return column.cast(levels, strict=False).to_physical().cast(pl.Float64)
-    found = column.replace_strict(
-        list(output.levels), list(output.values), default=unseen, return_dtype=pl.Float64
-    )
-    return pl.when(column.is_null()).then(missing).otherwise(found)
-
-
-def _is_place(output: Encoded) -> bool:
-    return (
-        output.missing is None
-        and output.unseen is None
-        and output.values == tuple(map(float, range(len(output.levels))))
-        and all(isinstance(level, str) for level in output.levels)
-        and len(set(output.levels)) == len(output.levels)
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from loopwright.core.names import did_you_mean
 from loopwright.prepare.catalogue import AnyFittedStep
 from loopwright.prepare.encoding import TargetEncode
 from loopwright.prepare.feature_file import n_rows, open_table, write_features
+from loopwright.prepare.lazy_table import LazyTable, beside
 from loopwright.prepare.recipe import FittedRecipe, Recipe, matrix
 from loopwright.prepare.selection import DropPersonal
 from loopwright.prepare.step import Derive, Drop, Training, TrainingTable, Types
@@ -119,28 +119,19 @@ def fit_recipe_lazily(
     height = n_rows(table)
     with tempfile.TemporaryDirectory(prefix="loopwright-fit-") as folder:
 
-        def new_path(suffix: str) -> Path:
-            return Path(folder) / f"{len(list(Path(folder).iterdir()))}{suffix}"
-
         def keep(made: np.ndarray) -> np.ndarray:
             # pages of a file, which the system drops when memory is short
-            path = new_path(".npy")
+            path = Path(folder) / f"{len(list(Path(folder).iterdir()))}.npy"
             np.save(path, made)
             pages: np.ndarray = np.load(path, mmap_mode="r")
             return pages
-
-        def written(name: str, values: np.ndarray) -> Path:
-            path = new_path(".parquet")
-            pl.DataFrame({name: values}).write_parquet(path)
-            return path
 
         def settle(
             changed: pl.LazyFrame, made: Mapping[str, np.ndarray], types: Types
         ) -> LazyTable:
             if made:
                 own = changed.select(name for name in types if name not in made)
-                paths = [written(name, values) for name, values in made.items()]
-                changed = pl.concat([own, *map(pl.scan_parquet, paths)], how="horizontal")
+                changed = beside(own, made, height)
             return LazyTable(changed.select(list(types)), height)
 
         read = table.select(e.alias(n) for n, e in _read(recipe, header).items())
@@ -155,38 +146,9 @@ def fit_recipe_lazily(
             keep=keep,
         )
         if features is not None:
-            write_features(settled.lazy(), lambda batch: batch, features, batch_rows=100_000)
+            names = list(fitted.feature_names)
+            write_features(settled.lazy(), names, lambda b: b, features, batch_rows=100_000)
     return fitted
-
-
-@dataclass(slots=True)
-class LazyTable:
-    """A table whose columns are computed when they are asked for; it keeps the last one."""
-
-    _lazy: pl.LazyFrame
-    height: int
-    _last: pl.Series | None = field(default=None, init=False)
-
-    def __getitem__(self, name: str) -> pl.Series:
-        """Return one column."""
-        if self._last is None or self._last.name != name:
-            self._last = None
-            self._last = self._lazy.select(name).collect(engine="streaming")[name]
-        return self._last
-
-    def category(self, name: str) -> pl.Series:
-        """Return one column, text as Categorical: read in pieces, so that no more of it is held."""
-        if self._lazy.collect_schema()[name] != pl.String:
-            return self[name]
-        self._last = None
-        batches = self._lazy.select(pl.col(name).cast(pl.Categorical)).collect_batches(
-            maintain_order=True, engine="streaming"
-        )
-        return pl.concat([batch[name] for batch in batches])
-
-    def lazy(self) -> pl.LazyFrame:
-        """Return the plan of the whole table."""
-        return self._lazy
 
 
 def _read(recipe: Recipe, header: pl.DataFrame) -> dict[str, pl.Expr]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
@@ -15,6 +16,8 @@ else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
 
 Level = str | float
+
+_BLOCK_ROWS = 131_072
 
 CATEGORIES: tuple[ValueType, ...] = ("text", "number", "boolean")
 """What a column may store to be used as a category."""
@@ -35,6 +38,13 @@ def category_of(table: TrainingTable, name: str) -> pl.Series:
     read = getattr(table, "category", None)
     column: pl.Series = table[name] if read is None else read(name)
     return column
+
+
+def pieces_of(table: TrainingTable, name: str) -> Iterator[pl.Series]:
+    """Give a column some rows at a time; of a table that memory need not hold it is never held."""
+    read = getattr(table, "pieces", None)
+    pieces: Iterator[pl.Series] = iter((table[name],)) if read is None else read(name)
+    return pieces
 
 
 def coded(column: pl.Series) -> tuple[tuple[Level, ...], np.ndarray]:
@@ -60,10 +70,13 @@ def _coded_numbers(column: pl.Series) -> tuple[tuple[Level, ...], np.ndarray]:
     levels = sorted_levels(column)
     if not levels:
         return (), np.zeros(len(column), dtype=np.int64)
-    codes = column.replace_strict(
-        levels, range(len(levels)), default=len(levels), return_dtype=pl.Int64
-    )
-    return levels, codes.fill_null(len(levels)).to_numpy()
+    known = np.array(levels)
+    # four bytes a row, made in blocks; missing comes as NaN, which belongs after all numbers
+    codes = np.empty(len(column), dtype=np.int32)
+    for start in range(0, len(column), _BLOCK_ROWS):
+        block = column.slice(start, _BLOCK_ROWS).to_numpy()
+        codes[start : start + _BLOCK_ROWS] = np.searchsorted(known, block)
+    return levels, codes
 
 
 def sorted_levels(column: pl.Series) -> tuple[Level, ...]:

@@ -10,11 +10,12 @@ from loopwright.core.lazy import LazyModule
 from loopwright.prepare.binning import Bin
 from loopwright.prepare.catalogue import AnyStep
 from loopwright.prepare.filling import GroupImpute
+from loopwright.prepare.imputation import Impute
 from loopwright.prepare.judged import Judged
 from loopwright.prepare.one_hot import OneHot
 from loopwright.prepare.place import written
 from loopwright.prepare.power import Power
-from loopwright.prepare.scaling import Clip, Impute, Log1p, Scale
+from loopwright.prepare.scaling import Clip, Log1p, Scale
 from loopwright.prepare.step import Derive, fresh
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.prepare.catalogue import AnyStep, step_name
+from loopwright.prepare.imputation import Impute
 from loopwright.prepare.judged import Judged
 from loopwright.prepare.order import BY_YOU, read_order
 from loopwright.prepare.plan import Overrule
 from loopwright.prepare.recipe import Refusal
-from loopwright.prepare.scaling import Impute, Scale
+from loopwright.prepare.scaling import Scale
 from loopwright.prepare.step import Derive
 from loopwright.prepare.value import find_value_type
 

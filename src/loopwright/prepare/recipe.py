@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -14,7 +14,7 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.catalogue import AnyFittedStep, AnyStep, step_name
-from loopwright.prepare.feature_file import open_table, write_features
+from loopwright.prepare.feature_file import changed, open_table, write_features
 from loopwright.prepare.line import Line, lines_html, lines_of, place_of, without_line
 from loopwright.prepare.order import BY_YOU
 from loopwright.prepare.step import Derive, Drop, Types
@@ -170,13 +170,18 @@ class FittedRecipe:
         """
         read_columns(frame, self.inputs)
         read = frame.select(list(self.inputs))
-        return matrix_of_parts(
-            lambda part: self.transform_lazily(part.lazy(), today=today).collect(
-                engine="in-memory"
-            ),
-            read,
-            len(self.feature_names),
+        if read.height <= _PART_ROWS:
+            return matrix(self.transform_lazily(read.lazy(), today=today).collect())
+        # in parts, so that the features are never held twice
+        found = np.empty((read.height, len(self.feature_names)))
+        parts = changed(
+            read.iter_slices(_PART_ROWS),
+            read.schema,
+            lambda part: self.transform_lazily(part, today=today),
         )
+        for at, part in enumerate(parts):
+            _write_columns(part, found[at * _PART_ROWS :])
+        return found
 
     def transform_lazily(self, table: pl.LazyFrame, *, today: date | None = None) -> pl.LazyFrame:
         """Return the plan of the features of a lazy table; nothing is computed yet.
@@ -229,10 +234,10 @@ class FittedRecipe:
         InvalidInputError
             If an input column is not there or stores something else, or there is no such file.
         """
-        table = open_table(source)
-        self.transform_lazily(table, today=today)
+        self.transform_lazily(open_table(source), today=today)
         return write_features(
-            table.select(list(self.inputs)),
+            source,
+            list(self.inputs),
             lambda batch: self.transform_lazily(batch, today=today),
             Path(out),
             batch_rows=batch_rows,
@@ -274,25 +279,6 @@ def matrix(table: pl.DataFrame) -> np.ndarray:
     """Return the columns as float64, (n_rows, n_columns); what is missing or infinite is NaN."""
     found = np.empty((table.height, table.width))
     _write_columns(table, found)
-    return found
-
-
-def matrix_of_parts(
-    change: Callable[[pl.DataFrame], pl.DataFrame], table: pl.DataFrame, n_columns: int
-) -> np.ndarray:
-    """Return what `change` makes of a table as `matrix` does, without holding it twice.
-
-    Parameters
-    ----------
-    change
-        Makes `n_columns` columns of some rows, of every row by itself.
-    """
-    if table.height <= _PART_ROWS:
-        return matrix(change(table))
-    found = np.empty((table.height, n_columns))
-    for start in range(0, table.height, _PART_ROWS):
-        part = table.slice(start, _PART_ROWS)
-        _write_columns(change(part), found[start : start + _PART_ROWS])
     return found
 
 

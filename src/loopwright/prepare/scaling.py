@@ -1,11 +1,11 @@
-"""Steps over numbers: fill what is missing, shorten long tails, cut extremes, bring to one scale."""
+"""Steps over numbers: shorten long tails, cut extremes, bring to one scale."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
@@ -13,12 +13,12 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.function import divided
 from loopwright.prepare.step import (
+    NUMBERS,
     Operation,
     Registers,
     Training,
     Types,
     checked_columns,
-    fresh,
     same_length,
 )
 from loopwright.prepare.value import ValueType
@@ -29,151 +29,7 @@ if TYPE_CHECKING:
 else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
 
-_NUMBERS: tuple[ValueType, ...] = ("number", "boolean")
-
-
-class Impute(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag="impute",
-    tag_field="step",
-):
-    """Fill what is missing; columns with gaps in training also get a column that says where.
-
-    Without `columns` every column of numbers is filled apart from those in `but`, so that a gap in
-    later rows is no surprise. A column without any value is filled with 0 or with the text `missing`. Booleans become 0 and 1.
-    """
-
-    columns: tuple[str, ...] = ()
-    strategy: Literal["median", "mean", "most_frequent", "constant"] = "median"
-    value: float | str | None = None
-    indicator: bool = True
-    but: tuple[str, ...] = ()
-    reason: str = ""
-
-    def fit(self, training: Training) -> FittedImpute:
-        """Learn the value that fills each column."""
-        numeric = self.strategy in ("median", "mean")
-        allowed: tuple[ValueType, ...] = _NUMBERS if numeric else (*_NUMBERS, "text")
-        columns = self.columns or training.numbers(but=self.but)
-        checked_columns("impute", columns, training.types, allowed)
-        indicators: list[str | None] = []
-        taken = set(training.types)
-        for name in columns:
-            has_gaps = self.indicator and training.table[name].null_count() > 0
-            indicators.append(fresh(f"{name}_missing", taken) if has_gaps else None)
-            taken.update(made for made in indicators[-1:] if made)
-        return FittedImpute(
-            columns=columns,
-            fills=tuple(self._fill(name, training) for name in columns),
-            indicators=tuple(indicators),
-            reason=self.reason,
-        )
-
-    def _fill(self, name: str, training: Training) -> float | str:
-        is_text = training.types[name] == "text"
-        if self.strategy == "constant":
-            return self._constant(name, is_text=is_text)
-        column = training.table[name].drop_nulls()
-        if not len(column):
-            return "missing" if is_text else 0.0
-        if self.strategy == "most_frequent":
-            found: Any = column.mode().sort()[0]
-        else:
-            numbers = column.cast(pl.Float64)
-            values = numbers.to_numpy()
-            # NumPy's sums do not depend on how the column lies in memory
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = median_of(values) if self.strategy == "median" else float(values.mean())
-        if is_text:
-            return str(found)
-        # a mean of huge numbers can overflow
-        return float(found) if math.isfinite(found) else 0.0
-
-    def _constant(self, name: str, *, is_text: bool) -> float | str:
-        if is_text and isinstance(self.value, str):
-            return self.value
-        if not is_text and isinstance(self.value, int | float) and math.isfinite(self.value):
-            return float(self.value)
-        raise InvalidInputError(
-            f"{self.value!r} cannot fill the column {name!r}.",
-            hint=f"Give {'text' if is_text else 'a finite number'} as value.",
-            field=name,
-            value=self.value,
-        )
-
-
-def median_of(values: np.ndarray) -> float:
-    """Return the median of float64 values of which none is missing, (n_rows,); at least one."""
-    half = len(values) // 2
-    if len(values) % 2:
-        return float(np.partition(values, half)[half])
-    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1].tolist()
-    middle = float(low + high) / 2
-    return middle if math.isfinite(middle) else float(low / 2 + high / 2)
-
-
-class FittedImpute(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag="impute",
-    tag_field="step",
-):
-    """Fills each column with its value; `indicators` names the column that says where, or None."""
-
-    columns: tuple[str, ...]
-    fills: tuple[float | str, ...]
-    indicators: tuple[str | None, ...]
-    reason: str = ""
-
-    def __post_init__(self) -> None:
-        same_length(self.columns, self.fills, self.indicators)
-
-    def _flags(self) -> list[tuple[str, str]]:
-        pairs = zip(self.columns, self.indicators, strict=True)
-        return [(name, indicator) for name, indicator in pairs if indicator is not None]
-
-    def types_after(self, types: Types) -> dict[str, ValueType]:
-        """Return the same columns and the indicators."""
-        filled = {name: "number" for name in self.columns if types[name] == "boolean"}
-        return cast(
-            "dict[str, ValueType]",
-            {**types, **filled, **{indicator: "number" for _, indicator in self._flags()}},
-        )
-
-    def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
-        """Return the table with the columns filled."""
-        del today
-        filled = [
-            _number(name, types).fill_null(pl.lit(fill))
-            if types[name] != "text"
-            else pl.col(name).fill_null(pl.lit(fill))
-            for name, fill in zip(self.columns, self.fills, strict=True)
-        ]
-        flags = [
-            pl.col(name).is_null().cast(pl.Float64).alias(indicator)
-            for name, indicator in self._flags()
-        ]
-        return table.with_columns(*filled, *flags)
-
-    def operation(self, types: Types, place: Mapping[str, int]) -> Operation:
-        """Return what fills one row."""
-        del types
-        plan = [(place[name], fill) for name, fill in zip(self.columns, self.fills, strict=True)]
-        flags = [(place[name], place[indicator]) for name, indicator in self._flags()]
-
-        def fill_missing(row: Registers) -> None:
-            for source, own in flags:
-                row[own] = 1.0 if row[source] is None else 0.0
-            for source, fill in plan:
-                if row[source] is None:
-                    row[source] = fill
-
-        return fill_missing
+_BLOCK_ROWS = 65_536
 
 
 class Log1p(
@@ -337,7 +193,7 @@ class Scale(
     def fit(self, training: Training) -> FittedScale:
         """Learn the means and deviations of what is not missing."""
         columns = self.columns or training.numbers(but=self.but)
-        checked_columns("scale", columns, training.types, _NUMBERS)
+        checked_columns("scale", columns, training.types, NUMBERS)
         moments = [_moments(training.table[name]) for name in columns]
         return FittedScale(
             columns=columns,
@@ -373,9 +229,9 @@ class FittedScale(
 
     def apply(self, table: pl.LazyFrame, types: Types, *, today: date | None) -> pl.LazyFrame:
         """Return the table with the scaled columns."""
-        del today
+        del types, today
         return table.with_columns(
-            divided(_number(name, types) - mean, pl.lit(scale)).alias(name)
+            divided(pl.col(name).cast(pl.Float64) - mean, pl.lit(scale)).alias(name)
             for name, mean, scale in zip(self.columns, self.means, self.scales, strict=True)
         )
 
@@ -396,17 +252,16 @@ class FittedScale(
         return scale_numbers
 
 
-def _number(name: str, types: Types) -> pl.Expr:
-    column = pl.col(name)
-    return column.cast(pl.Float64) if types[name] == "boolean" else column
-
-
 def _moments(column: pl.Series) -> tuple[float, float]:
     values = column.drop_nulls().cast(pl.Float64).to_numpy()
     if not len(values):
         return 0.0, 1.0
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, variance = float(values.mean()), float(values.var())
+        mean = float(values.mean())
+        # in blocks, so that no more is held than the column
+        starts = range(0, len(values), _BLOCK_ROWS)
+        squares = [((values[k : k + _BLOCK_ROWS] - mean) ** 2).sum() for k in starts]
+        variance = float(np.sum(squares)) / len(values)
     # below this a spread is rounding only (scikit-learn, `_is_constant_feature`)
     epsilon = float(np.finfo(np.float64).eps)
     rounding = len(values) * mean * epsilon

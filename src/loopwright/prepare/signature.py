@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.data import Conversion
+from loopwright.data import Conversion, trimmed
 from loopwright.prepare.value import (
     Value,
     ValueType,
@@ -314,7 +314,9 @@ def _field_schema(field: Field) -> dict[str, Any]:
 def _checker(field: Field) -> Callable[[Any], Value]:
     """Return what turns a value into the model's, raising any ordinary error if it cannot."""
     conversion = field.conversion
-    cell = conversion.cell if conversion is not None and conversion.reading is not None else None
+    cell = None
+    if conversion is not None and (conversion.reading is not None or conversion.is_code):
+        cell = conversion.cell
     return {
         "number": _number_checker,
         "category": _text_checker,
@@ -349,12 +351,13 @@ def _number_checker(cell: _Cell) -> Callable[[Any], Value]:
 
 
 def _text_checker(cell: _Cell) -> Callable[[Any], Value]:
-    del cell
-
     def check(value: Any) -> Value:
+        if type(value) is int and cell is not None:
+            # a whole number too long for a column of numbers, kept as text
+            value = cell(value)
         if type(value) is not str:
             raise TypeError
-        return value.strip() or None
+        return trimmed(value) or None
 
     return check
 

@@ -12,12 +12,14 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.prepare.binning import FittedBin
-from loopwright.prepare.encoding import Encoded, FittedEncoding
+from loopwright.prepare.encoding import FittedEncoding
+from loopwright.prepare.imputation import FittedImpute
 from loopwright.prepare.level import CATEGORIES, Level, level_text
+from loopwright.prepare.lookup import Encoded
 from loopwright.prepare.one_hot import FittedOneHot
 from loopwright.prepare.power import FittedPower
 from loopwright.prepare.quantile import FittedQuantileScale, curve_of
-from loopwright.prepare.scaling import FittedImpute, FittedScale
+from loopwright.prepare.scaling import FittedScale
 from loopwright.prepare.step import NUMBERS, Training, Types, checked_columns, fresh
 
 if TYPE_CHECKING:

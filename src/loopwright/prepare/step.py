@@ -47,6 +47,9 @@ class TrainingTable(Protocol):
         ...
 
 
+_FIRST_ROWS = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """The rows a recipe is fitted on, as they are after the steps before.
@@ -86,17 +89,30 @@ class Training:
             Columns to leave out.
         """
         left_out = frozenset(but)
-        return tuple(
+        numbers = [
             name
             for name, kind in self.types.items()
-            if kind in ("number", "boolean")
-            and name not in left_out
-            and (name in self.source or not self._is_flag(name))
-        )
+            if kind in ("number", "boolean") and name not in left_out
+        ]
+        flags = self._flags(name for name in numbers if name not in self.source)
+        return tuple(name for name in numbers if name not in flags)
 
-    def _is_flag(self, name: str) -> bool:
-        column = self.table[name].cast(pl.Float64)
-        return not column.null_count() and bool(column.is_in([0.0, 1.0]).all())
+    def _flags(self, names: Iterable[str]) -> frozenset[str]:
+        """Return which columns hold nothing but zeros and ones."""
+        found = list(names)
+        table = self.table.lazy()
+        # the first rows tell of nearly all others that they do
+        for rows in (table.head(_FIRST_ROWS), table):
+            if found:
+                only = rows.select(_is_flag(pl.col(name)).alias(name) for name in found)
+                told = only.collect(engine="streaming")
+                found = [name for name in found if told[name].item()]
+        return frozenset(found)
+
+
+def _is_flag(column: pl.Expr) -> pl.Expr:
+    number = column.cast(pl.Float64)
+    return ((number == 0.0) | (number == 1.0)).fill_null(value=False).all()
 
 
 class FittedStep(Protocol):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
+from loopwright.explore import held_frame
 from loopwright.prepare.cast import Cast
 from loopwright.prepare.catalogue import AnyStep
 from loopwright.prepare.category_choice import MAX_CLASSES, category_steps, date_steps
@@ -31,6 +32,7 @@ from loopwright.problem import TASKS
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import polars as pl
 else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
@@ -47,7 +49,7 @@ _LONG_TARGET_SKEWNESS = 1.0
 
 
 def suggest(
-    frame: pl.DataFrame,
+    frame: pl.DataFrame | pd.DataFrame,
     target: str | None,
     task: str,
     plan: PreparePlan | None = None,
@@ -65,7 +67,8 @@ def suggest(
     Parameters
     ----------
     frame
-        The training rows; the target may be among the columns and is left alone.
+        The training rows, a table of Polars or pandas; the target may be among the columns and is
+        left alone.
     task
         regression, binary or multiclass.
     family
@@ -80,9 +83,11 @@ def suggest(
     Raises
     ------
     InvalidInputError
-        If the plan does not fit the columns, or nothing is left to predict from.
+        If `frame` is no table, the plan does not fit the columns, or nothing is left to predict
+        from.
     """
     plan = plan or PreparePlan()
+    frame = held_frame(frame)
     _check_words(frame, target, task, family)
     table = frame.drop(target) if target in frame.columns else frame
     unknown: dict[str, ColumnType] = dict.fromkeys(table.columns, "unknown")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.level import pieces_of
 from loopwright.prepare.mapping import map_rows, stable_hash
 from loopwright.prepare.step import (
     Operation,
@@ -34,6 +35,7 @@ else:
 _MOST_TERMS = 2_000
 _WORD = re.compile(r"\w\w+")
 _BATCH_ROWS = 50_000
+_MOST_COUNTED = 1_000_000
 
 
 class TextVector(
@@ -51,7 +53,8 @@ class TextVector(
     `tfidf` keeps the `n_features` terms that most training rows hold (at most 2,000, at least two
     rows each) and weighs a count by ln((1 + rows) / (1 + rows with the term)) + 1. `hashed` remembers
     nothing: a term adds 1 or -1 in column CRC-32 mod n_features, the sign is that of bit 31. Rows
-    have length 1 (Euclid), but a row without a known term, or without text, is 0 everywhere.
+    have length 1 (Euclid), but a row without a known term, or without text, is 0 everywhere. Every
+    50,000 rows, terms met once are forgotten while more than a million are counted.
     """
 
     columns: tuple[str, ...]
@@ -72,7 +75,7 @@ class TextVector(
             )
         taken, vectors = list(training.types), []
         for column in self.columns:
-            terms, weights = self._terms(training.table[column])
+            terms, weights = self._terms(pieces_of(training.table, column))
             labels = terms if self.method == "tfidf" else range(self.n_features)
             names: list[str] = []
             known = set(taken)
@@ -89,19 +92,28 @@ class TextVector(
             reason=self.reason,
         )
 
-    def _terms(self, column: pl.Series) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    def _terms(self, pieces: Iterable[pl.Series]) -> tuple[tuple[str, ...], tuple[float, ...]]:
         if self.method == "hashed":
             return (), ()
         rows: Counter[str] = Counter()
-        for start in range(0, len(column), _BATCH_ROWS):
-            for text in column.slice(start, _BATCH_ROWS).to_list():
-                rows.update(set(terms_of(text or "", self.words, characters=self.characters)))
+        n_rows = 0
+        for text in _texts(pieces):
+            rows.update(set(terms_of(text or "", self.words, characters=self.characters)))
+            n_rows += 1
+            # counted in rows, so that it does not matter in what pieces they come
+            if n_rows % _BATCH_ROWS == 0 and len(rows) > _MOST_COUNTED:
+                rows = Counter({term: n for term, n in rows.items() if n > 1})
         common = [(term, n) for term, n in rows.items() if n > 1]
         common.sort(key=lambda found: (-found[1], found[0]))
         chosen = sorted(common[: self.n_features])
-        n_rows = len(column)
         weights = tuple(math.log((1 + n_rows) / (1 + n)) + 1.0 for _, n in chosen)
         return tuple(term for term, _ in chosen), weights
+
+
+def _texts(pieces: Iterable[pl.Series]) -> Iterator[str | None]:
+    for piece in pieces:
+        for part in piece.to_frame().iter_slices(_BATCH_ROWS):
+            yield from part.to_series().to_list()
 
 
 def terms_of(text: str, n_words: int, *, characters: bool) -> Iterator[str]:

@@ -40,7 +40,7 @@ _MAX_CANDIDATES = 16
 class DecisionTree:
     """Fit one tree of comparisons; less exact than many trees, but the whole of it can be read.
 
-    Its rules lie in the bundle: `model/rules.txt` to read, `model/rules.py` to run without
+    Its rules lie in the bundle: `model/rules.txt` to read, `model/rules.py.txt` to run without
     loopwright. Without `ccp_alpha`, the branches are cut back by minimal cost-complexity pruning
     (Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984, chapter 3)
     as far as the validation loss gains by it. Takes missing values as they are.
@@ -176,5 +176,6 @@ def _rules(predictor: TreesPredictor, data: TrainingData) -> dict[str, bytes]:
     text = rules_text(predictor, names=data.names, classes=data.class_names)
     return {
         "rules.txt": text.encode(),
-        "rules.py": rules_python(predictor, names=data.names).encode(),
+        # a bundle holds data only; nothing in it has the ending of a program
+        "rules.py.txt": rules_python(predictor, names=data.names).encode(),
     }

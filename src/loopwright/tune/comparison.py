@@ -16,6 +16,8 @@ from loopwright.tune.importance import Importance, importances
 from loopwright.tune.latency import Latency
 
 MOST_JOBS = 500
+NONE = "–"
+"""Stands for what one of two jobs does not have."""
 _LOSS = re.compile(r"(?i)loss|error|rmse|mae|mse|mape|perplexity|deviance|brier|logloss")
 _GAIN = re.compile(r"(?i)acc|auc|f1|precision|recall|r2|score|reward|map\b|ndcg")
 
@@ -292,7 +294,7 @@ def changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[Change
 
 
 def _or_none(values: Mapping[str, Any], name: str) -> str:
-    return shown(values[name]) if name in values else "–"
+    return shown(values[name]) if name in values else NONE
 
 
 def _steps(entry: Entry) -> dict[str, str]:
@@ -302,7 +304,8 @@ def _steps(entry: Entry) -> dict[str, str]:
         key, again = name, 2
         while key in found:
             key, again = f"{name} ({again})", again + 1
-        found[key] = ", ".join(columns)
+        # a step without columns takes whatever it is for
+        found[key] = ", ".join(columns) or "all"
     return found
 
 

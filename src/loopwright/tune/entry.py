@@ -329,3 +329,9 @@ def entries_of(
     """
     for job_id in dict.fromkeys(job_ids):
         yield with_packages(compute, find_entry(metadata, compute, job_id))
+
+
+def model_name(name: str) -> str:
+    """Return the name of a model for the name of its job: letters, digits and hyphens."""
+    plain = "".join(each if each.isascii() and each.isalnum() else "-" for each in name.lower())
+    return plain.strip("-")[:63].strip("-") or "model"

@@ -80,7 +80,9 @@ def random_folds(
             field="rows",
             value=len(first),
         )
-    splitter = (StratifiedKFold if is_class else KFold)(n_folds, shuffle=True, random_state=seed)
+    # classes are shared out alike where at least one has a row for every fold
+    alike = is_class and np.unique(y[first], return_counts=True)[1].max() >= n_folds
+    splitter = (StratifiedKFold if alike else KFold)(n_folds, shuffle=True, random_state=seed)
     number = np.empty(len(first), dtype=np.int64)
     with warnings.catch_warnings():
         # a class with fewer rows than folds is in as many folds as it has rows
@@ -102,7 +104,7 @@ def group_folds(groups: Sequence[object] | pl.Series, *, n_folds: int, seed: int
 
     codes = pl.Series("group", groups).rank("dense").fill_null(0).to_numpy().astype(np.int64)
     n_groups = len(np.unique(codes))
-    if n_groups < n_folds:
+    if n_groups < max(2, n_folds):
         raise InvalidInputError(
             f"{n_groups} groups cannot be divided into {n_folds} folds.",
             hint="Split by another column, or at random.",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from loopwright.core.errors import BackendError, InvalidInputError
 
@@ -250,8 +250,8 @@ def mlflow_client(uri: str, environment: Mapping[str, str]) -> MlflowClient:
     where = f"{name}:{port}" if port else name
     url = urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", ""))
     token = environment.get("MLFLOW_TRACKING_TOKEN")
-    user = parts.username or environment.get("MLFLOW_TRACKING_USERNAME")
-    password = parts.password or environment.get("MLFLOW_TRACKING_PASSWORD") or ""
+    user = unquote(parts.username or "") or environment.get("MLFLOW_TRACKING_USERNAME")
+    password = unquote(parts.password or "") or environment.get("MLFLOW_TRACKING_PASSWORD", "")
     authorization = ""
     if token and not parts.username:
         authorization = f"Bearer {token}"

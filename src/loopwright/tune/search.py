@@ -181,7 +181,8 @@ class Search:
                 ended, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
                 for future in ended:
                     self._take(future, *running.pop(future))
-                if self.clock() >= self.deadline and self._has_model():
+                has_tried = self._has_model() or any(each.failure for each in self._trials)
+                if self.clock() >= self.deadline and has_tried:
                     break
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -263,6 +264,8 @@ class Search:
     def _next_unit(self) -> tuple[Trial, int] | None:
         """Return what to fit next, or None if nothing fits into the time that is left."""
         left = self.deadline - self.clock()
+        if left <= 0 and (self._has_model() or any(each.failure for each in self._trials)):
+            return None
         finish = sum(each.seconds * len(self._missing(each)) for each in self._leaders)
         fresh = next(
             (t for t in self._trials if not t.models and not t.running and not t.failure), None

@@ -107,7 +107,14 @@ def checked_space(algorithm: Algorithm, given: Mapping[str, Values] | None) -> S
                 value=algorithm.name,
             )
         return space
-    return {name: _checked(algorithm, name, values) for name, values in given.items()}
+    own = {alias: name for name, one in algorithm.hyperparameters.items() for alias in one.aliases}
+    found: dict[str, Any] = {}
+    for written, values in given.items():
+        name = own.get(written, written)
+        if name in found:
+            raise _wrong(name, written, "stands there twice", "Keep one of its names.")
+        found[name] = _checked(algorithm, name, values)
+    return found
 
 
 def _checked(algorithm: Algorithm, name: str, values: Values) -> Any:
@@ -135,7 +142,7 @@ def _checked(algorithm: Algorithm, name: str, values: Values) -> Any:
             name,
             [values.low, values.high],
             f"goes from {values.low:g} to {values.high:g}, which is no range",
-            "Give the lower end first.",
+            "Give the lower end first, and the greater last.",
         )
     if values.log and values.low <= 0:
         raise _wrong(

@@ -20,6 +20,7 @@ from loopwright.tune.trial import TrialRecord, TrialState, best_of
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.distributions import BaseDistribution
 
 Sampler = Literal["tpe", "random"]
 _FORMAT = 1
@@ -141,9 +142,11 @@ class Study:
                 if self._running():
                     time.sleep(_POLL_S)
         except KeyboardInterrupt:
-            # the trials are on record; the jobs would only go on using the machine
+            # the jobs would only go on using the machine; the same trials are trained next time
             for trial in self._running():
-                self.compute.stop(trial.job, grace_s=1.0)
+                if trial.job:
+                    self.compute.stop(trial.job, grace_s=1.0)
+                self._keep(replace(trial, job=""))
             raise
         found = [self._trials[number] for number in sorted(self._trials)]
         if not any(trial.state is TrialState.DONE for trial in found):
@@ -184,8 +187,7 @@ class Study:
         for trial in known:
             self._add_known(trial)
         for _, guess in plan.guesses[len(known) :]:
-            inside = {name: value for name, value in guess.items() if name in plan.space}
-            self._study.enqueue_trial(inside)
+            self._study.enqueue_trial(self._inside(guess))
 
     def _add_known(self, trial: TrialRecord) -> None:
         from optuna.trial import TrialState as State
@@ -199,7 +201,7 @@ class Study:
             TrialState.FAILED: State.FAIL,
         }
         known = distributions(get_algorithm(self.plan.algorithm), self.plan.space)
-        params = {n: v for n, v in trial.hyperparameters.items() if n in known}
+        params = self._inside(trial.hyperparameters)
         self._study.add_trial(
             create_trial(
                 state=states[trial.state],
@@ -210,6 +212,15 @@ class Study:
             )
         )
         self._trials[trial.number] = trial
+
+    def _inside(self, guess: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of a guess lies in the space; the rest is left to the sampler."""
+        known = distributions(get_algorithm(self.plan.algorithm), self.plan.space)
+        return {
+            name: value
+            for name, value in guess.items()
+            if name in known and _contains(known[name], value)
+        }
 
     # --- trials
 
@@ -312,7 +323,8 @@ class Study:
 
     def _end_running(self, reason: str) -> None:
         for trial in self._running():
-            self.compute.stop(trial.job, grace_s=1.0)
+            if trial.job:
+                self.compute.stop(trial.job, grace_s=1.0)
             self._end(replace(trial, state=TrialState.STOPPED, reason=reason))
 
     def _is_late(self, started: float) -> bool:
@@ -328,6 +340,16 @@ class Study:
             f"{self.plan.name}/{trial.number:06d}",
             {"format": _FORMAT, "study": self.plan.name, "trial": trial.to_json()},
         )
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101 there are no others
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and distribution.low <= value <= distribution.high
 
 
 def list_trials(metadata: MetadataStore, study: str) -> list[TrialRecord]:

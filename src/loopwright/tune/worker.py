@@ -178,7 +178,7 @@ def _divided(spec: AutoSpec, table: Table) -> Sequence[Fold]:
         )
     column = table.frame[spec.divide_column or ""]
     if spec.divide_by == "group":
-        return group_folds(column, n_folds=min(n_folds, column.n_unique()), seed=table.seed)
+        return group_folds(column, n_folds=max(2, min(n_folds, column.n_unique())), seed=table.seed)
     return time_folds(column, n_folds=n_folds)
 
 

@@ -18,16 +18,18 @@ from loopwright.loop.experiment import (
     add_to_experiment,
     conclude_experiment,
     find_experiment,
+    get_experiment,
     jobs_named,
     list_experiments,
     start_experiment,
 )
-from loopwright.loop.kept_model import job_model
+from loopwright.loop.kept_model import job_members, job_model, outcome_of_entry
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.training_job import TrainingJob
 from loopwright.settings import read_settings
+from loopwright.train import pack_bundle
 from loopwright.tune.comparison import Change, JobComparison, compared_jobs, value_of
-from loopwright.tune.entry import Entry, entries_of, list_entries
+from loopwright.tune.entry import Entry, entries_of, find_entry, list_entries, model_name
 from loopwright.tune.latency import latencies
 from loopwright.wiring import open_workspace
 
@@ -69,7 +71,7 @@ class OwnExperiment:
     @property
     def value(self) -> Experiment:
         """The experiment as it stands."""
-        return find_experiment(self.workspace, self.name)
+        return get_experiment(self.workspace, self.name)
 
     def add(self, *parts: str | TrainingJob) -> OwnExperiment:
         """Put jobs, studies (`study/NAME`) and rounds (`house-prices/3`) into it."""
@@ -224,8 +226,7 @@ def experiment(name: str, *, hypothesis: str = "", home: str | Path | None = Non
     >>> deeper.conclude("no: rmse rises by 2%")  # doctest: +SKIP
     """
     workspace = open_workspace(_settings(home))
-    names = {each.name for each in list_experiments(workspace)}
-    if name not in names:
+    if find_experiment(workspace, name) is None:
         start_experiment(workspace, name, hypothesis=hypothesis)
     return OwnExperiment(workspace, name)
 
@@ -246,7 +247,7 @@ def compare(
     metric
         What they are ranked by; by default the usual one of their task.
     measure
-        Whether to measure the latency of models where it is not on record; about a second each.
+        Whether to measure the latency of models where it is not on record; half a second each.
 
     Raises
     ------
@@ -269,8 +270,7 @@ def compared(
     entries = list(entries_of(workspace.metadata, workspace.compute, jobs))
     measured = latencies(workspace.metadata, workspace.compute, entries, measure=measure)
     value = compared_jobs(entries, metric=metric, latencies=measured)
-    own = {each.name: each for each in list_experiments(workspace)}
-    about = [own[name] for name in wanted if name in own]
+    about = [found for name in wanted if (found := find_experiment(workspace, name))]
     title = about[0].name if len(about) == 1 == len(wanted) else "Jobs compared"
     return ComparedJobs(value, comparison_page(value, title=title, experiments=about))
 
@@ -286,6 +286,27 @@ def open_model(job: str | TrainingJob, *, home: str | Path | None = None) -> Ser
         If it left no model, or it is not kept any more.
     """
     return job_model(_existing(home), _name_of(job))
+
+
+def bundle_of(workspace: Workspace, job_id: str) -> Path:
+    """Return the model of an old job as a `model.tar.gz`, made at the first call.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such job.
+    WrongStateError
+        If it left no model, or it is not kept any more.
+    """
+    entry = find_entry(workspace.metadata, workspace.compute, job_id)
+    packed = pack_bundle(
+        job_members(workspace, entry),
+        name=model_name(entry.name),
+        algorithm=entry.algorithm,
+        outcome=outcome_of_entry(entry),
+    )
+    digest = workspace.artifacts.put_bytes(packed)
+    return workspace.artifacts.local_path(digest)
 
 
 def _name_of(part: str | TrainingJob | OwnExperiment) -> str:
