@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -156,6 +157,36 @@ def test_wrong_credentials_are_told_without_showing_them(
         opened("s3://sales/a.csv").check()
 
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{}, {"AWS_ACCESS_KEY_ID": "ann"}, {"AWS_SKIP_SIGNATURE": "0"}])
+def test_without_credentials_the_error_says_so_and_nothing_is_asked(
+    bucket: dict[str, bytes], given: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    bucket["a.csv"] = b"x\n1\n"
+    monkeypatch.setattr("loopwright.data.credential._VENDOR", Path("/nowhere"))
+    spec = FileSource(path="s3://sales/a.csv")
+
+    with pytest.raises(BackendError, match="holds no credentials for it") as caught:
+        open_source(spec, Path("/"), environ=given).check()
+
+    assert "Set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" in str(caught.value)
+    assert "169.254" not in str(caught.value)
+
+
+def test_credentials_and_the_endpoint_are_taken_from_the_environment_that_is_given(
+    bucket: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+):
+    bucket["a.csv"] = b"x\n1\n"
+    names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION")
+    given = {name: os.environ[name] for name in names}
+    for name in names:
+        monkeypatch.delenv(name)
+    spec = FileSource(path="s3://sales/a.csv")
+
+    source = open_source(spec, Path("/"), environ=given)
+
+    assert [row for batch in source.batches() for row in batch.rows()] == [("1",)]
 
 
 @pytest.mark.parametrize(

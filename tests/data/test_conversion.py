@@ -12,9 +12,9 @@ from loopwright.data.conversion import (
     Conversion,
     check_convertible,
     convert,
-    decide_conversions,
-    plain_rows,
+    trimmed,
 )
+from loopwright.data.decision import decide_conversions
 from loopwright.data.reading import READINGS
 
 
@@ -209,11 +209,135 @@ def test_every_type_becomes_one_of_six_plain_ones():
         }
     )
 
-    plain = plain_rows(frame.lazy()).collect()
-    left_out = [c.column for c in decide_conversions(frame.lazy()) if c.now == "left out"]
+    conversions = decide_conversions(frame.lazy())
+    plain = convert(frame.lazy(), conversions).collect()
+    left_out = [c.column for c in conversions if c.now == "left out"]
 
-    assert plain.row(0) == (1, 2.0**63, 0.5, 1.25, "a", None, moment(2026, 1, 1), 60.0)
+    assert plain.row(0) == (
+        1,
+        "9223372036854775808",
+        0.5,
+        1.25,
+        "a",
+        None,
+        moment(2026, 1, 1),
+        60.0,
+    )
     assert left_out == ["list", "bytes"]
+
+
+WIDE = [pl.UInt64(), pl.Int128(), pl.Decimal(38, 0)]
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+def test_whole_numbers_keep_all_their_digits(dtype: pl.DataType):
+    near = [2**53, 2**53 + 1, None]
+
+    fitting, no_conversions = converted(*near, dtype=dtype)
+    too_long, (conversion,) = converted(*near, 2**63, dtype=dtype)
+
+    assert (fitting, no_conversions) == (near, [])
+    assert too_long == ["9007199254740992", "9007199254740993", None, "9223372036854775808"]
+    assert conversion.reason == "Kept as text: 1 values are too long for whole numbers of 64 bits."
+    assert conversion.cell(2**63) == conversion.cell("9223372036854775808")
+
+
+@pytest.mark.parametrize("dtype", WIDE)
+def test_later_whole_numbers_have_the_type_of_the_first_ones(dtype: pl.DataType):
+    def frame(*cells: int) -> pl.LazyFrame:
+        return pl.DataFrame({"id": pl.Series(cells, dtype=dtype, strict=False)}).lazy()
+
+    as_text = decide_conversions(frame(7, 2**63))
+    narrow = pl.LazyFrame({"id": [5]})
+
+    assert convert(frame(8), as_text).collect()["id"].to_list() == ["8"]
+    assert convert(narrow, as_text).collect()["id"].to_list() == ["5"]
+    with pytest.raises(
+        InvalidInputError, match=r"1 new values of 'id' are too long.*9223372036854"
+    ):
+        check_convertible(frame(8, 2**63), decide_conversions(frame(7)))
+
+
+def test_a_decimal_number_with_decimals_stays_a_number():
+    values, conversions = converted("1.00", "2.50", dtype=pl.Decimal(10, 2))
+
+    assert (values, conversions) == ([1.0, 2.5], [])
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("0000-01-01", "2024-01-01"),
+        ("01/31/0000", "01/31/2024"),
+        ("0001-01-01T00:00:00+05:00", "2024-01-31T00:00:00Z"),
+        ("9999-12-31T23:00:00-05:00", "2024-01-31T00:00:00Z"),
+        ("0000-02-29 10:00:00", "2024-01-31 10:00:00"),
+    ],
+)
+def test_a_date_outside_of_the_calendar_leaves_its_column_text_with_the_reason(
+    cells: tuple[str, str],
+):
+    values, (conversion,) = converted(*[cells[1]] * 19, cells[0])
+    reading = decide_conversions(pl.LazyFrame({"x": [cells[1]]}))[0]
+
+    assert values == [*[cells[1]] * 19, cells[0]]
+    assert conversion.reason.startswith("Left as text: 1 of 20 are no ")
+    assert conversion.reason.endswith(f"such as {cells[0]!r}.")
+    with pytest.raises(InvalidInputError, match="which is not a"):
+        reading.cell(cells[0])
+
+
+@pytest.mark.parametrize("dtype", [pl.Date(), pl.Datetime("ms"), pl.Datetime("us", "UTC")])
+def test_native_dates_outside_of_the_calendar_become_missing(dtype: pl.DataType):
+    days = [-719_163, -719_162, 2_932_896, 2_932_897, None]
+    raw = pl.DataFrame({"x": pl.Series(days, dtype=pl.Int32).cast(pl.Date)}).lazy()
+    raw = raw.select(pl.col("x").cast(dtype))
+
+    (conversion,) = decide_conversions(raw)
+    values = convert(raw, [conversion]).collect()["x"].to_list()
+
+    assert [None if at is None else at.year for at in values] == [None, 1, 9999, None, None]
+    assert (conversion.n_nulled, conversion.reason) == (
+        2,
+        "Dates outside of the years 1 to 9999 mean missing.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "reason"),
+    [
+        ("1.5", "n/a unknown", "Left as text: 1 of 20 are not numbers, such as 'n/a unknown'."),
+        ("1.5", "1e400", "Left as text: 1 of 20 are not numbers, such as '1e400'."),
+        ("7", "inf", "Left as text: 1 of 20 are not numbers, such as 'inf'."),
+        ("2024-01-31", "soon", "Left as text: 1 of 20 are no date (Y-M-D), such as 'soon'."),
+        (
+            "9" * 19,
+            "7",
+            f"Left as text: 19 of 20 whole numbers have more than 18 digits, such as '{'9' * 19}'.",
+        ),
+    ],
+)
+def test_a_column_that_nearly_reads_says_what_keeps_it_text(good: str, bad: str, reason: str):
+    cells = [*[good] * 10, bad, *[good] * 9]
+
+    values, (conversion,) = converted(*cells, "NA", None)
+
+    assert values == [*cells, "NA", None]
+    assert (conversion.now, conversion.reading, conversion.n_nulled) == ("String", None, 0)
+    assert conversion.reason == reason
+    assert conversion.cell(f" {bad} ") == bad
+
+
+def test_a_column_of_which_one_in_eight_does_not_read_is_plain_text():
+    assert converted(*["1.5"] * 7, "about 2")[1] == []
+
+
+def test_a_binary_column_that_was_left_out_stays_so_when_it_is_empty():
+    conversions = decide_conversions(pl.LazyFrame({"x": [1], "b": [b"abc"]}))
+
+    later = convert(pl.LazyFrame({"x": [2], "b": [None]}), conversions).collect()
+
+    assert later.columns == ["x"]
 
 
 def test_later_rows_are_read_as_the_first_ones_were():
@@ -297,6 +421,68 @@ def test_a_single_cell_reads_as_it_does_in_a_table(cells: list[str]):
     if not conversions:
         conversions = [Conversion(column="x", was="String", now="String")]
     assert [conversions[0].cell(cell) for cell in cells] == values
+
+
+SPACES = "".join(chr(n) for n in range(0x3001) if chr(n).isspace()) + "\u200b\ufeff"
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(SPACES, max_size=3), st.text(SPACES, max_size=3))
+def test_the_same_white_space_is_taken_off_a_cell_and_a_table(before: str, after: str):
+    reading = Conversion(column="x", was="String", now="Int64", reading="whole number")
+    text = f"{before}7{after}"
+
+    in_table = convert(pl.LazyFrame({"x": [text]}), [reading]).collect().item()
+
+    assert in_table == (7 if trimmed(text) == "7" else None)
+    if in_table is None:
+        with pytest.raises(InvalidInputError, match="x is "):
+            reading.cell(text)
+    else:
+        assert reading.cell(text) == in_table
+
+
+clocks = st.tuples(
+    *(st.sampled_from(parts) for parts in (["00", "23", "24"], ["00", "59", "60"])),
+    st.sampled_from(["00", "59", "60", "61"]),
+)
+clock_days = st.sampled_from([("2016", "12", "31"), ("9999", "12", "31"), ("0001", "01", "01")])
+clock_formats = st.sampled_from(
+    [
+        ("moment (Y-M-DTh:m:s)", "{Y}-{M}-{D}T{h}:{m}:{s}"),
+        ("moment (Y-M-D h:m:s)", "{Y}-{M}-{D} {h}:{m}:{s}.25"),
+        ("moment (Y-M-DTh:m:s, zone)", "{Y}-{M}-{D}T{h}:{m}:{s}+02:00"),
+        ("moment (Y-M-D h:m:s, zone)", "{Y}-{M}-{D} {h}:{m}:{s}.5-0560"),
+        ("moment (Y-M-DTh:m:s, zone)", "{Y}-{M}-{D}T{h}:{m}:{s}Z"),
+        ("moment (Y-M-DTh:m)", "{Y}-{M}-{D}T{h}:{m}"),
+        ("moment (YMDThms)", "{Y}{M}{D}T{h}{m}{s}"),
+        ("moment (M/D/Y h:m:s)", "{M}/{D}/{Y} {h}:{m}:{s}"),
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(clock_formats, clock_days, clocks)
+def test_leap_seconds_and_odd_clocks_read_the_same_in_a_cell_and_a_table(
+    form: tuple[str, str], day: tuple[str, ...], clock: tuple[str, ...]
+):
+    conversion = Conversion(column="x", was="String", now="Datetime", reading=form[0])
+    text = form[1].format(**dict(zip("YMDhms", (*day, *clock), strict=True)))
+
+    in_table = convert(pl.LazyFrame({"x": [text]}), [conversion]).collect().item()
+
+    try:
+        in_row = conversion.cell(text)
+    except InvalidInputError:
+        in_row = None
+    assert in_row == in_table
+
+
+def test_a_leap_second_is_the_first_second_of_the_next_day():
+    values, (conversion,) = converted("2016-12-31T23:59:60Z")
+
+    assert values == [moment(2017, 1, 1)]
+    assert conversion.cell("2016-12-31T23:59:60Z") == moment(2017, 1, 1)
 
 
 def test_the_names_of_readings_are_unique_because_records_hold_them():

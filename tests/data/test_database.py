@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,7 +16,9 @@ import sqlalchemy as sa
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.data import Source, SqlSource, open_source
-from loopwright.data.cell import frame_of
+from loopwright.data.cell import frame_of, series_of_values
+from loopwright.data.decision import decide_conversions
+from loopwright.data.postgres import find_postgres
 from loopwright.testing.data_source import CONTRACT_ROWS, DataSourceContract
 
 
@@ -77,9 +81,9 @@ class TestMariaDb(DataSourceContract):
     def test_nothing_can_be_written(self, source: Source) -> None:
         with (
             pytest.raises(BackendError, match="READ ONLY transaction"),
-            source._connection() as connection,  # type: ignore[attr-defined]
+            source._connection() as session,  # type: ignore[attr-defined]
         ):
-            connection.exec_driver_sql("DELETE FROM sales")
+            session.connection.exec_driver_sql("DELETE FROM sales")
 
 
 @pytest.mark.postgres
@@ -259,7 +263,7 @@ def test_a_column_whose_type_changes_on_the_way_keeps_every_value():
     frame = frame_of(list("abcdefghi"), rows)
 
     assert frame.rows() == [
-        (1, "1", 1.25, True, 90.0, "01ff", str(UUID(int=5)), None, "[1]"),
+        (1, "1", 1.25, True, 90.0, b"\x01\xff", str(UUID(int=5)), None, "[1]"),
         (2, "x", 3.0, None, None, None, None, None, None),
     ]
     assert frame.schema["h"] == pl.Null
@@ -288,3 +292,139 @@ def test_mysql_is_opened_with_its_driver_and_described_without_the_password(sche
 
     assert caught.value.retryable
     assert "hunter2secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:p%40ss@db.example:5433/sales",
+        "postgres://ann@[::1]/sales?sslmode=require&application_name=a%20b",
+        "postgresql+psycopg://db.example",
+        "postgresql:///sales?host=/var/run/postgresql",
+        "postgresql://ann:a:b@db/sales",
+    ],
+)
+def test_an_address_of_postgres_is_read_as_sqlalchemy_reads_it(url: str):
+    found, expected = find_postgres(url), sa.make_url(url)
+
+    assert found is not None
+    assert (found.host, found.port) == (expected.host, expected.port)
+    assert (found.database or "", found.query) == (expected.database or "", expected.query)
+    assert (found.username or None, found.password) == (
+        expected.username or None,
+        expected.password,
+    )
+    assert "p@ss" not in repr(found) + found.without_password()
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql:/sales", "postgres://db:port/sales", "postgresql://:@:/"]
+)
+def test_an_address_that_only_begins_as_one_of_postgres_is_refused_without_showing_it(url: str):
+    with pytest.raises(InvalidInputError, match="The text given is not a database URL") as caught:
+        open_source(SqlSource(url=url, table="t"), Path())
+
+    assert url not in str(caught.value)
+
+
+@pytest.mark.postgres
+def test_reading_postgres_loads_no_library_for_other_databases(postgres_url: str):
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from loopwright.data import SqlSource, open_source\n"
+        "source = open_source(SqlSource(url=sys.argv[1], query='SELECT 1 AS a'), Path())\n"
+        "print([b.rows() for b in source.batches()])\n"
+        "print([name for name in ('sqlalchemy', 'pymysql', 'duckdb') if name in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, postgres_url], check=True, capture_output=True, text=True
+    )
+
+    assert done.stdout.splitlines() == ["[[(1,)]]", "[]"]
+
+
+@pytest.mark.postgres
+def test_a_table_of_a_schema_and_a_view_are_found_and_the_key_orders_them(postgres_url: str):
+    engine = engine_of(postgres_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP SCHEMA IF EXISTS shop CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA shop")
+        connection.exec_driver_sql(
+            "CREATE TABLE shop.sold (at date, n int, x float8, PRIMARY KEY (n, at))"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO shop.sold VALUES ('2026-01-02', 2, 1), ('2026-01-03', 1, 2), "
+            "('2026-01-01', 2, 3)"
+        )
+        connection.exec_driver_sql("CREATE VIEW shop.seen AS SELECT x FROM shop.sold")
+    engine.dispose()
+
+    table = open_source(SqlSource(url=postgres_url, table="shop.sold"), Path())
+    view = open_source(SqlSource(url=postgres_url, table="shop.seen"), Path())
+    unseen = open_source(SqlSource(url=postgres_url, table="sold"), Path())
+
+    assert table.order() == ("n", "at")  # type: ignore[attr-defined]
+    assert [row[2] for batch in table.batches() for row in batch.rows()] == [2.0, 3.0, 1.0]
+    assert {row[0] for batch in view.batches() for row in batch.rows()} == {1.0, 2.0, 3.0}
+    with pytest.raises(InvalidInputError, match="There is no table 'sold'"):
+        next(unseen.batches())
+
+
+@pytest.mark.parametrize("value", ["x'616263'", "x'31'"])
+def test_bytes_are_left_out_and_never_read_as_numbers(tmp_path: Path, value: str):
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/a.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (id INTEGER PRIMARY KEY, b BLOB)")
+        connection.exec_driver_sql(f"INSERT INTO t VALUES (1, {value}), (2, NULL), (3, 'text')")
+    engine.dispose()
+
+    (batch,) = open_source(SqlSource(url="sqlite:///a.db", table="t"), tmp_path).batches()
+    (left,) = decide_conversions(batch.lazy())
+
+    assert batch.dtypes == [pl.Int64, pl.Binary]
+    assert (left.column, left.now) == ("b", "left out")
+    assert left.reason == "Cells of type Binary are not used by any stage."
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "texts"),
+    [
+        ([2**53 + 1, None], pl.Int64, ["9007199254740993", None]),
+        ([1, 2**64 - 1], pl.Decimal(38, 0), ["1", "18446744073709551615"]),
+        ([Decimal(7), None, -(2**63) - 1], pl.Decimal(38, 0), ["7", None, "-9223372036854775809"]),
+        ([1, 10**38], pl.String, ["1", "1" + "0" * 38]),
+        ([Decimal("1E+3")], pl.Int64, ["1000"]),
+    ],
+)
+def test_whole_numbers_of_a_driver_keep_all_their_digits(
+    values: list[object], dtype: pl.DataType, texts: list[str | None]
+):
+    series = series_of_values("x", values)
+
+    assert series.dtype == dtype
+    assert series.cast(pl.String).to_list() == texts
+
+
+def test_decimals_that_show_decimals_or_are_not_numbers_are_floats():
+    for values in ([Decimal("5.00")], [Decimal("NaN"), Decimal(1)], [Decimal(1), 0.5]):
+        assert series_of_values("x", values).dtype == pl.Float64
+
+
+def test_mariadb_keeps_long_numbers_gives_bits_as_numbers_and_leaves_bytes_out(
+    mariadb_url: str, tmp_path: Path
+):
+    query = """
+        SELECT CAST(9007199254740993 AS DECIMAL(20, 0)) AS id, 18446744073709551615 AS `long`,
+          CAST(5 AS DECIMAL(10, 2)) AS price, sold, bytes FROM kinds
+    """
+    engine = sa.create_engine(mariadb_url.replace("mariadb:", "mysql+pymysql:"))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE IF EXISTS kinds")
+        connection.exec_driver_sql("CREATE TABLE kinds (sold BIT(1), bytes VARBINARY(9))")
+        connection.exec_driver_sql("INSERT INTO kinds VALUES (b'1', '616263')")
+    engine.dispose()
+
+    (batch,) = open_source(SqlSource(url=mariadb_url, query=query), tmp_path).batches()
+
+    assert batch.row(0) == (2**53 + 1, Decimal(2**64 - 1), 5.0, 1, b"616263")

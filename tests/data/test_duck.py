@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -116,3 +117,45 @@ def test_rows_beyond_a_border_come_in_order_and_by_their_type(folder: Path):
     # what DuckDB may order in another way is left to the reader
     assert beyond("uid", "00000000-0000-0000-0000-000000000002") == [1, 2, 3]
     assert beyond("gone", 1) == [1, 2, 3]
+
+
+EVERY_TYPE = """
+    SELECT i % 2 = 0 AS b, i::TINYINT AS n1, i::UINTEGER AS n2, i::BIGINT AS n3, (i / 3)::FLOAT AS f,
+      i / 7 AS d, (i / 9)::DECIMAL(18, 5) AS m,
+      (i + 9007199254740992)::DECIMAL(18, 0) AS whole, (i::HUGEINT * 1234567890123456789)::DECIMAL(30, 0) AS long, 'é' || i AS t, NULL::INTEGER AS void,
+      DATE '2020-01-31' - i::INTEGER AS day, TIMESTAMP '2020-01-31 01:02:03.5' + to_days(i::INT) AS at,
+      TIMESTAMPTZ '2020-01-31 01:02:03+02' AS zoned,
+      CASE WHEN i = 3 THEN 'infinity'::DATE ELSE '2020-01-01' END AS ever,
+      CASE WHEN i % 3 = 0 THEN NULL ELSE i END AS gaps
+    FROM range(100) AS r(i)
+"""
+
+
+def test_columns_handed_over_as_arrow_are_those_of_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = opened(folder, query=EVERY_TYPE)
+
+    (arrow,) = source.batches()
+    monkeypatch.setattr("loopwright.data.duck.has_arrow", lambda _types: False)
+    (rows,) = source.batches()
+
+    assert arrow.schema == rows.schema
+    for name in rows.columns:
+        assert arrow[name].equals(rows[name], null_equal=True), name
+
+
+def test_types_that_arrow_changes_come_as_rows(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("loopwright.data.duck.arrow_batches", None)
+
+    (batch,) = opened(folder, query="SELECT 7::HUGEINT AS h, 'x' AS t").batches()
+
+    assert batch.row(0) == (7, "x")
+
+
+def test_bytes_and_long_whole_numbers_are_not_taken_for_other_things(folder: Path):
+    query = "SELECT 'abc'::BLOB AS b, 18446744073709551615::UBIGINT AS u, 'x' AS t"
+
+    (batch,) = opened(folder, query=query).batches()
+
+    assert batch.row(0) == (b"abc", Decimal(2**64 - 1), "x")

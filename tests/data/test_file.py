@@ -81,6 +81,18 @@ BROKEN = {
     "header.csv": (b"a,b\n", r"no rows"),
     "bad.jsonl": (b'{"a": 1}\n{"a": 2,\n', r"bad.jsonl, line 2: It is not JSON"),
     "list.jsonl": (b'{"a": 1}\n[1]\n', r"line 2: It is JSON, but not an object"),
+    "utf16.csv": (
+        "a,b\n1,2\n".encode("utf-16"),
+        r"line 1: It is UTF-16 .*iconv -f utf-16 -t utf-8",
+    ),
+    "plain16.csv": ("a,b\n1,2\n".encode("utf-16-be"), r"line 1: It is UTF-16 text"),
+    "utf32.jsonl": ('{"a": 1}\n'.encode("utf-32"), r"line 1: It is UTF-32 text"),
+    "twice.csv": (b"a,b,a\n1,2,3\n", r"twice.csv, line 1: Columns 1 and 3 are both named 'a'"),
+    "nameless.csv": (b"\n,b\n1,2\n", r"nameless.csv, line 2: Column 1 of 2 has no name"),
+    "deep.jsonl": (
+        b'{"a": 1}\n' + b'{"a":' * 9_000 + b"1" + b"}" * 9_000,
+        r"deep.jsonl, line 2: It holds objects or lists nested hundreds deep",
+    ),
     "bad.parquet": (b"PAR1 nothing PAR1", r"cannot be read as Parquet"),
     "empty.parquet": (b"", r"cannot be read as Parquet"),
     "bad.csv.gz": (b"a,b\n1,2\n", r"not a gzip file"),

@@ -20,6 +20,7 @@ from loopwright.data import (
     Source,
     SqlSource,
     check_cursor,
+    check_key,
     open_source,
     scan,
     staging,
@@ -328,12 +329,16 @@ def test_odd_names_and_marks_in_a_query_reach_postgres_as_they_are(
         ("sold", "'sold' is not a column", "'sold_at'"),
         ("done", "truth values", "created_at"),
         ("empty", "no values", "filled in"),
+        ("great", r"beyond 2\^53", "as text or as whole numbers"),
+        ("code", "several lengths as text", "10 comes before 9"),
     ],
 )
 def test_a_cursor_that_cannot_tell_new_from_old_is_refused(
     cursor: str, message: str, hint: str
 ) -> None:
-    rows = pl.LazyFrame({"sold_at": [1], "done": [True], "empty": [None]})
+    rows = pl.LazyFrame(
+        {"sold_at": [1] * 2, "done": [True] * 2, "empty": [None] * 2, "great": [1.0, -(2.0**53)]}
+    ).with_columns(code=pl.Series(["9", "10"]))
 
     with pytest.raises(InvalidInputError, match=message) as refused:
         check_cursor(cursor, rows)
@@ -410,3 +415,90 @@ def test_replacing_in_steps_leaves_the_newest_row_of_every_key(
     known = [row for row in kept.rows() if row[0] is not None]
     assert sorted(known) == sorted(newest.values())
     assert kept["key"].null_count() == pl.concat([first, table.slice(cut)])["key"].null_count()
+
+
+def replaced(shelf: Shelf, first: pl.DataFrame, later: pl.DataFrame) -> Increment:
+    base = shelf.full(ListedRows(first))
+    return take_increment(
+        ListedRows(later),
+        base=base,
+        rows=scan(base, shelf.artifacts),
+        cursor="at",
+        artifacts=shelf.artifacts,
+        clock=FixedClock(),
+        folder=shelf.folder,
+        key=("id",),
+    )
+
+
+@pytest.mark.parametrize("dtype", [pl.UInt64(), pl.Int128(), pl.Decimal(20, 0)])
+@pytest.mark.parametrize("start", [2**53, 2**63])
+def test_a_changed_row_with_a_long_key_replaces_itself_alone(
+    shelf: Shelf, dtype: pl.DataType, start: int
+) -> None:
+    ids = pl.Series("id", list(range(start, start + 5)), dtype=dtype, strict=False)
+    first = pl.DataFrame([ids, pl.Series("at", [1, 2, 3, 4, 5]), pl.Series("x", ["a"] * 5)])
+    later = first.slice(2, 1).with_columns(at=pl.lit(9), x=pl.lit("changed"))
+
+    found = replaced(shelf, first, later)
+
+    assert (found.n_new, found.n_replaced) == (1, 1)
+    rows = shelf.rows(found.snapshot)
+    assert rows["id"].cast(pl.String).to_list() == [str(start + n) for n in (0, 1, 3, 4, 2)]
+
+
+def test_later_keys_that_are_short_have_the_type_of_long_ones(shelf: Shelf) -> None:
+    first = pl.DataFrame({"id": [1, 2**63], "at": [1, 2]}, schema={"id": pl.UInt64, "at": pl.Int64})
+    later = pl.DataFrame({"id": [1, 7], "at": [3, 4]})
+
+    found = replaced(shelf, first, later)
+
+    assert found.n_replaced == 1
+    assert shelf.rows(found.snapshot).rows() == [(str(2**63), 2), ("1", 3), ("7", 4)]
+
+
+def test_later_keys_that_are_too_long_for_the_type_before_do_not_fit(shelf: Shelf) -> None:
+    schema = {"id": pl.UInt64, "at": pl.Int64}
+    first = pl.DataFrame({"id": [1, 2], "at": [1, 2]}, schema=schema)
+    later = pl.DataFrame({"id": [2**63], "at": [3]}, schema=schema)
+
+    found = replaced(shelf, first, later)
+
+    assert found.snapshot is None
+    assert "'id' are too long" in found.misfit
+
+
+def test_more_older_rows_than_new_keys_are_never_replaced(shelf: Shelf) -> None:
+    first = pl.DataFrame({"id": [1, 1, 2, 3], "at": [1, 2, 3, 4]})
+    later = pl.DataFrame({"id": [1, None], "at": [5, 6]})
+
+    with pytest.raises(
+        InvalidInputError, match="2 older rows have the 1 keys of the new ones, so id"
+    ):
+        replaced(shelf, first, later)
+
+
+def test_a_key_that_was_rounded_is_refused() -> None:
+    rows = pl.LazyFrame({"id": [1.0, 2.0**53], "code": [1.0, 2.0]})
+
+    check_key(["code"], rows)
+    with pytest.raises(InvalidInputError, match=r"'id' holds numbers beyond 2\^53"):
+        check_key(["id"], rows)
+
+
+def test_a_source_of_numbers_is_not_asked_for_what_is_text_here(shelf: Shelf) -> None:
+    class AskedRows(ListedRows):
+        asked: tuple[object, ...] = ()
+
+        def since(self, column: str, value: object) -> Source:
+            self.asked = (column, value)
+            return self
+
+    rows = pl.DataFrame({"t": [2**63, 2**63 + 1]}, schema={"t": pl.UInt64})
+    base = shelf.full(ListedRows(rows))
+    source = AskedRows(pl.DataFrame({"t": [2**63 + 1, 2**63 + 2]}, schema={"t": pl.UInt64}))
+
+    found = shelf.more(source, base)
+
+    assert source.asked == ()
+    assert (found.n_new, found.end) == (1, str(2**63 + 2))

@@ -125,6 +125,11 @@ BROKEN = {
     "void.json": (b"  ", "file is empty"),
     "nothing.json": (b"[]", "holds no objects"),
     "deep.json": (b'[{"a":' * 1 + b'{"a":' * 70 + b"1" + b"}" * 71 + b"]", "more than 64 deep"),
+    "deeper.json": (b"[1," + b'{"a":' * 9_000 + b"1" + b"}" * 9_000 + b"]", "nested hundreds deep"),
+    "lists.jsonl": (
+        b'{"a": {"b": 1}}\n{"a": {"b": ' + b"[" * 9_000 + b"]" * 9_000 + b"}}\n",
+        r"lists.jsonl, line 2: It holds objects or lists nested hundreds deep",
+    ),
     "twice.json": (b'[{"a.b": 1, "a": {"b": 2}}]', "land on the column 'a.b'"),
     "twice.jsonl": (b'{"a.b": 1, "a": {"b": 2}}', "line 1: Two values"),
     "scalar.jsonl": (b'{"a": {"b": 1}}\n[7]\n', "line 2: It is JSON, but not an object"),

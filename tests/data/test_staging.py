@@ -22,7 +22,7 @@ from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot, SqlSource, open_source, staging, take_snapshot
 from loopwright.data.database import OpenedQuery
 from loopwright.data.room import enough_room
-from loopwright.data.staging import staged
+from loopwright.data.staging import sorted_by, staged
 from loopwright.store.memory import MemoryArtifactStore
 
 N_ROWS = 120_000
@@ -109,6 +109,61 @@ def test_a_connection_cut_in_the_middle_ends_in_the_same_snapshot(
     # without an order all is read again; with one, nothing is but what a lost connection held back
     assert n_read == N_ROWS if what == "table" else n_read > N_ROWS
     assert not (tmp_path / "keep").exists()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("cursor", ["hundred", "at"])
+def test_a_query_with_a_cursor_is_read_on_from_the_last_value_that_is_there_in_full(
+    postgres_url: str,
+    engine: sa.Engine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cursor: str,
+):
+    query = (
+        "SELECT i, CASE WHEN i > 50 THEN i / 100 END AS hundred, "
+        "timestamptz '2026-01-01' + i / 70 * interval '1 ms' AS at FROM paid"
+    )
+    given = open_source(SqlSource(url=postgres_url, query=query), Path())
+    source = sorted_by(given, cursor, ["i"])
+    monkeypatch.setattr(staging, "WAITS_S", (0.0, 0.0, 0.0))
+    whole = take(source, tmp_path)
+
+    seen = breaking(monkeypatch, lambda n: cut_off(engine) if n == 2 else None)
+    broken = take(source, tmp_path)
+
+    assert broken.digest == whole.digest
+    n_read = sum(height for _, height in seen)
+    # only the rows that share the last value come a second time
+    assert len(seen) > 2
+    assert N_ROWS < n_read <= N_ROWS + 150
+
+
+@pytest.mark.postgres
+def test_a_cursor_of_rounded_numbers_is_no_place_to_go_on_from(
+    postgres_url: str, engine: sa.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    given = open_source(SqlSource(url=postgres_url, query="SELECT i, amount FROM paid"), Path())
+    source = sorted_by(given, "amount")
+    monkeypatch.setattr(staging, "WAITS_S", (0.0, 0.0, 0.0))
+    whole = take(source, tmp_path)
+
+    seen = breaking(monkeypatch, lambda n: cut_off(engine) if n == 2 else None)
+
+    assert take(source, tmp_path).digest == whole.digest
+    assert sum(height for _, height in seen) >= N_ROWS + seen[0][1]
+
+
+@pytest.mark.postgres
+def test_a_cursor_that_is_no_column_and_a_table_with_a_key_keep_their_order(
+    postgres_url: str, engine: sa.Engine
+):
+    query = open_source(SqlSource(url=postgres_url, query="SELECT i FROM paid"), Path())
+    table = open_source(SqlSource(url=postgres_url, table="paid"), Path())
+
+    assert sorted_by(query, "no such column") is query
+    assert sorted_by(table, "i") is table
+    assert sorted_by(query, None) is query
 
 
 KILLED = """

@@ -11,7 +11,7 @@ import pytest
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.data import FileSource, Source, open_source
-from loopwright.data.web import is_public
+from loopwright.data.web import is_metadata, is_public
 from loopwright.testing.data_source import CONTRACT_ROWS, DataSourceContract
 
 CSV = CONTRACT_ROWS.write_csv().encode()
@@ -202,6 +202,78 @@ def test_a_public_host_that_redirects_inside_is_refused(site: str, monkeypatch: 
 
     with pytest.raises(InvalidInputError, match=r"leads to 169\.254\.169\.254"):
         open_source(spec, Path("/"), environ={}).check()
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("http://169.254.169.254/latest/meta-data", "where clouds hand out credentials"),
+        ("http://[fd00:ec2::254]/latest/meta-data", "where clouds hand out credentials"),
+        ("http://localhost:{port}/rows.csv", r"allow_private holds for 127\.0\.0\.1 alone"),
+        ("http://10.0.0.1/rows.csv", r"allow_private holds for 127\.0\.0\.1 alone"),
+    ],
+)
+def test_a_private_host_does_not_open_other_private_hosts_by_redirect(
+    site: str, target: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    port = site.rpartition(":")[2]
+    monkeypatch.setitem(REDIRECTS, "/away.csv", target.format(port=port))
+    connect = socket.create_connection
+
+    def to_the_test_server_alone(address: tuple[str, int], **keywords: object) -> object:
+        assert address == ("127.0.0.1", int(port))
+        return connect(address, **keywords)
+
+    monkeypatch.setattr(socket, "create_connection", to_the_test_server_alone)
+
+    with pytest.raises(InvalidInputError, match=message):
+        opened(f"{site}/away.csv").check()
+
+    assert [path for _, path in Answer.seen] == ["/away.csv"]
+
+
+@pytest.mark.parametrize("host", ["metadata.example", "2852039166", "[::ffff:169.254.169.254]"])
+def test_another_name_for_a_metadata_address_is_refused_even_if_private_ones_are_allowed(
+    host: str, monkeypatch: pytest.MonkeyPatch
+):
+    def resolved(host: str, port: int, **_: object) -> object:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+    with pytest.raises(InvalidInputError, match="where clouds hand out credentials"):
+        opened(f"http://{host}/rows.csv").check()
+
+
+def test_a_metadata_address_is_connected_to_where_the_file_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    tried: list[object] = []
+
+    def connected(address: tuple[str, int], **_: object) -> object:
+        tried.append(address)
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(socket, "create_connection", connected)
+
+    with pytest.raises(BackendError, match="refused"):
+        opened("http://169.254.169.254/rows.csv").check()
+
+    assert tried == [("169.254.169.254", 80)]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("fe80::1%eth0", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("168.63.129.16", True),
+        ("10.0.0.1", False),
+        ("8.8.8.8", False),
+    ],
+)
+def test_metadata_addresses_are_known_however_they_are_written(address: str, expected: bool):
+    assert is_metadata(address) == expected
 
 
 def test_a_name_is_resolved_once_and_connected_to_as_checked(

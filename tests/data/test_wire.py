@@ -22,6 +22,12 @@ EVERY_TYPE = """
       CASE WHEN i % 3 > 0 THEN (i * 7 - 90)::int2 END AS small,
       CASE WHEN i % 5 > 0 THEN i * 100003 END AS whole,
       (i::int8 - 50) * 92233720368547758 AS big,
+      CASE WHEN i % 8 > 0 THEN i * 9007199254740993 - 450000000000000000 END::numeric(20, 0) AS ids,
+      CASE i % 5 WHEN 0 THEN 0 WHEN 1 THEN 40000 WHEN 2 THEN -100000000 WHEN 3 THEN NULL
+        ELSE 9219999999999999999 END::numeric(20, 0) AS ends,
+      CASE i % 3 WHEN 0 THEN NULL WHEN 1 THEN -18446744073709551615 ELSE i END::numeric AS lengthy,
+      CASE i % 3 WHEN 0 THEN 7::numeric(78, 0) ELSE 2::numeric(78, 0) ^ 200 END::numeric(78, 0) AS longer,
+      CASE i % 3 WHEN 0 THEN 'NaN' ELSE '5' END::numeric(20, 0) AS odd,
       CASE i % 9 WHEN 0 THEN NULL WHEN 1 THEN 'NaN' WHEN 2 THEN '-0.000123' WHEN 3 THEN '1e30'
         WHEN 4 THEN '9007199254740993' WHEN 5 THEN '12345678.87654321' WHEN 6 THEN '-40000'
         WHEN 7 THEN '0.1000' ELSE '123456789012345678901234.567' END::numeric AS amount,
@@ -149,3 +155,18 @@ def test_an_error_on_the_way_is_told_in_the_words_of_the_database(postgres_url: 
 
     with pytest.raises(InvalidInputError, match="division by zero"):
         list(source.batches())
+
+
+@pytest.mark.parametrize("way", ["copied", "fetched"])
+def test_whole_numeric_values_keep_their_digits_and_bytes_stay_bytes(postgres_url: str, way: str):
+    query = """
+        SELECT (9007199254740992 + i)::numeric(20, 0) AS id, 18446744073709551615::numeric AS long,
+          5::numeric(10, 2) AS price, 'abc'::bytea AS bytes FROM generate_series(1, 2) AS i ORDER BY 1
+    """
+    source = opened(postgres_url, query)
+
+    found = pl.concat(source.batches()) if way == "copied" else by_driver(source)
+
+    assert found.dtypes == [pl.Int64, pl.Decimal(38, 0), pl.Float64, pl.Binary]
+    assert found["id"].to_list() == [2**53 + 1, 2**53 + 2]
+    assert found.select(pl.col("long").cast(pl.String)).row(0) == ("18446744073709551615",)

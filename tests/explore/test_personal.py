@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopwright.data import convert
-from loopwright.data.conversion import decide_conversions
+from loopwright.data.decision import decide_conversions
+from loopwright.explore import profile
 from loopwright.explore.personal import is_card_number, is_iban, is_phone_number, personal_data
 
 DATASETS = Path(__file__).parents[3] / "shared" / "datasets"
@@ -58,6 +59,27 @@ def test_personal_data_is_told_by_its_values(what: str):
 @pytest.mark.parametrize("what", NOT_FOUND)
 def test_other_values_are_not_taken_for_personal_data(what: str):
     assert personal_data(pl.Series("x", NOT_FOUND[what])) is None
+
+
+@pytest.mark.parametrize("dtype", [pl.Int64, pl.Float64, pl.Decimal(20, 0), pl.Decimal(20, 2)])
+def test_card_numbers_are_found_however_numbers_are_stored(dtype: pl.DataType):
+    column = pl.Series("pan", [4111111111111111, 5500000000000004, None]).cast(dtype)
+
+    found = personal_data(column)
+
+    assert found == "card numbers in 100% of the values"
+
+
+def test_a_missing_float_does_not_hide_card_numbers():
+    column = pl.Series("pan", [4111111111111111.0, float("nan"), 5500000000000004.0])
+
+    assert personal_data(column) == "card numbers in 100% of the values"
+
+
+def test_numbers_with_a_fraction_are_no_card_numbers():
+    column = pl.Series("x", [411111111111111.5, 550000000000000.25])
+
+    assert personal_data(column) is None
 
 
 def test_card_numbers_held_as_whole_numbers_are_found():
@@ -118,6 +140,13 @@ def test_account_numbers_are_told_by_their_name_and_their_digits(name: str):
     assert "bank account numbers" in (personal_data(numbers.cast(pl.String)) or "")
     assert personal_data(numbers % 7) is None
     assert personal_data(numbers.alias("area_to")) is None
+
+
+def test_whether_there_is_a_phone_is_nothing_personal():
+    column = pl.Series("phone", [True, False])
+
+    assert personal_data(column) is None
+    assert not profile(column.to_frame()).findings
 
 
 def test_a_name_says_nothing_about_a_handful_of_categories():

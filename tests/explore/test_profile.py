@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.data import convert
-from loopwright.data.conversion import decide_conversions
-from loopwright.explore import Finding, Profile, profile, profile_page
+from loopwright.data.decision import decide_conversions
+from loopwright.explore import Finding, Profile, profile, profile_page, profile_summary
 
 HOUSES = Path(__file__).parents[3] / "shared" / "datasets" / "kc_house.parquet"
 
@@ -187,6 +187,36 @@ def test_an_unknown_column_is_refused(
         profile(planted, **keywords)
     with pytest.raises(InvalidInputError, match="'agee'"):
         profile(planted).column("agee")
+
+
+@pytest.mark.parametrize("target", ["tags", "place", "bytes"])
+def test_a_target_that_is_nested_is_refused(target: str):
+    frame = pl.DataFrame({"tags": [[1, 2]], "place": [{"x": 1}], "bytes": [b"x"]})
+
+    with pytest.raises(
+        InvalidInputError, match=f"{target!r} holds .*nothing can predict"
+    ) as caught:
+        profile(frame, target=target)
+
+    assert caught.value.facts["field"] == "target"
+
+
+def test_a_notebook_shows_the_page_and_a_terminal_the_first_lines(planted: pl.DataFrame):
+    found = profile(planted)
+
+    framed, said = found._repr_html_(), repr(found)
+
+    assert framed.startswith("<iframe srcdoc=")
+    assert "<script" not in framed.lower()
+    assert "Data profile" in framed
+    assert said.startswith(profile_summary(found)[0])
+    assert len(said.splitlines()) <= 9
+
+
+def test_what_a_notebook_keeps_of_a_wide_table_stays_small():
+    wide = pl.DataFrame({f"c{n}": range(60) for n in range(300)})
+
+    assert len(profile(wide)._repr_html_()) < 400_000
 
 
 def test_a_table_without_rows_is_refused(planted: pl.DataFrame):

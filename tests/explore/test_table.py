@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -64,3 +66,33 @@ def test_a_scan_without_rows_or_without_the_target_is_refused():
         profile(empty)
     with pytest.raises(InvalidInputError, match="'y' is not a column"):
         profile(pl.LazyFrame({"x": [1]}), target="y")
+
+
+def test_a_pandas_table_has_the_very_profile_of_the_polars_table():
+    frame = mixed(500).drop("tags")
+
+    found = profile(frame.to_pandas(), target="churn")
+
+    wanted = profile(frame.with_columns(pl.col("sold").cast(pl.String)), target="churn")
+    assert [(c.name, c.n_missing, c.n_distinct) for c in found.columns] == [
+        (c.name, c.n_missing, c.n_distinct) for c in wanted.columns
+    ]
+    assert found.column("area").number == wanted.column("area").number
+
+
+@pytest.mark.parametrize(
+    ("rows", "advice"),
+    [
+        ({"a": [1]}, r"A dict is no table.*pl\.DataFrame\(rows\)"),
+        (np.zeros((2, 2)), r"A numpy\.ndarray is no table.*schema="),
+        ("rows.csv", r"A str is no table.*pl\.read_csv"),
+        (None, "no table"),
+        (pd.DataFrame({"a": [1, "x"]}), "pandas table cannot be read"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "pandas table cannot be read"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_what_to_give(rows: Any, advice: str):
+    with pytest.raises(InvalidInputError, match=advice) as caught:
+        profile(rows)
+
+    assert caught.value.facts["field"] == "frame"

@@ -349,3 +349,22 @@ def test_numbers_written_as_text_are_read_as_numbers() -> None:
     np.testing.assert_array_equal(
         RowEncoder(fitted).encode(frame.to_dicts()), fitted.transform(frame)
     )
+
+
+def test_a_pandas_table_gets_the_recipe_of_the_polars_table() -> None:
+    frame = pl.DataFrame(
+        {
+            "area": [float(n % 37) for n in range(200)],
+            "town": [["Kent", "Renton", None][n % 3] for n in range(200)],
+            "price": [n * 1.5 for n in range(200)],
+        }
+    )
+
+    found = suggest(frame.to_pandas(), "price", "regression", family="linear")
+
+    assert found == suggest(frame, "price", "regression", family="linear")
+
+
+def test_what_is_no_table_gets_no_recipe() -> None:
+    with pytest.raises(InvalidInputError, match="A dict is no table"):
+        suggest({"a": [1]}, None, "regression", family="linear")  # type: ignore[arg-type]

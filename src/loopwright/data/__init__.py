@@ -7,7 +7,7 @@ from loopwright.data.contract import (
     extended,
     infer_contract,
 )
-from loopwright.data.conversion import Conversion, check_convertible, convert
+from loopwright.data.conversion import Conversion, check_convertible, convert, trimmed
 from loopwright.data.difference import ColumnShift, Difference, difference
 from loopwright.data.export import ExportFormat, export_rows
 from loopwright.data.image import holds_images, open_image
@@ -17,6 +17,13 @@ from loopwright.data.increment import (
     check_key,
     cursor_end,
     take_increment,
+)
+from loopwright.data.leak import (
+    SplitLeak,
+    SplitRemark,
+    naming_columns,
+    split_leaks,
+    split_remarks,
 )
 from loopwright.data.plan import ContractPlan, DataPlan, Refresh, check_plan
 from loopwright.data.snapshot import Column, Snapshot, scan, take_snapshot
@@ -30,7 +37,8 @@ from loopwright.data.source import (
     open_source,
 )
 from loopwright.data.spec import DynamoDbSource, ImageSource, MongoDbSource
-from loopwright.data.split import PARTS, Split, SplitLeak, assign_parts, check_split, split_leaks
+from loopwright.data.split import PARTS, Split, assign_parts, check_split
+from loopwright.data.staging import sorted_by
 from loopwright.data.violation import Violation, contract_violations, not_allowed, planned
 
 __all__ = [
@@ -57,6 +65,7 @@ __all__ = [
     "SourceSpec",
     "Split",
     "SplitLeak",
+    "SplitRemark",
     "SqlSource",
     "Tolerances",
     "Violation",
@@ -74,12 +83,16 @@ __all__ = [
     "extended",
     "holds_images",
     "infer_contract",
+    "naming_columns",
     "not_allowed",
     "open_image",
     "open_source",
     "planned",
     "scan",
+    "sorted_by",
     "split_leaks",
+    "split_remarks",
     "take_increment",
     "take_snapshot",
+    "trimmed",
 ]

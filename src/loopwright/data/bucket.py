@@ -12,6 +12,7 @@ from loopwright.core.digest import digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import nearest
+from loopwright.data.credential import NAMED, PREFIXES, check_credentials, store_options
 from loopwright.data.part import Unpacked, find_kind, write_checked
 from loopwright.data.place import Located, refused
 from loopwright.data.web import too_large
@@ -25,19 +26,13 @@ else:
 MAX_FILES = 10_000
 _CHUNK_BYTES = 4 << 20
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}")
-_VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
-_CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION (and AWS_ENDPOINT_URL for stores "
-    "that are not Amazon's)",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
-    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}
 
 
 class BucketPlace:
     """Objects in a bucket: one key, a pattern, or all under a prefix that ends in `/`.
 
-    Credentials and endpoints come from the environment alone.
+    Credentials and endpoints come from the environment alone; where it has none, the metadata
+    service of a cloud is asked on a machine of that cloud only.
 
     Parameters
     ----------
@@ -161,7 +156,7 @@ class BucketPlace:
         return refused(f"There is no file {self._url}.", hint, path=self._url)
 
     def _failed(self, cause: Exception) -> BackendError:
-        named = _CREDENTIALS[self._scheme]
+        named = NAMED[self._scheme]
         denied = isinstance(
             cause,
             obstore.exceptions.PermissionDeniedError | obstore.exceptions.UnauthenticatedError,
@@ -181,7 +176,7 @@ class BucketPlace:
         )
 
     def _without_secrets(self, text: str) -> str:
-        prefix = _VARIABLES[self._scheme]
+        prefix = PREFIXES[self._scheme]
         for name, value in self._environ.items():
             if name.startswith(prefix) and re.search("KEY|SECRET|TOKEN|SAS", name) and value:
                 text = text.replace(value, "***")
@@ -195,13 +190,19 @@ class BucketPlace:
     def _open(self) -> ObjectStore:
         from obstore.store import AzureStore, GCSStore, S3Store
 
-        endpoint = self._environ.get("AWS_ENDPOINT_URL") or self._environ.get("AWS_ENDPOINT", "")
+        check_credentials(self._scheme, self._url, self._environ)
+        config = store_options(self._scheme, self._environ)
+        plain = any(
+            name.startswith("AWS_ENDPOINT") and value.startswith("http://")
+            for name, value in config.items()
+        )
         options: dict[str, Any] = {
+            "config": config,
             "client_options": {
                 "connect_timeout": "10s",
                 "timeout": "30 minutes",
                 # the operator chose the endpoint, so its scheme is meant
-                "allow_http": self._scheme == "s3" and endpoint.startswith("http://"),
+                "allow_http": plain,
             },
             "retry_config": {"max_retries": 3},
         }

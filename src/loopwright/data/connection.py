@@ -1,36 +1,45 @@
-"""How a database is reached: its address checked, its driver loaded, its transaction read-only."""
+"""How a database is reached: its address checked, its driver loaded, its transaction read-only.
+
+PostgreSQL is reached by its own driver (`loopwright.data.postgres`), all others by SQLAlchemy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import nearest
+from loopwright.data.postgres import find_postgres
+from loopwright.data.session import (
+    CONNECT_TIMEOUT_S,
+    Address,
+    RefusedError,
+    Rows,
+    Session,
+    UnreachableError,
+)
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 else:
     sa = LazyModule("sqlalchemy")
 
-CONNECT_TIMEOUT_S = 5
-# a server that vanished without a word is given up after about a minute
-_KEEPALIVE = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3}
 _DRIVERS = {
     "sqlite": "sqlite",
-    "postgresql": "postgresql+psycopg",
-    "postgres": "postgresql+psycopg",
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
 }
-SYSTEMS = {"postgresql": "PostgreSQL", "mysql": "MySQL"}
-_LIBRARIES = {"postgresql": ("psycopg", "postgres"), "mysql": ("PyMySQL", "mysql")}
+_FETCH_ROWS = 20_000
+# unknown and ambiguous columns and the like, which the driver of MySQL calls operational errors
+_MYSQL_MISTAKES = range(1050, 1100)
 
 
-def checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:
-    """Return the address of a database that can be read, with the name of its driver.
+def checked_url(text: str, base: Path, environ: Mapping[str, str]) -> Address:
+    """Return the address of a database that can be read.
 
     Raises
     ------
@@ -50,6 +59,9 @@ def checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:
             )
         text, given = environ[name], f"the value of {name}"
     try:
+        postgres = find_postgres(text)
+        if postgres is not None:
+            return postgres
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
         # the cause would show the URL with its password, so it is not kept
@@ -75,8 +87,9 @@ def checked_url(text: str, base: Path, environ: Mapping[str, str]) -> sa.URL:
                 hint="Write sqlite:///sales.db, relative to the loop file.",
                 field=field,
             )
-        return sa.URL.create("sqlite", database=str(base / Path(url.database).expanduser()))
-    return url.set(drivername=_DRIVERS[backend])
+        place = str(base / Path(url.database).expanduser())
+        return SqlAlchemyAddress(sa.URL.create("sqlite", database=place))
+    return SqlAlchemyAddress(url.set(drivername=_DRIVERS[backend]))
 
 
 def check_sqlite_file(path: Path) -> None:
@@ -94,38 +107,132 @@ def check_sqlite_file(path: Path) -> None:
     )
 
 
-def engine_of(url: sa.URL) -> sa.Engine:
-    """Return the engine of a checked address; `BackendError` if its driver is not installed."""
-    if url.get_backend_name() == "sqlite":
-        from urllib.parse import quote
+class SqlAlchemyAddress:
+    """Where a database of SQLite or MySQL is."""
 
-        place = f"file:{quote(str(url.database))}?mode=ro"
-        url = sa.URL.create("sqlite", database=place, query={"uri": "true"})
-        return sa.create_engine(url, poolclass=sa.NullPool)
-    arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
-    if url.get_backend_name() == "postgresql":
-        arguments |= _KEEPALIVE
-    try:
-        return sa.create_engine(url, poolclass=sa.NullPool, connect_args=arguments)
-    except ImportError as cause:
-        backend = url.get_backend_name()
-        library, extra = _LIBRARIES[backend]
-        raise BackendError(
-            f"Reading {SYSTEMS[backend]} needs the {library} library, which is not installed.",
-            hint=f"Install it: pip install 'loopwright[{extra}]'",
-        ) from cause
+    def __init__(self, url: sa.URL) -> None:
+        self._url = url
+        self.system = url.get_backend_name()
+        self.host = url.host
+        self.port = url.port
+        self.database = url.database
+        self.password = None if url.password is None else str(url.password)
+        self.query: Mapping[str, Any] = url.query
+
+    def without_password(self) -> str:
+        """Return the address as text with `***` in place of a password."""
+        return self._url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a connection in a transaction that sees one state and cannot change it."""
+        engine = self._engine()
+        try:
+            try:
+                connection = engine.connect()
+            except sa.exc.DBAPIError as cause:
+                raise UnreachableError(_words(cause)) from cause
+            with connection:
+                try:
+                    _make_read_only(connection)
+                    yield SqlAlchemySession(connection)
+                except sa.exc.DBAPIError as cause:
+                    raise RefusedError(_words(cause), is_mistake=self._is_mistake(cause)) from cause
+        finally:
+            engine.dispose()
+
+    def _engine(self) -> sa.Engine:
+        if self.system == "sqlite":
+            from urllib.parse import quote
+
+            check_sqlite_file(Path(str(self.database)))
+            place = f"file:{quote(str(self.database))}?mode=ro"
+            url = sa.URL.create("sqlite", database=place, query={"uri": "true"})
+            return sa.create_engine(url, poolclass=sa.NullPool)
+        arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S}
+        try:
+            from pymysql.constants import FIELD_TYPE
+            from pymysql.converters import conversions
+
+            # truth values are often kept in columns of one bit, which come as bytes
+            arguments["conv"] = {**conversions, FIELD_TYPE.BIT: _number_of_bits}
+            return sa.create_engine(self._url, poolclass=sa.NullPool, connect_args=arguments)
+        except ImportError as cause:
+            raise BackendError(
+                "Reading MySQL needs the PyMySQL library, which is not installed.",
+                hint="Install it: pip install 'loopwright[mysql]'",
+            ) from cause
+
+    def _is_mistake(self, cause: sa.exc.DBAPIError) -> bool:
+        mistakes = (
+            sa.exc.ProgrammingError,
+            sa.exc.NotSupportedError,
+            sa.exc.DataError,
+            sa.exc.InternalError,
+        )
+        is_sqlite = self.system == "sqlite"
+        return is_sqlite or isinstance(cause, mistakes) or _code(cause) in _MYSQL_MISTAKES
 
 
-def make_read_only(connection: sa.Connection) -> None:
-    """Begin a transaction that sees one state of the database and cannot change it."""
+class SqlAlchemySession:
+    """A connection of SQLAlchemy in a read-only transaction."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = connection
+        self.system: str = connection.dialect.name
+        self.mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+
+    @contextmanager
+    def rows(self, query: str, values: Sequence[object] = ()) -> Iterator[Rows]:
+        """Run a query; its rows stay at the server until they are asked for."""
+        # a query may hold % and :name, which are not parameters here
+        options = {"no_parameters": True, "stream_results": True, "max_row_buffer": _FETCH_ROWS}
+        connection = self.connection.execution_options(**options)
+        with connection.exec_driver_sql(query, tuple(values) or None) as result:
+            yield Rows(list(result.keys()), result.fetchmany)
+
+    def relations(self, schema: str | None) -> list[str]:
+        """Return the names of the tables and views in a schema."""
+        inspector = sa.inspect(self.connection)
+        try:
+            return inspector.get_table_names(schema) + inspector.get_view_names(schema)
+        except sa.exc.NoSuchTableError:
+            return []
+
+    def key(self, schema: str | None, table: str) -> tuple[str, ...]:
+        """Return the columns of the primary key."""
+        found = sa.inspect(self.connection).get_pk_constraint(table, schema)
+        return tuple(found.get("constrained_columns") or ())
+
+    def is_exact(self, schema: str | None, table: str) -> bool:
+        """Whether the values of the primary key come back as they left the database."""
+        exact: tuple[type, ...] = (sa.Integer,)
+        if self.system != "sqlite":
+            exact += (sa.String, sa.Uuid, sa.Date, sa.DateTime)
+        columns = sa.inspect(self.connection).get_columns(table, schema)
+        types = {each["name"]: each["type"] for each in columns}
+        return all(isinstance(types[name], exact) for name in self.key(schema, table))
+
+
+def _number_of_bits(bits: bytes) -> int:
+    return int.from_bytes(bits, "big")
+
+
+def _make_read_only(connection: sa.Connection) -> None:
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("PRAGMA query_only = ON")
         return
-    if connection.dialect.name == "mysql":
-        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        return
-    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    # scans that join one another, or run in parallel, give rows in an order that does not repeat
-    connection.exec_driver_sql("SET LOCAL synchronize_seqscans = off")
-    connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+
+def _words(cause: sa.exc.DBAPIError) -> str:
+    # a driver of MySQL gives a number and a text
+    text = cause.orig.args[1] if _code(cause) and cause.orig else cause.orig
+    return str(text).strip() or type(cause.orig).__name__
+
+
+def _code(cause: sa.exc.DBAPIError) -> int:
+    """Return the number of an error of MySQL, 0 for other databases."""
+    arguments = cause.orig.args if cause.orig else ()
+    return arguments[0] if len(arguments) == 2 and isinstance(arguments[0], int) else 0

@@ -7,18 +7,19 @@ stays text, and so does a date that could be read in two ways.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.data.piece import pieces
 from loopwright.data.reading import (
     FIRST_SHORT_YEAR,
     MONTHS,
     PLACEHOLDERS,
-    READINGS,
     Reading,
     reading_named,
 )
@@ -28,8 +29,20 @@ if TYPE_CHECKING:
 else:
     pl = LazyModule("polars")
 
-_SAMPLE_ROWS = 1_000
-_LEFT_OUT = "left out"
+LEFT_OUT = "left out"
+# what Unicode calls white space and Polars trims; `str.strip` would take U+001C to U+001F too
+_SPACES = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+# the years 1 to 9999, which Python has, in microseconds since 1970
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+_LEAP = re.compile(r"([T ](?:[0-9]{1,2}:[0-9]{2}:|[0-9]{4}))60")
+
+
+def trimmed(text: str) -> str:
+    """Return text without the white space around it, as it is taken off when data is read."""
+    return text.strip(_SPACES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +77,11 @@ class Conversion:
         """Whether this is plain typing of text, as every number of a CSV file needs."""
         return self.reading in ("whole number", "number", "truth value") and not self.n_nulled
 
+    @property
+    def is_code(self) -> bool:
+        """Whether whole numbers were too long for a column of numbers, and are kept as text."""
+        return self.now == "String" and self.was.startswith(("Int", "UInt", "Decimal"))
+
     def cell(self, value: object) -> object:
         """Return one cell as this conversion would give it, without Polars; for rows at serving.
 
@@ -72,9 +90,11 @@ class Conversion:
         InvalidInputError
             If the text is neither a value of this reading nor a placeholder for a missing one.
         """
+        if self.is_code and isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
         if not isinstance(value, str):
             return None if isinstance(value, float) and value != value else value
-        text = value.strip()
+        text = trimmed(value)
         if self.reading is None:
             return text or None
         if text.lower() in PLACEHOLDERS:
@@ -111,15 +131,20 @@ def _read_cell(reading: Reading, text: str) -> object:
     try:
         if reading.has_short_year or reading.has_month_name:
             return _spelt_date(text, reading)
+        leap = 0
+        if "%S" in reading.format:
+            # the last second of a day can be its 61st; it is the first of the next, as Polars has it
+            text, leap = _LEAP.subn(r"\g<1>59", text, count=1)
         if reading.format.startswith("%Y-%m-%d") and "%m-%d" in reading.format:
             moment = _iso(text)
         else:
             moment = datetime.strptime(text, reading.format)  # noqa: DTZ007 naive means UTC here
-    except ValueError:
+        if reading.dtype == "Date":
+            return date(moment.year, moment.month, moment.day)
+        moment += timedelta(seconds=leap)
+        return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except (ValueError, OverflowError):
         return None
-    if reading.dtype == "Date":
-        return date(moment.year, moment.month, moment.day)
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def _spelt_date(text: str, reading: Reading) -> date:
@@ -147,54 +172,74 @@ def _iso(text: str) -> datetime:
     return datetime.fromisoformat(f"{start} {clock}" if mark else start)
 
 
-def decide_conversions(rows: pl.LazyFrame) -> tuple[Conversion, ...]:
-    """Return what has to be done to the raw rows of a source, decided from all of them.
-
-    Two streaming passes: one counts NaN, blank and padded cells, one verifies for each text column
-    the readings that its first rows allow.
-    """
-    schema = dict(rows.collect_schema())
-    plain = plain_rows(rows)
-    untidy = _untidy_cells(rows, schema)
-    texts = [name for name, dtype in plain.collect_schema().items() if dtype == pl.String]
-    readings = _readings(plain, texts)
-    found = []
-    for name, dtype in schema.items():
-        if name in readings:
-            fits, n_placeholders = readings[name]
-            n_placeholders += untidy.get((name, "blank"), 0)
-            found.append(_conversion(name, str(dtype), fits, n_placeholders))
-        else:
-            found += _plain_conversion(name, dtype, untidy)
-    return tuple(found)
-
-
-def plain_rows(rows: pl.LazyFrame) -> pl.LazyFrame:
+def plain_rows(
+    rows: pl.LazyFrame,
+    tidy: Collection[str] = (),
+    *,
+    texts: Collection[str] = (),
+    left_out: Collection[str] = (),
+) -> pl.LazyFrame:
     """Return rows in the few types that the stages use: Int64, Float64, Boolean, String, Date, Datetime.
 
-    NaN and blank text become missing, text is trimmed, moments become UTC without a zone.
+    NaN, blank text and dates outside of the years 1 to 9999 become missing, text is trimmed, moments
+    become UTC without a zone. Text in the columns `tidy` is known to be neither blank nor padded, and
+    stays; whole numbers in the columns `texts` become text; the columns `left_out` go.
     """
-    columns = [
-        changed
-        for name, dtype in rows.collect_schema().items()
-        if (changed := _plain(name, dtype)) is not None
-    ]
+    columns = []
+    for name, dtype in rows.collect_schema().items():
+        plain = plain_cell(name, dtype)
+        if plain is None or name in left_out:
+            continue
+        if name in tidy and dtype == pl.String:
+            plain = pl.col(name)
+        elif name in texts and is_whole(dtype):
+            plain = pl.col(name).cast(pl.String)
+        columns.append(plain)
     return rows.select(columns)
 
 
-def _plain(name: str, dtype: pl.DataType) -> pl.Expr | None:
+def is_whole(dtype: pl.DataType) -> bool:
+    """Return whether a column of this type holds whole numbers only."""
+    return dtype.is_integer() or (isinstance(dtype, pl.Decimal) and dtype.scale == 0)
+
+
+def is_wide(dtype: pl.DataType) -> bool:
+    """Return whether a column of this type holds whole numbers that Int64 may not hold."""
+    if dtype.is_integer():
+        return dtype in (pl.UInt64, pl.Int128, pl.UInt128)
+    return is_whole(dtype)
+
+
+def is_beyond(name: str) -> pl.Expr:
+    """Return whether whole numbers are too long for Int64."""
+    return pl.col(name).cast(pl.Int64, strict=False).is_null() & pl.col(name).is_not_null()
+
+
+def is_outside(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return whether dates or moments are outside of the years 1 to 9999."""
+    if dtype == pl.Date:
+        return ~pl.col(name).to_physical().is_between(_FIRST_DAY, _LAST_DAY)
+    unit = {"ms": 1_000, "us": 1}.get(getattr(dtype, "time_unit", "ns"))
+    if unit is None:
+        # 64 bits of nanoseconds hold the years 1677 to 2262
+        return pl.lit(value=False)
+    return ~pl.col(name).to_physical().is_between(_FIRST_US // unit, _LAST_US // unit)
+
+
+def plain_cell(name: str, dtype: pl.DataType) -> pl.Expr | None:
+    """Return a column in one of those types; None where it is of none that a stage uses."""
     cell = pl.col(name)
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         trimmed = cell.cast(pl.String).str.strip_chars()
         return pl.when(trimmed != "").then(trimmed).alias(name)
-    if dtype in (pl.UInt64, pl.Int128, pl.UInt128) or dtype.is_decimal():
-        return cell.cast(pl.Float64)
-    if dtype.is_integer():
+    if is_whole(dtype):
         return cell.cast(pl.Int64)
-    if dtype.is_float():
+    if dtype.is_float() or dtype.is_decimal():
         return cell.cast(pl.Float64).fill_nan(None)
     if dtype == pl.Null:
         return cell.cast(pl.String)
+    if isinstance(dtype, pl.Datetime) or dtype == pl.Date:
+        cell = pl.when(~is_outside(name, dtype)).then(cell)
     if isinstance(dtype, pl.Datetime):
         if dtype.time_zone is not None:
             cell = cell.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -206,153 +251,90 @@ def _plain(name: str, dtype: pl.DataType) -> pl.Expr | None:
     return cell if dtype in (pl.Boolean, pl.Date) else None
 
 
-def _untidy_cells(
-    rows: pl.LazyFrame, schema: Mapping[str, pl.DataType]
-) -> dict[tuple[str, str], int]:
-    """Return how many cells of each column are NaN, blank or padded with spaces."""
-    counts: dict[tuple[str, str], pl.Expr] = {}
-    for name, dtype in schema.items():
-        cell = pl.col(name)
-        if dtype.is_float():
-            counts[name, "nan"] = cell.is_nan().sum()
-        elif dtype in (pl.String, pl.Categorical, pl.Enum):
-            text = cell.cast(pl.String)
-            trimmed = text.str.strip_chars()
-            counts[name, "blank"] = (trimmed == "").sum()
-            counts[name, "padded"] = ((trimmed != text) & (trimmed != "")).sum()
-    if not counts:
-        return {}
-    query = rows.select(count.alias(str(index)) for index, count in enumerate(counts.values()))
-    found = query.collect(engine="streaming").row(0)
-    return {key: n for key, n in zip(counts, found, strict=True) if n}
-
-
-def _plain_conversion(
-    name: str, dtype: pl.DataType, untidy: Mapping[tuple[str, str], int]
-) -> list[Conversion]:
-    n_nan, n_blank = untidy.get((name, "nan"), 0), untidy.get((name, "blank"), 0)
-    n_padded = untidy.get((name, "padded"), 0)
-    was = str(dtype)
-    if _plain(name, dtype) is None:
-        reason = f"Cells of type {was} are not used by any stage."
-        return [Conversion(column=name, was=was, now=_LEFT_OUT, reason=reason)]
-    if n_nan:
-        reason = "Not-a-number means missing."
-        return [Conversion(column=name, was=was, now="Float64", n_nulled=n_nan, reason=reason)]
-    if n_blank:
-        reason = "Blank text means missing."
-        return [Conversion(column=name, was=was, now="String", n_nulled=n_blank, reason=reason)]
-    if n_padded:
-        reason = f"Spaces around {n_padded:,} values were removed."
-        return [Conversion(column=name, was=was, now="String", reason=reason)]
-    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
-        reason = f"Moments in {dtype.time_zone} are kept as UTC."
-        return [Conversion(column=name, was=was, now="Datetime", reason=reason)]
-    return []
-
-
-def _readings(plain: pl.LazyFrame, texts: Sequence[str]) -> dict[str, tuple[list[Reading], int]]:
-    """Return the readings that fit every value of a text column, and its number of placeholders."""
-    if not texts:
-        return {}
-    sample = plain.select(texts).head(_SAMPLE_ROWS).collect()
-    possible = [(name, reading) for name in texts for reading in _possible(sample[name])]
-    if not possible:
-        return {}
-    # read first and count then: otherwise every count would read the cells again
-    read = plain.select(
-        *{name for name, _ in possible},
-        *(_read(name, reading).alias(f"{i}") for i, (name, reading) in enumerate(possible)),
-    )
-    counts = [
-        count.alias(f"{i}{kind}")
-        for i, (name, _) in enumerate(possible)
-        for kind, count in _counts(pl.col(name), pl.col(f"{i}")).items()
-    ]
-    found = read.select(counts).collect(engine="streaming").row(0, named=True)
-    fitting: dict[str, list[Reading]] = {}
-    placed: dict[str, int] = {}
-    for index, (name, reading) in enumerate(possible):
-        if found[f"{index}unread"] == found[f"{index}placed"] and found[f"{index}read"]:
-            fitting.setdefault(name, []).append(reading)
-            placed[name] = found[f"{index}placed"]
-    return {name: (fits, placed[name]) for name, fits in fitting.items()}
-
-
-def _possible(cells: pl.Series) -> list[Reading]:
-    """Return the readings whose pattern all of these cells match."""
-    values = {cell for cell in cells if cell is not None and cell.lower() not in PLACEHOLDERS}
-    return [
-        reading
-        for reading in READINGS
-        if all(re.fullmatch(reading.pattern, value) for value in values)
-    ]
-
-
-def _conversion(name: str, was: str, fits: Sequence[Reading], n_placeholders: int) -> Conversion:
-    best = fits[0]
-    others = [reading for reading in fits[1:] if best.family and reading.family == best.family]
-    if others:
-        reason = f"Could be {best.name} or {others[0].name}: left as text."
-        return Conversion(column=name, was=was, now="String", reason=reason)
-    missing = f", {n_placeholders:,} placeholders aside" if n_placeholders else ""
-    return Conversion(
-        column=name,
-        was=was,
-        now=best.dtype,
-        reading=best.name,
-        n_nulled=n_placeholders,
-        reason=f"Every value reads as a {best.name}{missing}.",
-    )
-
-
-def convert(rows: pl.LazyFrame, conversions: Sequence[Conversion]) -> pl.LazyFrame:
+def convert(
+    rows: pl.LazyFrame, conversions: Sequence[Conversion], *, are_own: bool = False
+) -> pl.LazyFrame:
     """Return plain rows with the decided readings applied; cells that do not fit become missing.
 
-    Use `check_convertible` first on rows that the conversions were not decided from.
+    Use `check_convertible` first on rows that the conversions were not decided from. Where they
+    were (`are_own`), text without a conversion is in order and need not be looked at again.
     """
-    plain = plain_rows(rows)
+    tidy: set[str] = set()
+    if are_own:
+        tidy = set(rows.collect_schema()) - {each.column for each in conversions}
+    plain = plain_rows(
+        rows,
+        tidy,
+        texts={each.column for each in conversions if each.is_code},
+        left_out={each.column for each in conversions if each.now == LEFT_OUT},
+    )
     schema = plain.collect_schema()
     return plain.with_columns(
-        _read(conversion.column, reading_named(conversion.reading)).alias(conversion.column)
+        read_cell(conversion.column, reading_named(conversion.reading)).alias(conversion.column)
         for conversion in conversions
         if conversion.reading is not None and schema.get(conversion.column) == pl.String
     )
 
 
 def check_convertible(rows: pl.LazyFrame, conversions: Sequence[Conversion]) -> None:
-    """Raise if later rows hold text that the readings decided earlier cannot read.
+    """Raise if later rows hold what cannot be read as it was decided earlier.
 
     Raises
     ------
     InvalidInputError
         With the column, the number of such cells and one of them.
     """
-    plain = plain_rows(rows)
-    schema = plain.collect_schema()
-    for conversion in conversions:
-        name = conversion.column
-        if conversion.reading is None or schema.get(name) != pl.String:
-            continue
-        reading = reading_named(conversion.reading)
-        unread = plain.filter(_is_unread(name, reading)).select(
-            pl.len().alias("n"), pl.col(name).first().alias("example")
-        )
-        n, example = unread.collect(engine="streaming").row(0)
-        if n:
+    _check_long_numbers(rows, conversions)
+    schema = plain_rows(rows).collect_schema()
+    readings = {
+        each.column: reading_named(each.reading)
+        for each in conversions
+        if each.reading is not None and schema.get(each.column) == pl.String
+    }
+    n_unread: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for piece in pieces(rows.select(*readings)) if readings else ():
+        plain = plain_rows(piece.lazy())
+        unread = [pl.col(n).filter(_is_unread(n, each)) for n, each in readings.items()]
+        counts = plain.select(cells.count() for cells in unread).collect().row(0, named=True)
+        n_unread.update(counts)
+        if any(counts.values()):
+            first = plain.select(cells.first() for cells in unread).collect().row(0, named=True)
+            examples = {name: value for name, value in first.items() if value} | examples
+    for name, reading in readings.items():
+        if n_unread[name]:
             raise InvalidInputError(
-                f"{n:,} new values of {name!r} are not a {reading.name}, such as {example[:80]!r}.",
+                f"{n_unread[name]:,} new values of {name!r} are not a {reading.name}, such as "
+                f"{examples[name][:80]!r}.",
                 hint="Correct them at the source; earlier rows of this column were all of that kind.",
                 field=name,
-                value=example[:200],
+                value=examples[name][:200],
             )
 
 
-def _is_placeholder(name: str) -> pl.Expr:
-    return pl.col(name).str.to_lowercase().is_in(sorted(PLACEHOLDERS))
+def _check_long_numbers(rows: pl.LazyFrame, conversions: Sequence[Conversion]) -> None:
+    known = {each.column for each in conversions if each.is_code or each.now == LEFT_OUT}
+    schema = rows.collect_schema()
+    names = [name for name, dtype in schema.items() if is_wide(dtype) and name not in known]
+    for piece in pieces(rows.select(names)) if names else ():
+        for name in names:
+            beyond = piece.filter(is_beyond(name))[name]
+            if len(beyond):
+                raise InvalidInputError(
+                    f"{len(beyond):,} new values of {name!r} are too long for the whole numbers that "
+                    f"it held, such as {beyond[0]}.",
+                    hint="Correct them at the source, or read it anew, with the column as text.",
+                    field=name,
+                    value=str(beyond[0]),
+                )
 
 
-def _read(name: str, reading: Reading) -> pl.Expr:
+def is_placeholder(text: pl.Expr) -> pl.Expr:
+    """Return whether texts stand for a missing value."""
+    return text.str.to_lowercase().is_in(sorted(PLACEHOLDERS))
+
+
+def read_cell(name: str, reading: Reading) -> pl.Expr:
     """Return the values of a text column; missing where the text is no such value."""
     text: pl.Expr = pl.when(pl.col(name).str.contains(f"^(?:{reading.pattern})$")).then(
         pl.col(name)
@@ -370,9 +352,11 @@ def _read(name: str, reading: Reading) -> pl.Expr:
     if reading.dtype == "Date":
         if reading.has_short_year:
             text = _with_century(text, at_start=reading.format.startswith("%y"))
-        return text.str.to_date(reading.format.replace("%y", "%Y"), strict=False)
+        day = text.str.to_date(reading.format.replace("%y", "%Y"), strict=False)
+        return pl.when(day.to_physical().is_between(_FIRST_DAY, _LAST_DAY)).then(day)
     moment = text.str.to_datetime(reading.format, strict=False, time_unit="us", time_zone=None)
-    return moment.dt.replace_time_zone(None) if reading.has_zone else moment
+    moment = moment.dt.replace_time_zone(None) if reading.has_zone else moment
+    return pl.when(moment.to_physical().is_between(_FIRST_US, _LAST_US)).then(moment)
 
 
 def _with_century(text: pl.Expr, *, at_start: bool) -> pl.Expr:
@@ -385,14 +369,8 @@ def _with_century(text: pl.Expr, *, at_start: bool) -> pl.Expr:
 
 
 def _is_unread(name: str, reading: Reading) -> pl.Expr:
-    return pl.col(name).is_not_null() & ~_is_placeholder(name) & _read(name, reading).is_null()
-
-
-def _counts(cells: pl.Expr, values: pl.Expr) -> dict[str, pl.Expr]:
-    """Return how many cells are read, are not, and are placeholders (which never read as values)."""
-    rest = cells.filter(values.is_null()).drop_nulls()
-    return {
-        "read": values.count(),
-        "unread": rest.count(),
-        "placed": rest.str.to_lowercase().is_in(sorted(PLACEHOLDERS)).sum(),
-    }
+    return (
+        pl.col(name).is_not_null()
+        & ~is_placeholder(pl.col(name))
+        & read_cell(name, reading).is_null()
+    )

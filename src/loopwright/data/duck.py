@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean, nearest
+from loopwright.data.arrow import arrow_batches, has_arrow
 from loopwright.data.cell import checked_names, frame_of
 from loopwright.data.query import checked_query
 from loopwright.data.source import BATCH_ROWS, SqlSource, check_target
@@ -90,8 +91,15 @@ class OpenedDuckDb:
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield all rows of one consistent reading."""
+        n_rows = min(_FETCH_ROWS, BATCH_ROWS)
+        with self._connection() as connection:
+            asked, values = self._asked(connection, self._select(connection))
+            relation = connection.sql(asked, params=values)
+            if has_arrow(_types(relation)):
+                yield from arrow_batches(relation, n_rows)
+                return
         with self._result() as (names, result):
-            while rows := result.fetchmany(min(_FETCH_ROWS, BATCH_ROWS)):
+            while rows := result.fetchmany(n_rows):
                 yield frame_of(names, rows)
 
     def check(self, target: str | None = None) -> None:
@@ -118,8 +126,7 @@ class OpenedDuckDb:
     @contextmanager
     def _result(self) -> Iterator[tuple[list[str], duckdb.DuckDBPyConnection]]:
         with self._connection() as connection:
-            select = self._select(connection)
-            result = self._newer(connection, select) or connection.execute(select)
+            result = connection.execute(*self._asked(connection, self._select(connection)))
             yield checked_names([column[0] for column in result.description or ()]), result
 
     @contextmanager
@@ -186,21 +193,19 @@ class OpenedDuckDb:
             value=str(self._path),
         )
 
-    def _newer(
+    def _asked(
         self, connection: duckdb.DuckDBPyConnection, select: str
-    ) -> duckdb.DuckDBPyConnection | None:
-        """Return the rows from the border on; None where there is no border to be held to."""
+    ) -> tuple[str, list[object]]:
+        """Return the statement, from the border on where there is one, and the value of its mark."""
         if self._border is None:
-            return None
+            return select, []
         column, value = self._border
-        found = connection.execute(f"DESCRIBE SELECT * FROM ({select}) AS rows_").fetchall()  # noqa: S608
-        known = {name: kind for name, kind, *_ in found}.get(column, "")
+        known = _types(connection.sql(select)).get(column, "")
         condition = _condition(_quoted(column), known, value)
         if condition is None:
-            return None
+            return select, []
         # the order of the rows inside is kept: a filter is no reason for DuckDB to change it
-        newer = f"SELECT * FROM ({select}) AS rows_ WHERE {condition}"  # noqa: S608 quoted
-        return connection.execute(newer, [value])
+        return f"SELECT * FROM ({select}) AS rows_ WHERE {condition}", [value]  # noqa: S608 quoted
 
     def _select(self, connection: duckdb.DuckDBPyConnection) -> str:
         if self._table is None:
@@ -221,9 +226,15 @@ class OpenedDuckDb:
             "SELECT constraint_column_names FROM duckdb_constraints() WHERE schema_name = ? "
             "AND table_name = ? AND constraint_type = 'PRIMARY KEY'",
             [schema, name],
-        ).fetchone()
-        order = f" ORDER BY {', '.join(map(_quoted, key[0]))}" if key else ""
+        ).fetchall()
+        order = f" ORDER BY {', '.join(map(_quoted, key[0][0]))}" if key else ""
         return f"SELECT * FROM {_quoted(schema)}.{_quoted(name)}{order}"  # noqa: S608 names are quoted
+
+
+def _types(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    """Return the columns of a statement and what DuckDB calls their types."""
+    names = checked_names(list(relation.columns))
+    return dict(zip(names, map(str, relation.types), strict=True))
 
 
 def _condition(column: str, kind: str, value: object) -> str | None:

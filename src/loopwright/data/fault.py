@@ -13,6 +13,7 @@ from loopwright.core.errors import InvalidInputError
 
 _CHUNK_BYTES = 1 << 20
 _MAX_FIELD = 1 << 24
+_START_BYTES = 1 << 10
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -65,6 +66,70 @@ def _check_text(data: bytes, path: Path, first_line: int) -> None:
         raise broken(path, line, "It holds a zero byte, so it is not text.", "Export it again.")
 
 
+def check_encoding(path: Path) -> None:
+    """Raise if a text file begins as UTF-16 or UTF-32 does, with its mark or with zero bytes.
+
+    Raises
+    ------
+    InvalidInputError
+        With the file, and how to change its encoding.
+    """
+    try:
+        with open_bytes(path) as file:
+            start = file.read(_START_BYTES)
+    except (OSError, EOFError):
+        # what reads the file says what is wrong with it
+        return
+    wide = start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff"))
+    n_zeros = max(start[::2].count(0), start[1::2].count(0))
+    if wide or start.startswith((b"\xff\xfe", b"\xfe\xff")) or n_zeros > len(start) // 4:
+        kind = "UTF-32" if wide else "UTF-16"
+        raise broken(
+            path,
+            1,
+            f"It is {kind} text, not UTF-8.",
+            f"Save it as UTF-8: iconv -f {kind.lower()} -t utf-8.",
+        )
+
+
+def check_header(path: Path, separator: str) -> None:
+    """Raise if two columns of a CSV file have one name, or a column has none.
+
+    Raises
+    ------
+    InvalidInputError
+        With the file, the line, the name and the places of its columns.
+    """
+    with open_bytes(path) as file:
+        reader = csv.reader(_lines(file), delimiter=separator)
+        try:
+            names = next((row for row in reader if row), [])
+        except csv.Error:
+            # `check_csv` says where
+            return
+    line = reader.line_num
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names, start=1):
+        places.setdefault(name, []).append(place)
+    for name, found in places.items():
+        if not name.strip() and len(names) > 1:
+            raise broken(
+                path,
+                line,
+                f"Column {found[0]} of {len(names)} has no name.",
+                "Name it in the header, or leave the column out, such as the index that pandas "
+                "writes without index=False.",
+            )
+        if len(found) > 1:
+            where = " and ".join(map(str, found[:2]))
+            raise broken(
+                path,
+                line,
+                f"Columns {where} are both named {name!r}.",
+                "Name them apart in the header.",
+            )
+
+
 def check_csv(path: Path, separator: str) -> None:
     """Raise if a row of a CSV file has not as many fields as its header, or a quote stays open.
 
@@ -113,6 +178,8 @@ def check_json_lines(path: Path) -> None:
                 continue
             try:
                 found = json.loads(line)
+            except RecursionError as cause:
+                raise too_deep(path, number) from cause
             except ValueError as cause:
                 raise broken(
                     path, number, f"It is not JSON: {cause}.", "Write one object a line."
@@ -121,6 +188,16 @@ def check_json_lines(path: Path) -> None:
                 raise broken(
                     path, number, "It is JSON, but not an object.", "Write one object a line."
                 )
+
+
+def too_deep(path: Path, line: int | None, what: str = "It") -> InvalidInputError:
+    """Return the error for JSON whose objects or lists lie too deep in one another to be read."""
+    return broken(
+        path,
+        line,
+        f"{what} holds objects or lists nested hundreds deep.",
+        "Flatten the records before they are exported.",
+    )
 
 
 def broken(path: Path, line: int | None, message: str, hint: str) -> InvalidInputError:

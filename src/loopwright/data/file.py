@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.quantity import mebibytes
-from loopwright.data.fault import broken, check_bytes, check_csv, check_json_lines, open_bytes
+from loopwright.data.block import csv_blocks
+from loopwright.data.fault import (
+    broken,
+    check_bytes,
+    check_csv,
+    check_header,
+    check_json_lines,
+    open_bytes,
+)
 from loopwright.data.part import Kind, Part, Unpacked, called
 from loopwright.data.place import Located, open_place
 from loopwright.data.source import BATCH_ROWS, FileSource, check_target
@@ -133,6 +141,8 @@ def _found_schema(part: Part) -> dict[str, pl.DataType]:
     try:
         if part.kind != "Parquet" and _is_empty(part.path):
             check_bytes(part.path)
+        if part.kind == "CSV":
+            check_header(part.path, _separator(part.path))
         columns = dict(_scan(part.path, part.kind).collect_schema())
     except (pl.exceptions.PolarsError, OSError) as cause:
         raise _diagnosis(part, cause) from cause
@@ -148,11 +158,7 @@ def _batches(part: Part, columns: list[str]) -> Iterator[pl.DataFrame]:
         check_bytes(path)
     suspicious = False
     try:
-        for batch in (
-            _scan(path, part.kind)
-            .select(columns)
-            .collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
-        ):
+        for batch in _frames(part, columns):
             if is_csv and len(columns) > 1 and batch[columns[-1]].null_count():
                 # a blank line reads as a row of nulls, a short row as nulls at its end
                 suspicious = True
@@ -164,6 +170,17 @@ def _batches(part: Part, columns: list[str]) -> Iterator[pl.DataFrame]:
         raise _diagnosis(part, cause) from cause
     if suspicious:
         check_csv(path, _separator(path))
+
+
+def _frames(part: Part, columns: list[str]) -> Iterator[pl.DataFrame]:
+    if part.kind != "CSV":
+        rows = _scan(part.path, part.kind).select(columns)
+        yield from rows.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True)
+        return
+    # a scan of Polars reads so far ahead that a long file would take hundreds of MiB
+    separator = _separator(part.path)
+    for block in csv_blocks(part.path, separator):
+        yield pl.read_csv(block, separator=separator, infer_schema=False).select(columns)
 
 
 def _diagnosis(part: Part, cause: Exception) -> InvalidInputError:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -22,6 +23,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.data.conversion import Conversion, check_convertible, convert
+from loopwright.data.piece import changed
 from loopwright.data.snapshot import Snapshot, check_unchanged, frozen
 from loopwright.data.source import Source
 from loopwright.data.staging import common_type, staged
@@ -44,6 +46,8 @@ _SORTED_TEXT = {
 }
 # a number with few digits in a database may have been rounded on its way here
 _SLACK = 1e-6
+_EXACT = 2.0**53
+_EXACT_HINT = "Have the source give it as text or as whole numbers, and read it in full once more."
 
 
 @runtime_checkable
@@ -99,7 +103,8 @@ def check_cursor(cursor: str, rows: pl.LazyFrame) -> None:
     Raises
     ------
     InvalidInputError
-        If there is no such column, it holds truth values, or it is empty.
+        If there is no such column, it holds truth values, it is empty, or its numbers have been
+        rounded or are text of several lengths, which sorts otherwise.
     """
     schema = rows.collect_schema()
     if cursor not in schema:
@@ -112,19 +117,50 @@ def check_cursor(cursor: str, rows: pl.LazyFrame) -> None:
             f"The cursor {cursor!r} has no values.",
             "Choose a column that is filled in.",
         )
+    elif _is_rounded(cursor, rows):
+        message = f"The cursor {cursor!r} holds numbers beyond 2^53, which have been rounded."
+        hint = _EXACT_HINT
+    elif _are_numbers_as_text(cursor, rows):
+        message = f"The cursor {cursor!r} holds numbers of several lengths as text."
+        hint = "As text, 10 comes before 9: choose a column of moments, dates or shorter numbers."
     else:
         return
     raise InvalidInputError(message, hint=hint, field="data.refresh.cursor", value=cursor)
 
 
+def _is_rounded(name: str, rows: pl.LazyFrame) -> bool:
+    """Return whether a column holds numbers so great that two of them may have become one."""
+    if rows.collect_schema()[name] != pl.Float64:
+        return False
+    greatest = rows.select(pl.col(name).abs().max()).collect(engine="streaming").item()
+    return greatest is not None and greatest >= _EXACT
+
+
+def _are_numbers_as_text(name: str, rows: pl.LazyFrame) -> bool:
+    if rows.collect_schema()[name] != pl.String:
+        return False
+    text, size = pl.col(name), pl.col(name).str.len_bytes()
+    is_number = text.str.contains("^[+-]?[0-9]+$").all()
+    found = rows.select(is_number, (size.min() != size.max()).alias("\0differ"))
+    return all(found.collect(engine="streaming").row(0))
+
+
 def check_key(key: Sequence[str], rows: pl.LazyFrame) -> None:
-    """Raise `InvalidInputError` if a column of the key is not there."""
+    """Raise `InvalidInputError` if a column of the key is not there or has been rounded."""
     schema = rows.collect_schema()
     for name in key:
         if name not in schema:
             raise InvalidInputError(
                 f"The key {name!r} is not a column.",
                 hint=did_you_mean(name, schema),
+                field="data.refresh.key",
+                value=name,
+            )
+        if _is_rounded(name, rows):
+            raise InvalidInputError(
+                f"The key {name!r} holds numbers beyond 2^53, which have been rounded: it may say "
+                "of different rows that they are one.",
+                hint=_EXACT_HINT,
                 field="data.refresh.key",
                 value=name,
             )
@@ -176,7 +212,8 @@ def take_increment(
     Raises
     ------
     InvalidInputError
-        If the source is broken.
+        If the source is broken, or more older rows would be replaced than there are keys in the new
+        ones.
     BackendError
         If the database fails, or the source changed while it was read.
     """
@@ -201,6 +238,7 @@ def take_increment(
         if key:
             new = _newest(new.collect(engine="streaming"), cursor, key).lazy()
             kept = rows.join(new, on=list(key), how="anti", maintain_order="left")
+            _check_replaced(rows, kept, new, key)
         digest, columns, n_rows = frozen(pl.concat([kept, new]), artifacts, place)
         end = max(start, cursor_end(cursor, new))
         n_new = int(new.select(pl.len()).collect(engine="streaming").item())
@@ -235,6 +273,9 @@ def _at_source(conversion: Conversion | None, start: Any) -> Any:
     if conversion is not None and conversion.reading is not None:
         format_ = _SORTED_TEXT.get(conversion.reading)
         return start.strftime(format_) if format_ and start.year >= 1000 else None
+    if conversion is not None and conversion.is_code:
+        # numbers there and text here
+        return None
     if isinstance(start, float):
         return start - abs(start) * _SLACK
     if isinstance(start, datetime) and conversion is not None and "time_zone='" in conversion.was:
@@ -248,7 +289,7 @@ def _fitted(raw: pl.LazyFrame, base: Snapshot, rows: pl.LazyFrame) -> pl.LazyFra
         check_convertible(raw, base.conversions)
     except InvalidInputError as error:
         return error.message
-    found = convert(raw, base.conversions)
+    found = changed(raw, partial(convert, conversions=base.conversions))
     schema, wanted = found.collect_schema(), rows.collect_schema()
     if set(schema) != set(wanted):
         odd = sorted(set(schema) ^ set(wanted))
@@ -271,6 +312,23 @@ def _beyond(found: pl.LazyFrame, rows: pl.LazyFrame, cursor: str, start: Any) ->
     border = pl.col(cursor) == start
     added = _surplus(found.filter(border).collect(), rows.filter(border).collect())
     return pl.concat([added.lazy(), found.filter(pl.col(cursor) > start)])
+
+
+def _check_replaced(
+    rows: pl.LazyFrame, kept: pl.LazyFrame, new: pl.LazyFrame, key: Sequence[str]
+) -> None:
+    """Raise if new rows would take the place of more older ones than they have keys."""
+    counts = [frame.select(pl.len()).collect(engine="streaming").item() for frame in (rows, kept)]
+    n_keys = int(new.select(list(key)).drop_nulls().unique().select(pl.len()).collect().item())
+    n_replaced = counts[0] - counts[1]
+    if n_replaced > n_keys:
+        raise InvalidInputError(
+            f"{n_replaced:,} older rows have the {n_keys:,} keys of the new ones, so "
+            f"{', '.join(key)} does not tell rows apart.",
+            hint="Name columns of which every row has values of its own, or leave the key out.",
+            field="data.refresh.key",
+            value=list(key),
+        )
 
 
 def _newest(new: pl.DataFrame, cursor: str, key: Sequence[str]) -> pl.DataFrame:

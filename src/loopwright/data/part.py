@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.data.fault import broken, check_json_lines
+from loopwright.data.fault import broken, check_encoding, check_json_lines, too_deep
 from loopwright.data.record import Flat, flat_record, write_records
 
 if TYPE_CHECKING:
@@ -154,6 +154,8 @@ class Unpacked:
             return self._tabular(part)
 
     def _tabular(self, part: Part) -> list[Part]:
+        if part.kind in ("CSV", "JSON", "JSON lines"):
+            check_encoding(part.path)
         if part.kind == "Excel":
             return [replace(part, path=self._table_of_sheet(part.path), kind="Parquet")]
         if part.kind == "JSON":
@@ -313,6 +315,8 @@ def _lines(path: Path) -> Iterator[Flat]:
                 raise broken(path, number, f"It is not JSON: {cause}.", "Correct it.") from cause
             except InvalidInputError as cause:
                 raise broken(path, number, cause.message, cause.hint) from cause
+            except RecursionError as cause:
+                raise too_deep(path, number) from cause
 
 
 def _documents(path: Path) -> Iterator[Flat]:
@@ -337,6 +341,10 @@ def _documents(path: Path) -> Iterator[Flat]:
                 ) from cause
             except InvalidInputError as cause:
                 raise broken(path, None, f"Item {number}: {cause.message}", cause.hint) from cause
+            except RecursionError as cause:
+                raise too_deep(path, None, f"Item {number}") from cause
+    except RecursionError as cause:
+        raise too_deep(path, None) from cause
     except (msgspec.DecodeError, UnicodeDecodeError) as cause:
         raise broken(path, None, f"It is not JSON: {cause}.", "Export it again.") from cause
 

@@ -139,11 +139,11 @@ def _moments() -> list[Reading]:
         "Y-M-DTh:m:s": (f"{_ISO}T{_CLOCK}{_FRACTION}", "%Y-%m-%dT%H:%M:%S%.f"),
         "Y-M-D h:m:s": (f"{_ISO} {_CLOCK}{_FRACTION}", "%Y-%m-%d %H:%M:%S%.f"),
         "Y-M-DTh:m:s, zone": (
-            f"{_ISO}T{_CLOCK}{_FRACTION}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})",
+            f"{_ISO}T{_CLOCK}{_FRACTION}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])",
             "%Y-%m-%dT%H:%M:%S%.f%#z",
         ),
         "Y-M-D h:m:s, zone": (
-            f"{_ISO} {_CLOCK}{_FRACTION}(?:Z|[+-][0-9]{{2}}:?[0-9]{{2}})",
+            f"{_ISO} {_CLOCK}{_FRACTION}(?:Z|[+-][0-9]{{2}}:?[0-5][0-9])",
             "%Y-%m-%d %H:%M:%S%.f%#z",
         ),
         "Y-M-DTh:m": (f"{_ISO}T[0-9]{{2}}:[0-9]{{2}}", "%Y-%m-%dT%H:%M"),

@@ -6,17 +6,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.data.conversion import (
-    Conversion,
-    check_convertible,
-    convert,
-    decide_conversions,
-)
+from loopwright.data.conversion import Conversion, check_convertible, convert
+from loopwright.data.decision import decide_conversions
+from loopwright.data.piece import changed
 from loopwright.data.room import enough_room
 from loopwright.data.staging import staged
 
@@ -160,12 +158,14 @@ def take_snapshot(
                 hint="Choose a source with at least a few dozen rows.",
                 field="data.source",
             )
+        are_own = conversions is None
         if conversions is None:
             conversions = decide_conversions(raw)
         else:
             check_convertible(raw, conversions)
         check_unchanged(source, fingerprint)
-        digest, columns, n_rows = frozen(convert(raw, conversions), artifacts, Path(temporary))
+        rows = changed(raw, partial(convert, conversions=conversions, are_own=are_own))
+        digest, columns, n_rows = frozen(rows, artifacts, Path(temporary))
     return Snapshot(
         digest=digest,
         n_rows=n_rows,

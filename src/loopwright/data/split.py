@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -45,16 +44,6 @@ class Split(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def shares(self) -> tuple[float, float, float]:
         """Return the shares in the order of `PARTS`."""
         return (self.train, self.validation, self.test)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitLeak:
-    """Rows of `part` that stand, the same in every column, in an `earlier` part too."""
-
-    part: str
-    earlier: str
-    n_rows: int
-    share: float
 
 
 def check_split(split: Split, columns: Iterable[str] | None = None) -> None:
@@ -262,26 +251,3 @@ def _by_group(groups: pl.Series, split: Split) -> NDArray[np.int64]:
 def _drawn(name: object, seed: int) -> bytes:
     text = f"{seed}:{'' if name is None else 'x'}{name}"
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
-def split_leaks(frame: pl.DataFrame, parts: pl.Series) -> list[SplitLeak]:
-    """Return how many rows of one part stand, the same in every column, in an earlier one.
-
-    Such rows make a model look better than it is: it has seen the answer.
-
-    Parameters
-    ----------
-    frame
-        The rows, shape (n_rows, n_columns).
-    parts
-        What `assign_parts` returned for them.
-    """
-    rows = pl.DataFrame({"row": frame.hash_rows(seed=0), "part": parts})
-    hashes = {part: rows.filter(pl.col("part") == part)["row"] for part in PARTS}
-    leaks = []
-    for earlier, part in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        n_rows = int(hashes[part].is_in(hashes[earlier].unique().implode()).sum())
-        if n_rows:
-            share = n_rows / len(hashes[part])
-            leaks.append(SplitLeak(part=part, earlier=earlier, n_rows=n_rows, share=share))
-    return leaks

@@ -1,7 +1,8 @@
 """Rows on their way from a source: written down as they come, so that a break costs only the rest.
 
-A source with an order (the primary key of a table) is read on from the last row that was written
-down, by the same call after a pause, or by a later process when this one was killed. Any other is
+A source with an order (the primary key of a table, or the cursor of a query) is read on from the last
+row that was written down, by the same call after a pause, or by a later process when this one was
+killed. Any other is
 read anew by the same call. Rows that change at the source between two tries come as each try finds
 them, as two readings of a file that is being written would.
 """
@@ -13,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -20,6 +22,7 @@ import msgspec
 
 from loopwright.core.errors import BackendError
 from loopwright.core.lazy import LazyModule
+from loopwright.data.conversion import is_whole, is_wide
 from loopwright.data.room import enough_room
 from loopwright.data.source import Source
 
@@ -37,7 +40,7 @@ _VERSION = 1
 
 
 @runtime_checkable
-class ResumableSource(Protocol):
+class ResumableSource(Source, Protocol):
     """A source that can be read on from a row instead of from its start."""
 
     def identity(self) -> str:
@@ -54,6 +57,33 @@ class ResumableSource(Protocol):
     def after(self, row: dict[str, Any]) -> Source:
         """Return a source of the rows that come after this one, of which it is given the order."""
         ...
+
+
+@runtime_checkable
+class SortableSource(ResumableSource, Protocol):
+    """A source that can give its rows in the order of a column whose values rows may share."""
+
+    def by(self, cursor: str, key: Sequence[str] = ()) -> Source:
+        """Return a source of the same rows in the order of a column, missing values first.
+
+        It is the source itself where it has an order of its own, or no such column.
+        """
+        ...
+
+    def cursor(self) -> str | None:
+        """Return the column that the rows come in the order of; None where there is none."""
+        ...
+
+    def beyond(self, value: Any) -> Source:
+        """Return a source of the rows whose `cursor()` is at least this, in the same order."""
+        ...
+
+
+def sorted_by(source: Source, cursor: str | None, key: Sequence[str] = ()) -> Source:
+    """Return a source in the order of its cursor where that helps to read it on after a break."""
+    if cursor is None or not isinstance(source, SortableSource):
+        return source
+    return source.by(cursor, key)
 
 
 class _Begun(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -90,13 +120,15 @@ class _Parts:
         """Write down what was taken."""
         if not self._waiting:
             return
-        number = len(self.paths())
+        path = self.folder / f"part-{len(self.paths()):06}.parquet"
+        self._write(pl.concat(self._waiting, rechunk=False), path)
+        self._waiting, self._n_bytes = [], 0
+
+    def _write(self, frame: pl.DataFrame, path: Path) -> None:
         under_way = self.folder / "under-way"
         with enough_room(self.folder):
-            frame = pl.concat(self._waiting, rechunk=False)
             frame.write_parquet(under_way, compression="lz4", row_group_size=100_000)
-            under_way.replace(self.folder / f"part-{number:06}.parquet")
-        self._waiting, self._n_bytes = [], 0
+            under_way.replace(path)
 
     def clear(self) -> None:
         """Forget all rows."""
@@ -112,6 +144,26 @@ class _Parts:
             return None
         last = pl.scan_parquet(paths[-1], glob=False).select(order).tail(1).collect()
         return last.row(0, named=True)
+
+    def back(self, cursor: str) -> Any:
+        """Drop the rows that share the last value of a column in order; return that value.
+
+        It is None if there is nothing to go on from: no value, or of a type that may have been
+        rounded or that the database may compare in a way of its own. Then all rows are dropped.
+        """
+        found = self.last([cursor])
+        value = None if found is None else found[cursor]
+        if isinstance(value, bool) or not isinstance(value, int | date):
+            self.clear()
+            return None
+        for path in reversed(self.paths()):
+            rows = pl.scan_parquet(path, glob=False)
+            rest = rows.filter(pl.col(cursor).ne_missing(value)).collect()
+            if rest.height:
+                self._write(rest, path)
+                break
+            path.unlink()
+        return value
 
 
 @contextmanager
@@ -145,7 +197,7 @@ def staged(
         If it breaks off again and again, or the disk is full.
     """
     resumable = source if isinstance(source, ResumableSource) else None
-    order = resumable.order() if resumable is not None else ()
+    order = _order(resumable) if resumable is not None else ()
     if resumable is None or not order:
         parts = _Parts(place)
         _read(source, None, parts, (), wait)
@@ -184,8 +236,7 @@ def _read(
     while True:
         n_batches = 0
         try:
-            last = parts.last(order) if resumable is not None else None
-            rest = source if last is None or resumable is None else resumable.after(last)
+            rest = source if resumable is None else _rest(resumable, parts, order)
             for batch in rest.batches():
                 parts.add(batch)
                 n_batches += 1
@@ -201,6 +252,20 @@ def _read(
             wait(WAITS_S[in_a_row - 1])
         else:
             return
+
+
+def _order(source: ResumableSource) -> tuple[str, ...]:
+    cursor = source.cursor() if isinstance(source, SortableSource) else None
+    return source.order() if cursor is None else (cursor,)
+
+
+def _rest(source: ResumableSource, parts: _Parts, order: tuple[str, ...]) -> Source:
+    """Return a source of the rows that the parts have not."""
+    if isinstance(source, SortableSource) and source.cursor() is not None:
+        value = parts.back(order[0])
+        return source if value is None else source.beyond(value)
+    last = parts.last(order)
+    return source if last is None else source.after(last)
 
 
 def _told(error: BackendError, parts: _Parts, breaks: int) -> BackendError:
@@ -283,7 +348,11 @@ def common_type(one: pl.DataType, other: pl.DataType) -> pl.DataType:
     if one == pl.Null:
         return other
     if one.is_numeric() and other.is_numeric():
-        return pl.Int64() if one.is_integer() and other.is_integer() else pl.Float64()
+        if not (is_whole(one) and is_whole(other)):
+            return pl.Float64()
+        return pl.Decimal(38, 0) if is_wide(one) or is_wide(other) else pl.Int64()
+    if pl.Binary in (one, other):
+        return pl.Binary()
     if {one, other} == {pl.Date(), pl.Datetime("us")}:
         return pl.Datetime("us")
     return pl.String()

@@ -20,6 +20,13 @@ _CHUNK_BYTES = 1 << 20
 # letters beyond ASCII and blanks are written as percent signs, all else as it stands
 _AS_IT_IS = "%/:=&?~#+!$,;'@()*[]"
 _REDIRECTS = (301, 302, 303, 307, 308)
+# where clouds hand a machine its credentials: Amazon, Alibaba, Azure, Google; most are link-local
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "100.100.100.200", "168.63.129.16", "fd20:ce::254"),
+    )
+)
 
 
 class WebPlace:
@@ -27,6 +34,9 @@ class WebPlace:
 
     Every address on the way, that of a redirect too, is resolved once, checked, and connected to
     as checked, so that neither a redirect nor a name that changes its address leads inside.
+    `allow_private` opens this machine and private networks for the host that `url` names, not for
+    another one that it redirects to; a cloud's metadata service answers only where `url` names its
+    address itself.
     """
 
     def __init__(
@@ -183,16 +193,32 @@ class WebPlace:
                 field="data.source.path",
             ) from cause
         addresses = [str(each[4][0]) for each in found]
-        inside = [address for address in addresses if not is_public(address)]
-        if inside and not self._allow_private:
-            raise InvalidInputError(
-                f"{self.describe()} leads to {host} at {inside[0]}, which is this machine or a "
-                "private network.",
-                hint="Set allow_private: true in the source if that is meant.",
-                field="data.source.allow_private",
-                value=inside[0],
-            )
+        named = (urlsplit(self._url).hostname or "").rstrip(".")
+        for address in addresses:
+            secret = is_metadata(address)
+            if secret and address.partition("%")[0] != named.partition("%")[0]:
+                hint = "Name that address itself, with allow_private: true, if it is meant."
+                raise self._inside(host, address, "where clouds hand out credentials", hint)
+            if self._allow_private and host.rstrip(".") == named:
+                continue
+            if is_public(address) and not secret:
+                continue
+            hint = "Set allow_private: true in the source if that is meant."
+            if self._allow_private:
+                hint = (
+                    f"allow_private holds for {named} alone: put the final address in the loop "
+                    "file if it is meant."
+                )
+            raise self._inside(host, address, "this machine or a private network", hint)
         return addresses[0]
+
+    def _inside(self, host: str, address: str, what: str, hint: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"{self.describe()} leads to {host} at {address}, which is {what}.",
+            hint=hint,
+            field="data.source.allow_private",
+            value=address,
+        )
 
     def _broke_off(self, cause: Exception) -> BackendError:
         reason = str(cause).partition("\n")[0].rstrip(".") or type(cause).__name__
@@ -212,14 +238,30 @@ def is_public(address: str) -> bool:
     >>> is_public("93.184.216.34"), is_public("169.254.169.254"), is_public("::ffff:10.0.0.1")
     (True, False, False)
     """
+    found = _reached(address)
+    return found.is_global and not found.is_multicast
+
+
+def is_metadata(address: str) -> bool:
+    """Return whether an IP address is link-local or one where a cloud hands out credentials.
+
+    Examples
+    --------
+    >>> is_metadata("169.254.169.254"), is_metadata("fd00:ec2::254"), is_metadata("10.0.0.1")
+    (True, True, False)
+    """
+    found = _reached(address)
+    return found.is_link_local or found in _METADATA
+
+
+def _reached(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address that is reached in the end: the IPv4 one that an IPv6 one stands for."""
     found = ipaddress.ip_address(address.partition("%")[0])
-    inner = None
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or (found.teredo or (None, None))[1]
-        if found in ipaddress.ip_network("64:ff9b::/96"):
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
-    public = found.is_global and not found.is_multicast
-    return inner.is_global and not inner.is_multicast if inner is not None else public
+    if isinstance(found, ipaddress.IPv4Address):
+        return found
+    if found in ipaddress.ip_network("64:ff9b::/96"):
+        return ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+    return found.ipv4_mapped or found.sixtofour or (found.teredo or (None, found))[1]
 
 
 def shown(url: str) -> str:

@@ -254,7 +254,7 @@ def _reader(
     transformer = Transformer(connection)
     if field.oid == _NUMERIC:
         load = transformer.get_loader(field.oid, Format.BINARY).load
-        return lambda cells: _numerics(cells, load), False
+        return lambda cells: _numerics(field.name, cells, load, series), False
     loader = transformer.get_loader(field.oid, Format.TEXT)
     # uuid is written as Python writes it; enumerations and the like are text to psycopg
     if field.oid == 2950 or type(loader).__name__ == "TextLoader":
@@ -305,7 +305,43 @@ def _texts(cells: Cells) -> pl.Series:
     return pl.Series([text]).str.split("\0").explode(empty_as_null=False)
 
 
-def _numerics(cells: Cells, load: Callable[[bytes], Any]) -> pl.Series:
+def _numerics(
+    name: str,
+    cells: Cells,
+    load: Callable[[bytes], Any],
+    series: Callable[[str, Sequence[Any]], pl.Series],
+) -> pl.Series:
+    """Return decimal numbers: whole ones, of a type that has no decimals, with all their digits.
+
+    A number is four 16-bit numbers (how many digits to the base 10,000, the power of the first, the
+    sign, and the decimals to be shown), then its digits.
+    """
+    signs, decimals = cells.gather(">u2", 4), cells.gather(">u2", 6)
+    is_plain = (decimals == 0) & ((signs == 0) | (signs == 0x4000))
+    if not is_plain[cells.size >= 0].all():
+        return _nearest_floats(cells, load)
+    # a first digit of 921 ten-thousandths to the fourth is the last that surely fits 64 bits
+    weight = cells.gather(">i2", 2)
+    short = (weight < 4) | ((weight == 4) & (cells.gather(">i2", 8) <= 921))
+    if short[cells.size >= 0].all():
+        return _short_integers(cells)
+    found = [load(cells.raw(i)) if n >= 0 else None for i, n in enumerate(cells.size)]
+    return series(name, found)
+
+
+def _short_integers(cells: Cells) -> pl.Series:
+    n_digits, weight = cells.gather(">i2"), cells.gather(">i2", 2)
+    whole = np.zeros(len(n_digits), np.int64)
+    # zeros at the end are not sent
+    for group in range(5):
+        place = np.minimum(cells.at + 8 + 2 * group, len(cells.buffer) - 2)
+        digit = np.where(n_digits > group, _gathered(cells.buffer, place, ">i2"), 0)
+        whole = np.where(weight >= group, whole * 10_000 + digit, whole)
+    whole = np.where(cells.size < 0, 0, whole)
+    return pl.Series(np.where(cells.gather(">u2", 4) == 0x4000, -whole, whole))
+
+
+def _nearest_floats(cells: Cells, load: Callable[[bytes], Any]) -> pl.Series:
     """Return decimal numbers as the nearest floats.
 
     A whole number below 2^53, times or divided by a power of ten of at most 10^22, is one exact

@@ -12,6 +12,7 @@ from loopwright.explore.note import (
 from loopwright.explore.page import profile_page, profile_summary
 from loopwright.explore.profile import Profile, profile
 from loopwright.explore.spread import Histogram
+from loopwright.explore.table import held_frame
 
 __all__ = [
     "Association",
@@ -22,6 +23,7 @@ __all__ = [
     "Kind",
     "Profile",
     "checked_note",
+    "held_frame",
     "list_notes",
     "profile",
     "profile_page",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from html import escape
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,25 @@ _WIDTH, _HEIGHT = 300.0, 72.0
 _SHOWN_FINDINGS = 12
 # of very many columns or findings a page shows these, so that a browser still opens it
 _MOST_CARDS = 200
+# a notebook keeps what it shows
+_MOST_FRAMED = 40
 _MOST_ALIKE = 40
 _MARKS = {"serious": "!!", "warning": "! ", "info": "  "}
 
 
-def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
+def profile_frame(profile: Profile) -> str:
+    """Return the page in a frame of its own, for a notebook; its scripts, had it any, cannot run."""
+    page = escape(profile_page(profile, most_cards=_MOST_FRAMED), quote=True)
+    return f'<iframe srcdoc="{page}" sandbox style="width:100%;height:640px;border:0"></iframe>'
+
+
+def profile_page(
+    profile: Profile, *, title: str = "Data profile", most_cards: int = _MOST_CARDS
+) -> str:
     """Return one self-contained HTML page: findings, associations, and a card for every column.
 
-    Of more than 200 columns the most telling get a card, the others a line; of more than 40 findings
-    of one kind the first are listed. `Profile.to_json` holds them all.
+    Of more than `most_cards` columns the most telling get a card, the others a line; of more than 40
+    findings of one kind the first are listed. `Profile.to_json` holds them all.
 
     Everything that comes from the data (names, values, notes) is escaped.
     """
@@ -41,7 +52,7 @@ def profile_page(profile: Profile, *, title: str = "Data profile") -> str:
     by_column: dict[str | None, list[Finding]] = {}
     for finding in profile.findings:
         by_column.setdefault(finding.column, []).append(finding)
-    shown = _shown(profile, strengths, by_column)
+    shown = _shown(profile, strengths, by_column, most_cards)
     return _template().render(
         title=title,
         profile=profile,
@@ -89,17 +100,18 @@ def _shown(
     profile: Profile,
     strengths: Sequence[ColumnProfile],
     by_column: Mapping[str | None, Sequence[Finding]],
+    most: int,
 ) -> set[str]:
     """Return the columns that get a card: all, or of very many the most telling."""
     names = [column.name for column in profile.columns]
-    if len(names) <= _MOST_CARDS:
+    if len(names) <= most:
         return set(names)
     noted = [column.name for column in profile.columns if column.note is not None]
-    strong = [column.name for column in strengths[: _MOST_CARDS // 2]]
+    strong = [column.name for column in strengths[: most // 2]]
     grave = [name for name in names if any(f.severity != "info" for f in by_column.get(name, ()))]
     first = [profile.target] if profile.target is not None else []
     # a dict, so that the first of each name decides
-    return set(list(dict.fromkeys([*first, *noted, *strong, *grave, *names]))[:_MOST_CARDS])
+    return set(list(dict.fromkeys([*first, *noted, *strong, *grave, *names]))[:most])
 
 
 def _listed(found: Sequence[Finding]) -> list[tuple[Finding, int]]:

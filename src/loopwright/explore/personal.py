@@ -1,4 +1,4 @@
-"""Signs of personal data: e-mail and street addresses, phone, account, card and identity numbers."""
+"""Signs of personal data: names, addresses, and phone, account, card and identity numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
 from loopwright.explore.national import NATIONAL_IDS, is_us_ssn
+from loopwright.explore.person import folded, names_people, people_among
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,8 +30,7 @@ _IBAN = re.compile(r"[A-Z]{2}\d{2}[A-Z0-9]{11,30}")
 _LETTER = re.compile(r"[^\W\d_]")
 _IP = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
 _NAMES = re.compile(
-    r"(?:first|last|middle|full|given|family|maiden|sur|customer|patient)names?|surname|forename"
-    r"|emails?|emailaddress|phone(?:number)?|mobile(?:number)?|telephone|ssn|socialsecuritynumber"
+    r"phone(?:number)?|mobile(?:number)?|telephone|ssn|socialsecuritynumber"
     r"|passport(?:number)?|dob|dateofbirth|birth(?:date|day)|(?:home|street|postal|mailing)address"
     r"|address|street|iban|creditcard(?:number)?|cardnumber|birthnumber|nationalid(?:number)?"
     r"|nino|pesel|bsn|dni|rodnecislo|taxid|taxnumber|driverslicen[cs]e|driverlicen[cs]e"
@@ -153,8 +153,8 @@ def personal_data(column: pl.Series) -> str | None:
     >>> personal_data(pl.Series("contact", ["ann@example.com", "bob@example.com"]))
     'e-mail addresses in 100% of the values'
     """
-    if column.dtype != pl.String and not column.dtype.is_integer():
-        return _by_name(column.name)
+    if column.dtype == pl.Boolean:  # whether there is a phone is not its number
+        return None
     return personal_values(
         column.name,
         sample_values(column),
@@ -164,9 +164,22 @@ def personal_data(column: pl.Series) -> str | None:
 
 
 def sample_values(column: pl.Series) -> list[str]:
-    """Return up to a thousand distinct values of a column as text, from its first rows."""
-    values = column.drop_nulls().head(20 * _SAMPLE).unique(maintain_order=True).head(_SAMPLE)
-    return [str(value).strip() for value in values]
+    """Return up to a thousand distinct texts or whole numbers of a column, from its first rows.
+
+    Numbers count only where all of them are whole, however they are stored; of all else there are
+    none.
+    """
+    dtype = column.dtype
+    if dtype != pl.String and not dtype.is_numeric():
+        return []
+    values = column.drop_nulls().head(20 * _SAMPLE)
+    if dtype.is_float():
+        values = values.filter(values.is_finite())
+    values = values.unique(maintain_order=True).head(_SAMPLE)
+    if dtype == pl.String or dtype.is_integer():
+        return [str(value).strip() for value in values]
+    numbers = values.to_list()
+    return [f"{value:.0f}" for value in numbers] if all(n % 1 == 0 for n in numbers) else []
 
 
 def personal_values(name: str, texts: list[str], *, n_rows: int, is_text: bool) -> str | None:
@@ -179,6 +192,7 @@ def personal_values(name: str, texts: list[str], *, n_rows: int, is_text: bool) 
     return (
         found
         or (None if says_little else _by_name(name))
+        or (people_among(name, texts) if is_text and not says_little else None)
         or _by_account(name, texts)
         or (_inside(texts) if is_text else None)
     )
@@ -234,13 +248,13 @@ def _inside(texts: list[str]) -> str | None:
 
 
 def _by_name(name: str) -> str | None:
-    plain = _plain(name)
-    return f"personal data by its name, {name!r}" if _NAMES.fullmatch(plain) else None
+    says = names_people(name) or _NAMES.fullmatch(folded(name))
+    return f"personal data by its name, {name!r}" if says else None
 
 
 def _by_account(name: str, texts: list[str]) -> str | None:
     """Return a sign if the name speaks of accounts and the values are long whole numbers."""
-    if len(texts) < _FEWEST_ACCOUNTS or not _ACCOUNTS.fullmatch(_plain(name)):
+    if len(texts) < _FEWEST_ACCOUNTS or not _ACCOUNTS.fullmatch(folded(name)):
         return None
     long = [text for text in texts if len(text) >= _FEWEST_DIGITS and _is_number(text)]
     if len(long) < _MOST * len(texts):
@@ -250,7 +264,3 @@ def _by_account(name: str, texts: list[str]) -> str | None:
 
 def _is_number(text: str) -> bool:
     return text.replace("-", "").replace("/", "").replace(" ", "").isdigit()
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower())

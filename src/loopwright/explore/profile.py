@@ -15,6 +15,7 @@ from loopwright.core.names import did_you_mean
 from loopwright.explore.association import associations, cells_of, near_duplicates, sample_places
 from loopwright.explore.column import ColumnProfile, Detail, profile_swept
 from loopwright.explore.finding import Facts, Finding
+from loopwright.explore.mask import masked
 from loopwright.explore.missing import MissingCounter, MissingPattern
 from loopwright.explore.mixture import Mixture, find_mixture
 from loopwright.explore.note import ColumnNote, checked_note
@@ -22,11 +23,12 @@ from loopwright.explore.personal import personal_values, sample_values
 from loopwright.explore.related import related
 from loopwright.explore.review import findings
 from loopwright.explore.sweep import Sweep, Swept
-from loopwright.explore.table import Table, table_of
+from loopwright.explore.table import Table, is_flat, table_of
 from loopwright.explore.trend import Trend, find_trend
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     import polars as pl
 else:
     np = LazyModule("numpy")
@@ -35,12 +37,13 @@ else:
 _VERSION = 2
 _MAX_CLASSES = 20
 _MOST_DATES = 5
+_SHOWN_LINES = 8
 # of more columns than this less is kept for each, so that the record stays readable
 _WIDE = 500
 _BRIEF = Detail(n_bins=10, n_top=3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Profile:
     """A table described: its columns in order and its findings, the most serious first.
 
@@ -48,6 +51,9 @@ class Profile:
     else counts all rows. `missing` holds the most frequent patterns of missing values, empty when
     nothing is missing; `trends` how the target moves over each date column; `n_paired`
     says among how many columns correlations were looked for (at most 100), near duplicates among all.
+
+    A notebook shows it as a page, a terminal as its first findings. Of columns that seem to hold
+    personal data the values are masked.
     """
 
     n_rows: int
@@ -73,6 +79,20 @@ class Profile:
             if column.name == name:
                 return column
         raise _no_column(name, [column.name for column in self.columns], "column")
+
+    def __repr__(self) -> str:
+        from loopwright.explore.page import profile_summary
+
+        lines = profile_summary(self)
+        more = (
+            [f"   and {len(lines) - _SHOWN_LINES} more lines"] if len(lines) > _SHOWN_LINES else []
+        )
+        return "\n".join([*lines[:_SHOWN_LINES], *more])
+
+    def _repr_html_(self) -> str:
+        from loopwright.explore.page import profile_frame
+
+        return profile_frame(self)
 
     def to_json(self) -> dict[str, Any]:
         """Return the profile as JSON types; nothing in it is NaN or infinite."""
@@ -101,7 +121,7 @@ class Profile:
 
 
 def profile(
-    frame: pl.DataFrame | pl.LazyFrame,
+    frame: pl.DataFrame | pl.LazyFrame | pd.DataFrame,
     *,
     target: str | None = None,
     task: str | None = None,
@@ -114,7 +134,8 @@ def profile(
     Parameters
     ----------
     frame
-        The rows, shape (n_rows, n_columns), in the plain types of a snapshot. A lazy frame over
+        The rows, shape (n_rows, n_columns), in the plain types of a snapshot; a pandas table is
+        converted. A lazy frame over
         files, such as `pl.scan_parquet(path)`, is read a column at a time, in pieces: the same
         profile, and memory holds some 32 bytes a row, however many columns there are.
     target
@@ -129,8 +150,8 @@ def profile(
     Raises
     ------
     InvalidInputError
-        If there are no rows, `target` or a key of `notes` is not a column, or a note cannot be
-        used.
+        If `frame` is no table or has no rows, `target` or a key of `notes` is not a column, the
+        target holds lists or the like, or a note cannot be used.
     """
     known = notes_by_column(notes or {})
     table = table_of(frame)
@@ -209,16 +230,19 @@ def _swept(table: Table, notes: Mapping[str, ColumnNote]) -> _Swept:
         # one column at a time, so that no more than one of a scanned table is held
         swept = sweep.read(name)
         note = notes.get(name)
-        columns.append(profile_swept(swept, sweep, note=note, detail=detail))
+        column = profile_swept(swept, sweep, note=note, detail=detail)
         sample[name] = swept.sample
         is_text = swept.form == "text"
-        says = is_text or swept.head.dtype.is_integer()
-        texts = sample_values(swept.head) if says else []
-        what = personal_values(name, texts, n_rows=table.n_rows, is_text=is_text)
+        texts = sample_values(swept.head)
+        what = None
+        if swept.form != "boolean":
+            what = personal_values(name, texts, n_rows=table.n_rows, is_text=is_text)
         if what is not None:
             personal[name] = what
         elif is_text and (mixture := find_mixture(texts)) is not None:
             mixed[name] = mixture
+        # a page or a record that warns of personal data is no place to show it
+        columns.append(column if what is None else masked(column))
         if note is not None and (n_outside := _n_outside(swept, note)):
             outside[name] = n_outside
     return _Swept(
@@ -303,6 +327,13 @@ def _check(table: Table, target: str | None, notes: Mapping[str, ColumnNote]) ->
     for name, what in [(target, "target"), *((note, "note") for note in notes)]:
         if name is not None and name not in table.dtypes:
             raise _no_column(name, list(table.dtypes), what)
+    if target is not None and not is_flat(table.dtypes[target]):
+        raise InvalidInputError(
+            f"The target {target!r} holds {table.dtypes[target]} values, which nothing can predict.",
+            hint="Choose a column with one number, truth value or text a row, or unnest it first.",
+            field="target",
+            value=target,
+        )
 
 
 def _no_column(name: str, known: list[str], what: str) -> InvalidInputError:

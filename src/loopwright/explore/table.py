@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 
 if TYPE_CHECKING:
@@ -107,9 +109,54 @@ class ScannedTable:
         return self._group
 
 
-def table_of(rows: pl.DataFrame | pl.LazyFrame) -> Table:
-    """Return rows as a table: in memory as they are, or read in passes."""
-    return ScannedTable(rows) if isinstance(rows, pl.LazyFrame) else HeldTable(rows)
+def table_of(rows: object) -> Table:
+    """Return rows as a table: in memory as they are, or read in passes.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no table of Polars or pandas, or one of pandas that Polars cannot hold.
+    """
+    return ScannedTable(rows) if isinstance(rows, pl.LazyFrame) else HeldTable(held_frame(rows))
+
+
+def held_frame(rows: object) -> pl.DataFrame:
+    """Return a table that a user hands in, of Polars or pandas, as one of Polars.
+
+    Of a pandas table the index is left out, and NaN is missing.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is neither, or a column holds what Polars cannot.
+    """
+    if isinstance(rows, pl.DataFrame):
+        return rows
+    what = type(rows)
+    if what.__module__.partition(".")[0] == "pandas" and hasattr(rows, "columns"):
+        try:
+            return pl.from_pandas(cast("Any", rows))
+        except (ImportError, TypeError, ValueError, pl.exceptions.PolarsError) as cause:
+            reason = str(cause).partition("\n")[0].rstrip(".")
+            raise InvalidInputError(
+                f"The pandas table cannot be read: {reason}.",
+                hint="Give every column a name and values of one type: df.astype(...), df.rename(...).",
+                field="frame",
+                value=what.__name__,
+            ) from cause
+    hint = "Give a table of Polars or pandas"
+    if isinstance(rows, Mapping):
+        hint += ", such as pl.DataFrame(rows)"
+    elif what.__module__.partition(".")[0] == "numpy":
+        hint += ", such as pl.DataFrame(rows, schema=['a', 'b'])"
+    elif isinstance(rows, str | os.PathLike):
+        hint += ", such as pl.read_csv(path) or pl.scan_parquet(path)"
+    raise InvalidInputError(
+        f"A {what.__module__}.{what.__qualname__} is no table.".replace("builtins.", ""),
+        hint=f"{hint}.",
+        field="frame",
+        value=what.__qualname__,
+    )
 
 
 def plain(column: pl.Series) -> pl.Series:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal, get_args
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.explore import held_frame
 from loopwright.prepare.cast import Cast
 from loopwright.prepare.catalogue import AnyStep
 from loopwright.prepare.category_choice import MAX_CLASSES, category_steps, date_steps
@@ -86,6 +85,9 @@ def suggest(
         If `frame` is no table, the plan does not fit the columns, or nothing is left to predict
         from.
     """
+    # here, so that a process that serves loads no more than it needs
+    from loopwright.explore import held_frame
+
     plan = plan or PreparePlan()
     frame = held_frame(frame)
     _check_words(frame, target, task, family)
