@@ -10,6 +10,8 @@ import click
 
 from loopwright.cli.main import cli, command, file_argument
 
+_MAX_NOTES = 20
+
 
 @cli.group()
 def data() -> None:
@@ -94,7 +96,10 @@ def show(home: Path | None, as_json: bool, digest: str, loop: str | None, n_rows
 
     found, rows = _found(home, digest, loop)
     if as_json:
-        echo_json({**_record(found), "rows": rows.head(n_rows).collect().to_dicts()})
+        notes = _notes(found)
+        echo_json(
+            {**_record(found), "notes": notes, "rows": rows.head(n_rows).collect().to_dicts()}
+        )
         return
     click.echo("\n".join(_lines(found)))
     if n_rows > 0:
@@ -244,4 +249,15 @@ def _lines(found: dict[str, Any]) -> list[str]:
         click.style(f"  ✗ {violation['message']}", fg="red") for violation in found["violations"]
     ]
     schema = ", ".join(f"{name} {dtype}" for name, dtype in found["schema"].items())
-    return [*lines, f"  {schema}"]
+    notes = [f"  {name}: {reason}" for name, reason in _notes(found).items()]
+    return [*lines, f"  {schema}", *notes[:_MAX_NOTES]]
+
+
+def _notes(record: dict[str, Any]) -> dict[str, str]:
+    """Return what happened to columns beyond plain typing: text that was left, cells that went."""
+    conversions = record["snapshot"]["conversions"]
+    return {
+        each["column"]: each["reason"]
+        for each in conversions
+        if each["reading"] is None or each["n_nulled"]
+    }
