@@ -183,10 +183,10 @@ def test_too_few_rows_are_said_before_anything_is_trained(make_loop: MakeLoop) -
 
 
 def test_an_approved_model_is_the_one_that_goes_live(make_loop: MakeLoop) -> None:
-    loop = make_loop(n_rows=800, approve="manual")
+    loop = make_loop(n_rows=800, algorithms="[lightgbm]", approve="manual")
     waiting = run(loop).status.round["waiting"]  # type: ignore[index]
     loop.approve()
-    edited(loop, "rounds: 80", "rounds: 5")
+    edited(loop, "rounds: 80", "rounds: 60")
 
     changed = run(loop)
     loop.approve(reason="this one too")
