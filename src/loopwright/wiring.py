@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from loopwright.core.clock import Clock, SystemClock
 from loopwright.loop.workspace import Workspace
-from loopwright.settings import Settings
+from loopwright.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from loopwright.compute import Capacity, Compute
+    from loopwright.compute.successor import Successor
     from loopwright.store import ArtifactStore, MetadataStore
 
 
@@ -82,7 +84,15 @@ def open_compute(settings: Settings, metadata: MetadataStore, clock: Clock) -> C
     from loopwright.compute.local import LocalCompute
 
     folder = settings.home / "jobs"
-    here = LocalCompute(metadata, folder, clock, capacity=_machine_share(settings))
+    # a cluster's queue is looked after elsewhere, and a clock of one's own stays in the process
+    is_alone = settings.ray is None and isinstance(clock, SystemClock)
+    here = LocalCompute(
+        metadata,
+        folder,
+        clock,
+        capacity=_machine_share(settings),
+        successor=_successor(settings) if is_alone else None,
+    )
     if settings.ray is None:
         return here
     from loopwright.compute.ray_cluster import RayCluster
@@ -98,6 +108,46 @@ def open_compute(settings: Settings, metadata: MetadataStore, clock: Clock) -> C
         services=here,
         python=settings.ray.python or sys.executable,
     )
+
+
+def _successor(settings: Settings) -> Successor:
+    """Return how the process is started that goes on with the queue of a home."""
+    from loopwright.compute.successor import Successor
+
+    passed_on = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        # what the driver of a PostgreSQL database reads for itself
+        if name in passed_on or name.startswith("PG")
+    }
+    # relative entries would be looked up in another folder
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    environment["PYTHONPATH"] = os.pathsep.join(str(Path(p).absolute()) for p in paths if p)
+    environment["LOOPWRIGHT_HOME"] = str(settings.home)
+    if settings.database_url:
+        environment["LOOPWRIGHT_DATABASE_URL"] = settings.database_url
+    if settings.cpus:
+        environment["LOOPWRIGHT_CPUS"] = str(settings.cpus)
+    code = "from loopwright.wiring import advance_queue; advance_queue()"
+    return Successor(
+        command=(sys.executable, "-P", "-c", code), folder=Path.cwd(), environment=environment
+    )
+
+
+def advance_queue() -> None:
+    """Start the queued jobs of the home in the environment, and leave: the program of a `Successor`."""
+    from loopwright.compute.local import LocalCompute
+
+    settings = read_settings(os.environ)
+    if not (settings.home / "jobs").is_dir():
+        return
+    if settings.database_url is None and not database_path(settings.home).exists():
+        return
+    clock = SystemClock()
+    compute = open_compute(settings, open_metadata(settings, clock), clock)
+    if isinstance(compute, LocalCompute):
+        compute.advance_alone()
 
 
 def compute_capacity(settings: Settings) -> Capacity:

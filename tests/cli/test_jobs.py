@@ -28,7 +28,12 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def ran(workspace: Workspace, code: str, **fields: Any) -> Job:
     command = (sys.executable, "-I", "-S", "-c", code)
-    given: dict[str, Any] = {"key": code, "name": "houses", "kind": "training", "resources": SMALL} | fields
+    given: dict[str, Any] = {
+        "key": code,
+        "name": "houses",
+        "kind": "training",
+        "resources": SMALL,
+    } | fields
     job = workspace.compute.submit(JobSpec(command=command, **given))
     return workspace.compute.wait([job.id])[0]
 

@@ -39,6 +39,8 @@ def test_nothing_from_outside_the_folder_is_packed(tmp_path: Path) -> None:
     (folder / "latest.bin").symlink_to("weights.bin")
     (folder / "stolen").symlink_to(tmp_path / "secret")
     (folder / "gone").symlink_to("nowhere")
+    (folder / "round").symlink_to("about")
+    (folder / "about").symlink_to("round")
     os.mkfifo(folder / "pipe")
 
     packed = pack_folder(folder, tmp_path / "model.tar.gz")
@@ -48,8 +50,10 @@ def test_nothing_from_outside_the_folder_is_packed(tmp_path: Path) -> None:
         assert all(member.isfile() or member.isdir() for member in archive)
     assert names == ["code", "latest.bin", "weights.bin", "code/inference.py", "code/run.sh"]
     assert packed.left_out == (
+        "about: a link to no file",
         "gone: a link to no file",
         "pipe: neither a file nor a folder",
+        "round: a link to no file",
         "stolen: a link that leads out of the folder",
     )
 

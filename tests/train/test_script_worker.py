@@ -175,6 +175,38 @@ def test_a_script_that_crashes_is_named_with_its_last_line(ended: Ended) -> None
     assert result.model is None
 
 
+def test_links_that_lead_in_a_circle_cost_no_model(ended: Ended) -> None:
+    code = """
+import os
+os.chdir(os.environ["SM_MODEL_DIR"])
+open("weights", "w").write("w")
+os.symlink("b", "a")
+os.symlink("a", "b")
+"""
+
+    job, result = ended(code)
+
+    assert job.state is JobState.SUCCEEDED, job.reason
+    assert members(result.model) == {"weights": b"w"}
+    assert result.warnings == tuple(
+        f"left out of model.tar.gz: {name}: a link to no file" for name in "ab"
+    )
+
+
+def test_a_pipe_in_place_of_the_failure_keeps_nobody_waiting(ended: Ended) -> None:
+    code = """
+import os, sys
+os.mkfifo("/opt/ml/output/failure")
+os.mkfifo("/opt/ml/output/data/pipe")
+sys.exit("out of luck")
+"""
+
+    job, result = ended(code, time_limit_s=20)
+
+    assert job.state is JobState.FAILED
+    assert result.failure == "The script train.py exited with code 1: out of luck"
+
+
 def test_what_a_script_says_of_its_failure_is_the_reason(ended: Ended) -> None:
     code = "import sys; open('/opt/ml/output/failure', 'w').write('no rows'); sys.exit(255)"
 

@@ -23,8 +23,16 @@ from loopwright.compute.ledger import JobLedger, queued_job
 from loopwright.compute.origin import Origin, no_origin, origin_of
 from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
 from loopwright.compute.retry import next_try_at, retry_reason
+from loopwright.compute.successor import (
+    Successor,
+    mark_queued,
+    sleeping_place,
+    stale_marks,
+    unmark_queued,
+)
 from loopwright.compute.supervisor.process import is_alive, kill_marked, machine_name
 from loopwright.compute.supervisor.record import claim
+from loopwright.compute.supervisor.successor import SETTLED
 from loopwright.compute.workspace import (
     create_folder,
     delete_files,
@@ -46,6 +54,8 @@ from loopwright.core.names import new_id
 from loopwright.store import MetadataStore
 
 _GLANCE_S = 0.01
+# between two looks for jobs that are to be tried again later
+_NAP_S = 1.0
 # how many of the jobs that wait are told what for
 _N_REASONS = 64
 # a supervisor claims its job in some 20 ms; one that was never started is started by the next to look
@@ -73,6 +83,8 @@ class LocalCompute:
         When jobs are submitted and started; ends are told by the supervising process.
     capacity
         What there is to give; by default, what the machine or container has.
+    successor
+        What goes on with the queue (`advance_alone`) when a job ends and no client looks.
     """
 
     def __init__(
@@ -82,12 +94,14 @@ class LocalCompute:
         clock: Clock,
         *,
         capacity: Capacity | None = None,
+        successor: Successor | None = None,
     ) -> None:
         self._metadata = metadata
         self._folder = folder.absolute()
         self._ledger = JobLedger(metadata, self._folder, find_home_id(self._folder))
         self._clock = clock
         self._capacity = capacity or machine_capacity()
+        self._told = successor.order() if successor else b""
         self._host = machine_name()
         self._lock = threading.Lock()
         self._supervisors: set[int] = set()
@@ -120,6 +134,8 @@ class LocalCompute:
                 job = self._ledger.add(job)
                 known = None
                 started = [self._admit(job, ())] if never_waits(job) else self._turn()
+                if job_id not in {each.id for each in started}:
+                    mark_queued(self._folder, job_id)
         if known:
             delete_folder(folder)
             return known
@@ -195,6 +211,7 @@ class LocalCompute:
                     reason="It was stopped before it started.",
                 )
                 forget_environment(job.folder)
+                unmark_queued(self._folder, job_id)
             elif not job.state.has_ended:
                 request_stop(job.folder, grace_s=grace_s)
                 if job.state is JobState.RUNNING:
@@ -230,6 +247,27 @@ class LocalCompute:
         latest = self._ledger.latest(job.key)
         is_last = latest is None or latest.id == job.id
         return delete_files(job, with_checkpoints=is_last)
+
+    def advance_alone(self) -> None:
+        """Start what may start now, and what is to be tried again later once it is time.
+
+        For a process without a user; of several, one stays for the later ones.
+        """
+        for job_id in list(stale_marks(self._folder)):
+            job = self._ledger.find(job_id)
+            if job is None or job.state is not JobState.QUEUED:
+                unmark_queued(self._folder, job_id)
+        self._advance()
+        while self._has_later():
+            with sleeping_place(self._folder) as is_mine:
+                if not is_mine:
+                    return
+                while self._has_later():
+                    time.sleep(_NAP_S)
+                    self._advance()
+
+    def _has_later(self) -> bool:
+        return any(job.not_before for job in self._ledger.queued()) and self._folder.is_dir()
 
     def _make_home(self) -> None:
         """Give this folder of jobs its identity, and take over what is older than it."""
@@ -354,9 +392,12 @@ class LocalCompute:
             shown = with_last_lines(reason, job.folder) if state is JobState.FAILED else reason
             self._end(job, state, reason=shown, **facts)
             forget_environment(job.folder)
+            with suppress(OSError):
+                (job.folder / SETTLED).touch()
             return
         said = retry_reason(job, reason)
         prepare_next_try(job.folder, note=said)
+        mark_queued(self._folder, job.id)
         self._ledger.move(
             job,
             JobState.QUEUED,
@@ -389,6 +430,8 @@ class LocalCompute:
 
     def _spawn(self, job: Job) -> None:
         """Start the supervisor of a job; a second one for the same job leaves at once."""
+        # once its start is sure to be known
+        unmark_queued(self._folder, job.id)
         order = read_order(job.folder)
         if order is None:
             return
@@ -396,7 +439,9 @@ class LocalCompute:
         # a job that asked for no GPU sees none
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(job.gpu_ids)
         try:
-            pid = spawned(supervisor_command(job, command), environment, log=job.log_path)
+            pid = spawned(
+                supervisor_command(job, command), environment, log=job.log_path, told=self._told
+            )
         except OSError as error:
             if claim(str(job.folder), job.retried):
                 reason = f"Its supervising process cannot be started: {error.strerror or error}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import os
@@ -10,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 _LEVEL = 6
 
@@ -64,7 +65,7 @@ def pack_folder(folder: Path, target: Path) -> PackedFolder:
                     info = _info(path, name)
                     if info.isreg():
                         n_files, n_bytes = n_files + 1, n_bytes + info.size
-                        with path.open("rb") as content:
+                        with open_regular(path, follow=True) as content:
                             archive.addfile(info, content)
                     else:
                         archive.addfile(info)
@@ -79,6 +80,22 @@ def pack_folder(folder: Path, target: Path) -> PackedFolder:
         digest=f"sha256:{out.sha.hexdigest()}",
         left_out=tuple(left_out),
     )
+
+
+def open_regular(path: Path, *, follow: bool = False) -> BinaryIO:
+    """Open a regular file to read, and never wait for the other end of a pipe.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is a link and those are not followed, or is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 class _Hashed:
@@ -112,7 +129,8 @@ def _unfit(path: Path, folder: Path) -> str:
     if path == folder:
         return "a link in place of the folder"
     if path.is_symlink():
-        target = path.resolve()
+        # not `resolve`, which raises for links that lead in a circle
+        target = Path(os.path.realpath(path))
         if not target.is_relative_to(folder.resolve()):
             return "a link that leads out of the folder"
         if not target.is_file():

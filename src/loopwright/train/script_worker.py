@@ -95,6 +95,9 @@ def main() -> int:
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _failed(folder, f"The job could not go on: {error.strerror or error}{where}.")
+    except Exception as error:
+        # whatever it is, a result says why there is no model
+        return _failed(folder, f"The job could not go on: {type(error).__name__}: {error}.")
 
 
 def _failed(folder: Path, reason: str) -> int:
@@ -427,6 +430,8 @@ def _finished(
 
 def _failure(ml: Path, order: ScriptOrder, run: _Run) -> str:
     """Return why the script did not end well, in its own words where it left some."""
+    from loopwright.train.script_archive import open_regular
+
     if run.timed_out:
         return f"It was ended at its time limit of {order.time_limit_s:g} s."
     if run.exit_code == 0:
@@ -434,8 +439,10 @@ def _failure(ml: Path, order: ScriptOrder, run: _Run) -> str:
     code = run.exit_code or 0
     ended = f"exited with code {code}" if code > 0 else f"was ended by {_name_of(-code)}"
     try:
-        with (ml / "output" / "failure").open(errors="replace") as file:
-            said = file.read(_FAILURE_CHARACTERS).strip()
+        with open_regular(ml / "output" / "failure") as file:
+            # a character takes four bytes at most
+            text = file.read(4 * _FAILURE_CHARACTERS).decode(errors="replace")
+        said = text[:_FAILURE_CHARACTERS].strip()
     except OSError:
         said = ""
     if said:

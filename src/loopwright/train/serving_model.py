@@ -12,6 +12,7 @@ from loopwright.core.digest import canonical_json
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
+from loopwright.data import Conversion, check_convertible, convert
 from loopwright.prepare import (
     FittedRecipe,
     RecipeUnion,
@@ -29,9 +30,11 @@ from loopwright.train.predictor_file import ARRAYS_MEMBER, META_MEMBER, open_pre
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    import pandas as pd
     import polars as pl
 else:
     np = LazyModule("numpy")
+    pl = LazyModule("polars")
 
 RECIPE_MEMBER = "recipe.json"
 SIGNATURE_MEMBER = "signature.json"
@@ -85,14 +88,18 @@ class ServingModel:
         return self.outcome.classes or None
 
     def predict(
-        self, rows: Sequence[Mapping[str, Any]], *, today: date | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]] | pl.DataFrame | pd.DataFrame,
+        *,
+        today: date | None = None,
     ) -> list[dict[str, Any]]:
         """Return one answer a row; a row's answer does not depend on the rows that come with it.
 
         Parameters
         ----------
         rows
-            Raw rows as JSON gives them, or as `signature.check_row` returns them.
+            Raw rows as JSON gives them, or as `signature.check_row` returns them; or a table of
+            Polars or pandas.
         today
             The date for features that depend on it; by default the present one, in UTC.
 
@@ -106,6 +113,8 @@ class ServingModel:
         InvalidInputError
             For the first value that does not fit the signature.
         """
+        if hasattr(rows, "collect_schema") or hasattr(rows, "columns"):
+            rows = _table_rows(rows)
         if not rows:
             return []
         check = self.signature.check_row
@@ -114,14 +123,39 @@ class ServingModel:
         return self.outcome.answers(self.predictor.predict_raw(features))
 
     def predict_frame(
-        self, frame: pl.DataFrame, *, today: date | None = None
+        self, frame: pl.DataFrame | pd.DataFrame, *, today: date | None = None
     ) -> npt.NDArray[np.float64]:
         """Return the numbers behind the answers for a table; see `Predictor.predict_raw`.
 
         For evaluation: imports Polars. By default `today` is the day of training, so that a table
         gives the same numbers on every day.
+
+        Parameters
+        ----------
+        frame
+            A table of Polars or pandas, as training read it or as it came: text is read as it was
+            at training.
+
+        Raises
+        ------
+        InvalidInputError
+            If a column holds something else than at training.
         """
+        frame = self._with_texts_read(_polars_table(frame))
         return self.predictor.predict_raw(self.fitted.transform(frame, today=today))
+
+    def _with_texts_read(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a table with the conversions of training applied where its text is as it came."""
+        conversions = [
+            field.conversion
+            for field in self.signature.fields
+            if field.conversion is not None and _is_raw(frame, field.conversion)
+        ]
+        if not conversions:
+            return frame
+        raw = frame.lazy().select(each.column for each in conversions)
+        check_convertible(raw, conversions)
+        return frame.with_columns(convert(raw, conversions).collect())
 
     def check_golden(self) -> None:
         """Compare the answers to the packed rows with those given when the model was packed.
@@ -163,6 +197,36 @@ class ServingModel:
                 name=name[:80],
             )
         return self.members[name]
+
+
+def _is_raw(frame: pl.DataFrame, conversion: Conversion) -> bool:
+    dtype = frame.schema.get(conversion.column)
+    if dtype is None:
+        return False
+    if conversion.reading is not None:
+        return dtype in (pl.String, pl.Categorical, pl.Enum)
+    return conversion.is_code and dtype.is_integer()
+
+
+def _polars_table(table: Any) -> pl.DataFrame:
+    if isinstance(table, pl.DataFrame):
+        return table
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    if hasattr(table, "to_dict") and hasattr(table, "columns"):
+        return pl.from_pandas(table)
+    raise InvalidInputError(
+        f"Rows were given as {type(table).__name__}.",
+        hint="Give a list of mappings, or a Polars or pandas table.",
+        field="rows",
+        value=type(table).__name__,
+    )
+
+
+def _table_rows(table: Any) -> list[dict[str, Any]]:
+    """Return the rows of a table; what is not a number in it is missing, as everywhere."""
+    decimals = pl.col(pl.Decimal).cast(pl.Float64)
+    return _polars_table(table).with_columns(decimals).fill_nan(None).to_dicts()
 
 
 def assembled_model(

@@ -48,11 +48,20 @@ def supervise(folder: str, order: dict[str, str], command: list[str]) -> None:
         os.unlink("env.json")
     if os.path.exists("stop.json"):
         write_exit(_never_ran())
+        _go_on(will_retry=False)
         return
     output, child = start_command(command)
     # while the job starts, what is needed to watch it is loaded
     reserve_exit()
-    write_exit(_watched(order, output=output, child=child))
+    record = _watched(order, output=output, child=child)
+    write_exit(record)
+    _go_on(will_retry=record["is_lost"] and bool(int(order["keep_env"])))
+
+
+def _go_on(*, will_retry: bool) -> None:
+    from .successor import start_successor
+
+    start_successor(will_retry=will_retry)
 
 
 def _watched(order: dict[str, str], *, output: int, child: int) -> dict[str, Any]:
