@@ -1,4 +1,4 @@
-"""The commands on jobs: list, show, rerun, clean."""
+"""The commands on jobs: list, show, rerun, clean, their logs, and how to stop them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from typing import Any
 import click
 
 from loopwright.cli.main import _workspace, cli, command
-from loopwright.cli.main import jobs as listed
+
+
+def _listed(home: Path | None, as_json: bool) -> None:
+    """List the jobs: training, scripts and endpoints."""
+    from loopwright.cli.show import echo_json, table
+
+    found = _workspace(home).compute.list_()
+    if as_json:
+        echo_json([_job(job) for job in found])
+        return
+    header = ("id", "kind", "name", "state", "seconds", "about")
+    rows = [
+        (job.id, job.kind, job.name, job.state.value, _seconds(job), _about(job)) for job in found
+    ]
+    click.echo(table(header, rows))
 
 
 def _list(**options: Any) -> None:
@@ -18,6 +32,8 @@ def _list(**options: Any) -> None:
         listed.callback(**options)
 
 
+# with the options of every command; the group itself does the listing
+listed = command(_listed, click.Group())
 jobs = click.Group(
     "jobs",
     callback=_list,
@@ -156,3 +172,90 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         first, *others = str(value).splitlines()
         lines += [f"  {name:<20} {first}", *(f"  {'':<20} {other}" for other in others)]
     return lines
+
+
+@command
+@click.argument("job")
+@click.option("--follow", "-f", is_flag=True, help="Go on printing until the job ends.")
+def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
+    """Print the log of a job."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook.training_job import follow as follow_log
+
+    workspace = _workspace(home)
+    service = workspace.compute.find(job) if job.startswith("endpoint/") else None
+    job = service.id if service else job
+    if follow and not as_json:
+        for text in follow_log(workspace, job):
+            click.echo(text, nl=False)
+        return
+    text = workspace.compute.log(job)
+    if as_json:
+        echo_json({"job": job, "log": text})
+        return
+    click.echo(text, nl=False)
+
+
+@command
+@click.argument("job")
+@click.option(
+    "--grace", "grace_s", default=10.0, show_default=True, help="Seconds to end by itself."
+)
+def stop(home: Path | None, as_json: bool, job: str, grace_s: float) -> None:
+    """Stop a job (or `endpoint/NAME`): its whole process tree ends."""
+    from loopwright.cli.show import echo_json
+
+    compute = _workspace(home).compute
+    found = compute.find(job) if job.startswith("endpoint/") else None
+    stopped = compute.stop(found.id if found else job, grace_s=grace_s)
+    if as_json:
+        echo_json(_job(stopped))
+        return
+    click.echo(f"{stopped.name}: {stopped.state.value}")
+
+
+def _job(job: Any) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "kind": job.kind,
+        "name": job.name,
+        "state": job.state.value,
+        "seconds": _seconds(job),
+        "reason": _cause(job),
+        "metrics": _metrics(job),
+        "labels": job.labels,
+        "folder": str(job.folder),
+    }
+
+
+def _cause(job: Any) -> str:
+    from loopwright.notebook.training_job import cause
+
+    return cause(job)
+
+
+def _metrics(job: Any) -> dict[str, float | None]:
+    from loopwright.notebook.training_job import latest_metrics
+
+    return latest_metrics(job.folder)
+
+
+def _about(job: Any) -> str:
+    """Return in one line what is to be known of a job: why it waits or failed, or its metrics."""
+    from loopwright.notebook.training_job import cause, latest_metrics
+    from loopwright.train.script_result import read_script_result
+
+    if job.state.value == "queued":
+        return str(job.waits_for)
+    if job.state.has_ended and (reason := cause(job)):
+        return reason.splitlines()[0]
+    if (result := read_script_result(job.folder)) and result.warnings:
+        return result.warnings[0]
+    found = list(latest_metrics(job.folder).items())[:3]
+    return ", ".join(f"{name} {value:.5g}" for name, value in found if value is not None)
+
+
+def _seconds(job: Any) -> float | None:
+    if job.started_at is None or job.ended_at is None:
+        return None
+    return float((job.ended_at - job.started_at).total_seconds())
