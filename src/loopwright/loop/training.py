@@ -28,6 +28,15 @@ from loopwright.train import (
 from loopwright.train.job import RESULT_FILE
 from loopwright.tune import AutoSpec, auto_job
 
+_AT_A_THRESHOLD = (
+    "accuracy",
+    "balanced_accuracy",
+    "f1",
+    "macro_f1",
+    "precision",
+    "profit_per_case",
+    "recall",
+)
 _MOST_CPUS, _MOST_MIB = 8, 16_384
 
 
@@ -190,8 +199,7 @@ def _auto_order(
         training=training,
         budget_s=seconds,
         memory_mib=resources.memory_mib,
-        metric=primary_metric(loop.problem, task=target.task).name,
-        payoff=loop.problem.payoff,
+        metric=_metric_of_search(loop, target),
         divide_by=split.by,
         divide_column=split.column,
         algorithms=loop.train.auto.algorithms,
@@ -211,6 +219,16 @@ def _auto_order(
         resources=resources,
         labels={"loop": loop.name, "window": window},
     )
+
+
+def _metric_of_search(loop: LoopFile, target: Target) -> str:
+    """Return what a blend is weighed by: the loop's own metric, but never one at a threshold.
+
+    The threshold is chosen afterwards, on the validation rows; until then probabilities are right
+    when their logarithmic loss is small.
+    """
+    metric = primary_metric(loop.problem, task=target.task).name
+    return "log_loss" if metric in _AT_A_THRESHOLD else metric
 
 
 def _all_there_is() -> Resources:

@@ -12,9 +12,11 @@ from loopwright.compute import Capacity, Job, JobSpec, Resources, machine_capaci
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.evaluate import best_threshold
 from loopwright.loop.attempt import Attempt, Evidence
 from loopwright.loop.candidate import Candidate
 from loopwright.loop.file import LoopFile
+from loopwright.loop.judging import as_answers
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.training import training_order
@@ -22,11 +24,12 @@ from loopwright.loop.workspace import Workspace
 from loopwright.problem import Metric, primary_metric
 from loopwright.train import AUTO, get_algorithm
 from loopwright.tune import Study, StudyPlan, TrialRecord, TunePlan, best_of, checked_space
-from loopwright.tune.weighting import loss_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 else:
+    np = LazyModule("numpy")
     pl = LazyModule("polars")
 
 _KIND = "study"
@@ -183,7 +186,7 @@ def run_study(
         metadata=workspace.metadata,
         compute=workspace.compute,
         order=order,
-        judge=lambda job: _value(job, target, metric),
+        judge=lambda job: trial_value(job, target, metric),
         on_trial=on_trial or _tell_nobody,
     )
     workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": None})
@@ -324,7 +327,7 @@ def _room(resources: Resources, capacity: Capacity) -> int:
     return max(1, min(_MOST_PARALLEL, int(by_cpus), int(by_memory)))
 
 
-def _value(job: Job, target: Target, metric: Metric) -> float:
+def trial_value(job: Job, target: Target, metric: Metric) -> float:
     """Return the metric of a trained model on the validation rows."""
     said = pl.read_parquet(job.out / "validation.parquet")
     if target.task == "regression":
@@ -334,5 +337,7 @@ def _value(job: Job, target: Target, metric: Metric) -> float:
         y = said["actual"].replace_strict(places, return_dtype=pl.Float64).to_numpy()
         column = "probability" if target.task == "binary" else "probabilities"
         raw = said[column].to_numpy()
-    loss = loss_of(metric, y, raw, is_class=bool(target.classes))
-    return -loss if metric.higher_is_better else loss
+    # money is judged at the threshold that earns most, as the loop judges its candidates
+    threshold = best_threshold(metric, y, raw) if metric.name == "profit_per_case" else 0.5
+    answers = as_answers(raw, target, threshold=threshold)
+    return float(metric.resampled(y, answers, np.ones((1, len(y))))[0])

@@ -45,8 +45,6 @@ class AutoSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Memory in MiB.
     metric
         What counts; see `loopwright.problem.metric_named`.
-    payoff
-        For `profit_per_case`.
     divide_by
         How rows are divided into folds: at random, by the groups or by the time in a column.
     divide_column
@@ -61,7 +59,6 @@ class AutoSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     budget_s: float
     memory_mib: int
     metric: str
-    payoff: dict[str, float] | None = None
     divide_by: Literal["random", "group", "time"] = "random"
     divide_column: str | None = None
     algorithms: tuple[str, ...] | None = None

@@ -156,7 +156,7 @@ def _searched(spec: AutoSpec, table: Table, *, started: float, curve: TextIO) ->
         return fit_auto(
             table,
             _divided(spec, table),
-            metric=metric_named(spec.metric, payoff=spec.payoff),
+            metric=metric_named(spec.metric),
             budget_s=max(1.0, spec.budget_s - (time.perf_counter() - started)),
             cpus=spec.training.threads,
             memory_bytes=int(_SHARE_OF_PREPARED * spec.memory_mib * _MIB),

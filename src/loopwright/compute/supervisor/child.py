@@ -8,7 +8,7 @@ This comes before all else that a supervisor does, so it uses what is built into
 from __future__ import annotations
 
 import _ctypes
-import _signal  # type: ignore[import-not-found]
+import _signal  # type: ignore[import-not-found]  # no stubs; signal imports enum
 import os
 
 ENDINGS = (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP)
@@ -70,5 +70,5 @@ def _become_the_job(supervisor: int, output: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]
+    library = _ctypes.dlopen(None, 0)  # type: ignore[arg-type]  # None is the process itself
     _ctypes.call_function(_ctypes.dlsym(library, "prctl"), (option, value, 0, 0, 0))
