@@ -12,7 +12,8 @@ from loopwright.compute import Capacity, Compute, InlineCompute, LocalCompute
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import InvalidInputError
 from loopwright.store import SqlMetadataStore
-from loopwright.testing.compute import BackgroundComputeContract, ComputeContract, python
+from loopwright.testing.background_compute import BackgroundComputeContract
+from loopwright.testing.compute import ComputeContract, python
 
 ROOM = Capacity(cpus=4, memory_mib=4096)
 

@@ -31,7 +31,8 @@ from loopwright.compute.workspace import create_folder
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError
 from loopwright.store import MemoryMetadataStore, SqlMetadataStore
-from loopwright.testing.compute import DAEMON, await_, is_alive, printed, python, run
+from loopwright.testing.background_compute import DAEMON
+from loopwright.testing.compute import await_, is_alive, printed, python, run
 
 ROOM = Capacity(cpus=4, memory_mib=4096)
 

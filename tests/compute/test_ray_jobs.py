@@ -20,9 +20,9 @@ from loopwright.compute.ray_start import create_token
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.store import SqlMetadataStore
+from loopwright.testing.background_compute import BackgroundComputeContract
 from loopwright.testing.compute import (
     SLEEP,
-    BackgroundComputeContract,
     await_,
     is_alive,
     printed,
