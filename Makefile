@@ -20,11 +20,13 @@ $(VENV)/pip:
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	touch $@
 
-$(VENV)/base: requirements/base.lock pyproject.toml | $(VENV)/pip
+KERNEL := hatch_build.py $(wildcard kernel/*)
+
+$(VENV)/base: requirements/base.lock pyproject.toml $(KERNEL) | $(VENV)/pip
 	$(call install,requirements/base.lock)
 	touch $@
 
-$(VENV)/dev: requirements/dev.lock pyproject.toml | $(VENV)/pip
+$(VENV)/dev: requirements/dev.lock pyproject.toml $(KERNEL) | $(VENV)/pip
 	$(call install,requirements/dev.lock)
 	touch $@ $(VENV)/base
 

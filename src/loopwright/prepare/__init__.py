@@ -2,6 +2,13 @@
 
 from loopwright.prepare.binning import Bin
 from loopwright.prepare.cast import Cast
+from loopwright.prepare.choice import (
+    ENCODINGS,
+    TEXTS,
+    choice_name,
+    choices_of,
+    chosen_recipe,
+)
 from loopwright.prepare.date_part import DateParts
 from loopwright.prepare.encoding import Frequency, Ordinal, TargetEncode
 from loopwright.prepare.expression import Expression, parse_expression
@@ -13,12 +20,14 @@ from loopwright.prepare.kind import Kind, kind_of
 from loopwright.prepare.line import Line
 from loopwright.prepare.one_hot import OneHot
 from loopwright.prepare.order import read_order
+from loopwright.prepare.ordering import check_ordered
 from loopwright.prepare.plan import Overrule, PreparePlan, check_orders, checked_prepare
 from loopwright.prepare.power import Power
 from loopwright.prepare.quantile import QuantileScale, RobustScale
 from loopwright.prepare.rare import GroupRare, Hash
 from loopwright.prepare.recipe import FittedRecipe, Recipe, Refusal
 from loopwright.prepare.row import RowEncoder
+from loopwright.prepare.row_reader import RowReader
 from loopwright.prepare.scaling import Clip, Log1p, Scale
 from loopwright.prepare.selection import DropCorrelated, DropPersonal, SelectBest
 from loopwright.prepare.signature import Field, Signature
@@ -30,6 +39,8 @@ from loopwright.prepare.union import RecipeUnion, UnionEncoder, open_fitted, row
 from loopwright.prepare.value import ValueType, value_types
 
 __all__ = [
+    "ENCODINGS",
+    "TEXTS",
     "Bin",
     "Cast",
     "Clip",
@@ -62,6 +73,7 @@ __all__ = [
     "Refusal",
     "RobustScale",
     "RowEncoder",
+    "RowReader",
     "Scale",
     "SelectBest",
     "Signature",
@@ -70,8 +82,12 @@ __all__ = [
     "TextVector",
     "UnionEncoder",
     "ValueType",
+    "check_ordered",
     "check_orders",
     "checked_prepare",
+    "choice_name",
+    "choices_of",
+    "chosen_recipe",
     "fit_recipe",
     "fit_recipe_lazily",
     "kind_of",

@@ -10,6 +10,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.level import (
     CATEGORIES,
     Level,
@@ -289,6 +290,19 @@ class FittedEncoding(
                 row[own] = known.get(row[source], unseen)
 
         return encode
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        made = []
+        for output in self.outputs:
+            known: dict[Level | None, float | None] = dict(
+                zip(output.levels, output.values, strict=True)
+            )
+            known[None] = output.missing
+            source, own = place[output.column], place[output.name]
+            made.append(Instruction("l", source, own, table=known, other=output.unseen))
+        return made
 
 
 class _Draft(msgspec.Struct, frozen=True):

@@ -11,6 +11,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.level import category, category_of, level_counts
 from loopwright.prepare.step import (
     NUMBERS,
@@ -184,3 +185,12 @@ class FittedImpute(
                     row[source] = fill
 
         return fill_missing
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        marks = [Instruction("m", place[name], place[flag]) for name, flag in self._flags()]
+        fills = zip(self.columns, self.fills, strict=True)
+        return marks + [
+            Instruction("f", place[name], place[name], other=fill) for name, fill in fills
+        ]

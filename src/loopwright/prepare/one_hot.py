@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.level import (
     CATEGORIES,
     Level,
@@ -134,6 +135,16 @@ class FittedOneHot(
                 row[first:end] = rows.get(row[source], unseen)
 
         return one_hot
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        made = []
+        for column, levels, names in zip(self.columns, self.levels, self.names, strict=True):
+            if names:
+                at = {level: number for number, level in enumerate(levels)}
+                made.append(Instruction("h", place[column], place[names[0]], len(names), table=at))
+        return made
 
 
 def _is_level(column: pl.Expr, level: Level | None) -> pl.Expr:

@@ -10,6 +10,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.level import category_of, level_counts
 from loopwright.prepare.mapping import map_levels, stable_hash
 from loopwright.prepare.step import (
@@ -114,6 +115,14 @@ class FittedGroupRare(
                     row[own] = other
 
         return group_rare
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        return [
+            Instruction("r", place[name], place[name], table=frozenset(kept), other=self.other)
+            for name, kept in zip(self.columns, self.kept, strict=True)
+        ]
 
 
 def _texts(levels: tuple[str, ...]) -> pl.Series:

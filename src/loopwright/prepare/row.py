@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.prepare.instruction import Instruction, called
 from loopwright.prepare.node import TODAY
 from loopwright.prepare.recipe import FittedRecipe
 from loopwright.prepare.step import Operation, Types
@@ -33,6 +34,13 @@ class RowEncoder:
     fitted
         The recipe as it was fitted.
 
+    Attributes
+    ----------
+    instructions
+        The steps in the words of the compiled kernel.
+    places, features, n_registers
+        The register of every column that is read, those of the features, and how many there are.
+
     Raises
     ------
     InvalidInputError
@@ -45,6 +53,7 @@ class RowEncoder:
         _give_places(types, place)
         self._inputs = [(name, READERS[kind], kind == "number") for name, kind in types.items()]
         self._operations: list[Operation] = []
+        self.instructions: list[Instruction] = []
         try:
             for step in fitted.steps:
                 after = step.types_after(types)
@@ -52,6 +61,8 @@ class RowEncoder:
                 operation = step.operation(types, place)
                 if operation is not None:
                     self._operations.append(operation)
+                    known = getattr(step, "instructions", None)
+                    self.instructions += known(types, place) if known else called([operation])
                 types = after
         except (KeyError, ValueError) as cause:
             # a stored recipe may come from anywhere
@@ -60,7 +71,9 @@ class RowEncoder:
                 hint="Fit the recipe again, or restore the file.",
             ) from cause
         self._spare = [None] * (len(place) - 1 - len(fitted.inputs))
-        self._features = [place[name] for name in types]
+        self.places = {name: place[name] for name in fitted.inputs}
+        self.features = [place[name] for name in types]
+        self.n_registers = len(place)
         self._uses_today = fitted.uses_today
         self.feature_names = fitted.feature_names
 
@@ -85,7 +98,7 @@ class RowEncoder:
         encoded = np.array([self._features_of(row, today) for row in rows], dtype=np.float64)
         # what overflowed on the way is missing; None came as NaN already
         encoded[np.isinf(encoded)] = np.nan
-        return encoded.reshape(len(rows), len(self._features))
+        return encoded.reshape(len(rows), len(self.features))
 
     def _features_of(self, row: Mapping[str, Any], today: date | None) -> list[Any]:
         registers: list[Any] = [today]
@@ -102,7 +115,7 @@ class RowEncoder:
         registers += self._spare
         for operation in self._operations:
             operation(registers)
-        return [registers[place] for place in self._features]
+        return [registers[place] for place in self.features]
 
 
 def _give_places(types: Types, place: dict[str, int]) -> None:

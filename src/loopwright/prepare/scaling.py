@@ -12,6 +12,7 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.function import divided
+from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.step import (
     NUMBERS,
     Operation,
@@ -81,6 +82,11 @@ class Log1p(
                     row[own] = log1p(x) if x >= 0.0 else -log1p(-x)
 
         return take_logarithms
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        return [Instruction("g", place[name], place[name]) for name in self.columns]
 
 
 class Clip(
@@ -170,6 +176,14 @@ class FittedClip(
 
         return clip
 
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        return [
+            Instruction("z", place[name], place[name], a=low, b=high)
+            for name, (low, high) in zip(self.columns, self.bounds, strict=True)
+        ]
+
 
 class Scale(
     msgspec.Struct,
@@ -250,6 +264,14 @@ class FittedScale(
                     row[own] = (x - mean) / scale
 
         return scale_numbers
+
+    def instructions(self, types: Types, place: Mapping[str, int]) -> list[Instruction]:
+        """Return what the kernel does to one row."""
+        del types
+        return [
+            Instruction("s", place[name], place[name], a=mean, b=scale)
+            for name, mean, scale in zip(self.columns, self.means, self.scales, strict=True)
+        ]
 
 
 def _moments(column: pl.Series) -> tuple[float, float]:

@@ -140,6 +140,11 @@ class Signature:
         )
         return cls(fields=fields, target=target, unknown=unknown)
 
+    @property
+    def checks(self) -> Mapping[str, Callable[[Any], Value]]:
+        """What turns a value of each field into the model's, or raises any ordinary error."""
+        return {name: check for name, check, _ in self._checks}
+
     def check_row(self, row: Mapping[str, Any], *, index: int = 0) -> dict[str, Value]:
         """Return the row's values as the model reads them: numbers as floats, dates as dates.
 

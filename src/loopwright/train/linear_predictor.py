@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.kernel import find_kernel
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
 from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
@@ -14,6 +15,8 @@ from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from loopwright.core import _kernel
 else:
     np = LazyModule("numpy")
 
@@ -42,6 +45,7 @@ class LinearPredictor(Predictor):
     coefficients: npt.NDArray[np.float64]
     intercepts: npt.NDArray[np.float64]
     link: Link = "identity"
+    _compiled: _kernel.Linear | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         checked_link(self.link)
@@ -63,6 +67,14 @@ class LinearPredictor(Predictor):
                 hint="Train it again; more regularisation (a larger alpha) keeps weights finite.",
                 field="coefficients",
             )
+        kernel = find_kernel()
+        compiled = None
+        if kernel is not None:
+            compiled = kernel.Linear(
+                coefficients=np.ascontiguousarray(self.coefficients),
+                intercepts=np.ascontiguousarray(self.intercepts),
+            )
+        object.__setattr__(self, "_compiled", compiled)
 
     @property
     def n_features(self) -> int:
@@ -77,6 +89,9 @@ class LinearPredictor(Predictor):
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
         scores = np.empty((len(X), self.n_outputs))
+        if self._compiled is not None:
+            self._compiled.score(np.ascontiguousarray(X), scores)
+            return scores
         step = max(1, _CHUNK_VALUES // self.n_features)
         for start in range(0, len(X), step):
             chunk = completed(X[start : start + step])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.kernel import find_kernel
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 
@@ -47,10 +48,16 @@ def linked(scores: npt.NDArray[np.float64], link: Link) -> npt.NDArray[np.float6
     `identity` answers the score; `exp` undoes a logarithm of the target; `sigmoid` gives the
     probability of the positive class; `softmax` the probability of every class. All of it is done
     in 64-bit floats, also for XGBoost, whose own sigmoid rounds to 32 bits: the score is the
-    library's to the last bit, its probability is the same up to that rounding (6e-8).
+    library's to the last bit, its probability is the same up to that rounding (6e-8). The compiled
+    kernel asks the system for exponentials, NumPy has its own: they may differ in the last bit.
     """
     if link == "identity":
         return scores
+    kernel = find_kernel()
+    if kernel is not None:
+        answers = np.array(scores, dtype=np.float64, order="C")
+        kernel.linked(answers, link, scores.shape[1])
+        return answers
     if link == "exp":
         return np.exp(np.minimum(scores, _LARGEST_LOGARITHM))
     if link == "sigmoid":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.kernel import find_kernel
 from loopwright.core.lazy import LazyModule
 from loopwright.train.link import Link, checked_link
 from loopwright.train.predictor import Predictor
@@ -14,6 +15,8 @@ from loopwright.train.predictor import Predictor
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from loopwright.core import _kernel
 else:
     np = LazyModule("numpy")
 
@@ -81,14 +84,19 @@ class TreesPredictor(Predictor):
     n_features: int
     averaged: bool = False
     link: Link = "identity"
-    _walk: _Walk = field(init=False, repr=False)
+    _walk: _Walk | None = field(init=False, repr=False)
+    _compiled: _kernel.Trees | None = field(init=False, repr=False)
+    _depth: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         checked_link(self.link)
         _check_shapes(self)
         _check_values(self)
         depth = _checked_depth(self)
-        object.__setattr__(self, "_walk", _prepared_walk(self, depth))
+        compiled = _compiled_trees(self)
+        object.__setattr__(self, "_depth", depth)
+        object.__setattr__(self, "_compiled", compiled)
+        object.__setattr__(self, "_walk", None if compiled else _prepared_walk(self, depth))
 
     @property
     def n_outputs(self) -> int:
@@ -103,11 +111,16 @@ class TreesPredictor(Predictor):
     @property
     def depth(self) -> int:
         """Comparisons on the longest way from a root to a leaf."""
-        return self._walk.depth
+        return self._depth
 
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
         scores = np.empty((len(X), self.n_outputs))
+        if self._compiled is not None:
+            self._compiled.score(np.ascontiguousarray(X, dtype=np.float64), scores)
+            return scores
+        walk = self._walk
+        assert walk is not None  # noqa: S101 made where nothing is compiled
         width = self.value.shape[1] if self.value.ndim == 2 else 1
         step = max(1, _CHUNK_WALKERS // max(1, self.n_trees * width))
         with np.errstate(over="ignore"):  # a huge number becomes infinite in float32, as in XGBoost
@@ -116,7 +129,7 @@ class TreesPredictor(Predictor):
             typed = np.where(np.abs(typed) <= _ZERO, 0.0, typed)
         for start in range(0, len(X), step):
             chunk = typed[start : start + step]
-            leaves = self._walk.leaves(chunk)
+            leaves = walk.leaves(chunk)
             if self.value.ndim == 2:
                 terms = np.concatenate(
                     [
@@ -126,7 +139,7 @@ class TreesPredictor(Predictor):
                 )
                 scores[start : start + step] = np.add.accumulate(terms, axis=0)[-1]
                 continue
-            for output, trees in enumerate(self._walk.trees_of_output):
+            for output, trees in enumerate(walk.trees_of_output):
                 terms = np.empty((len(trees) + 1, len(chunk)), dtype=self.value.dtype)
                 terms[0] = self.base[output]
                 self.value.take(leaves[trees], out=terms[1:])
@@ -165,6 +178,15 @@ class TreesPredictor(Predictor):
         )
 
 
+_WHOLE_NUMBERS = (
+    "feature",
+    "left",
+    "right",
+    "missing_left",
+    "zero_missing",
+    "roots",
+    "outputs",
+)
 _ARRAYS = (
     "feature",
     "left",
@@ -236,6 +258,25 @@ class _Walk:
         # children lie in pairs, the right one first
         following: npt.NDArray[np.intp] = self.children.take(2 * node + left)
         return following
+
+
+def _compiled_trees(trees: TreesPredictor) -> _kernel.Trees | None:
+    kernel = find_kernel()
+    if kernel is None:
+        return None
+    made: _kernel.Trees = kernel.Trees(
+        **{name: np.ascontiguousarray(getattr(trees, name)) for name in _WHOLE_NUMBERS},
+        # every 32-bit float is a 64-bit one: comparisons stay what they were
+        threshold=np.ascontiguousarray(trees.threshold, dtype=np.float64),
+        value=np.ascontiguousarray(trees.value, dtype=np.float64),
+        base=np.ascontiguousarray(trees.base, dtype=np.float64),
+        n_features=trees.n_features,
+        single_sums=trees.value.dtype == np.float32,
+        single_features=trees.threshold.dtype == np.float32,
+        or_equal=trees.comparison == "<=",
+        averaged=trees.averaged,
+    )
+    return made
 
 
 def _prepared_walk(trees: TreesPredictor, depth: int) -> _Walk:

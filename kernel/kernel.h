@@ -1,0 +1,30 @@
+/* What the files of the kernel share. See docs/decisions/0006-a-compiled-row-path.md. */
+#ifndef LOOPWRIGHT_KERNEL_H
+#define LOOPWRIGHT_KERNEL_H
+
+#define PY_SSIZE_T_CLEAN
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x030b0000
+#endif
+#include <Python.h>
+#include <stdint.h>
+
+/* A view of a caller's array; `release_array` may be called on one that was never filled. */
+typedef struct {
+    Py_buffer view;
+    int held;
+} Array;
+
+/* Fill `array` with a C-contiguous view of `object`, whose items have the format `format` ('d', 'i', 'B');
+   `n` items, or any number where n < 0. Returns -1 with an exception where it is something else. */
+int held_array(Array *array, PyObject *object, char format, Py_ssize_t n, int writable, const char *name);
+void release_array(Array *array);
+Py_ssize_t array_length(const Array *array);
+
+PyObject *linked(PyObject *module, PyObject *args);
+
+extern PyType_Spec trees_spec;
+extern PyType_Spec linear_spec;
+extern PyType_Spec rows_spec;
+
+#endif

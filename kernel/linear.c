@@ -1,0 +1,151 @@
+/* Weighted sums: the arithmetic of `train/linear_predictor.py`, in the order in which NumPy adds. */
+#include "kernel.h"
+
+#include <string.h>
+
+#define LARGEST 1e100
+#define BLOCK 128
+
+typedef struct {
+    PyObject_HEAD
+    double *coefficients; /* (n_outputs, n_features) */
+    double *intercepts;
+    Py_ssize_t n_outputs, n_features;
+} Linear;
+
+static PyObject *linear_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"coefficients", "intercepts", NULL};
+    PyObject *given[2];
+    Array coefficients, intercepts;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO", names, &given[0], &given[1]))
+        return NULL;
+    if (held_array(&coefficients, given[0], 'd', -1, 0, "coefficients") < 0)
+        return NULL;
+    if (held_array(&intercepts, given[1], 'd', -1, 0, "intercepts") < 0) {
+        release_array(&coefficients);
+        return NULL;
+    }
+    Linear *linear = NULL;
+    Py_ssize_t n_outputs = array_length(&intercepts), n = array_length(&coefficients);
+    if (n_outputs < 1 || n < n_outputs || n % n_outputs) {
+        PyErr_SetString(PyExc_ValueError, "the coefficients do not go with the intercepts");
+        goto end;
+    }
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    linear = (Linear *)alloc(type, 0);
+    if (linear == NULL)
+        goto end;
+    linear->n_outputs = n_outputs;
+    linear->n_features = n / n_outputs;
+    linear->coefficients = PyMem_Malloc((size_t)n * sizeof(double));
+    linear->intercepts = PyMem_Malloc((size_t)n_outputs * sizeof(double));
+    if (linear->coefficients == NULL || linear->intercepts == NULL) {
+        Py_DECREF(linear);
+        linear = (Linear *)PyErr_NoMemory();
+        goto end;
+    }
+    memcpy(linear->coefficients, coefficients.view.buf, (size_t)n * sizeof(double));
+    memcpy(linear->intercepts, intercepts.view.buf, (size_t)n_outputs * sizeof(double));
+end:
+    release_array(&coefficients);
+    release_array(&intercepts);
+    return (PyObject *)linear;
+}
+
+static void linear_dealloc(PyObject *self)
+{
+    Linear *linear = (Linear *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyMem_Free(linear->coefficients);
+    PyMem_Free(linear->intercepts);
+    freefunc free_ = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    free_(self);
+    Py_DECREF(type);
+}
+
+/* NumPy's sum of a contiguous row: in pairs, in blocks of at most 128 with eight partial sums. */
+static double summed(const double *a, Py_ssize_t n)
+{
+    if (n < 8) {
+        double total = -0.0;
+        for (Py_ssize_t i = 0; i < n; i++)
+            total += a[i];
+        return total;
+    }
+    if (n <= BLOCK) {
+        double r[8];
+        Py_ssize_t i;
+        for (int k = 0; k < 8; k++)
+            r[k] = a[k];
+        for (i = 8; i < n - n % 8; i += 8)
+            for (int k = 0; k < 8; k++)
+                r[k] += a[i + k];
+        double total = ((r[0] + r[1]) + (r[2] + r[3])) + ((r[4] + r[5]) + (r[6] + r[7]));
+        for (; i < n; i++)
+            total += a[i];
+        return total;
+    }
+    Py_ssize_t half = n / 2;
+    half -= half % 8;
+    return summed(a, half) + summed(a + half, n - half);
+}
+
+static inline double completed(double x)
+{
+    if (x != x)
+        return 0.0;
+    return x > LARGEST ? LARGEST : (x < -LARGEST ? -LARGEST : x);
+}
+
+static PyObject *linear_score(PyObject *self, PyObject *args)
+{
+    const Linear *linear = (Linear *)self;
+    PyObject *features, *scores;
+    Array X, out;
+    if (!PyArg_ParseTuple(args, "OO", &features, &scores))
+        return NULL;
+    if (held_array(&X, features, 'd', -1, 0, "features") < 0)
+        return NULL;
+    Py_ssize_t n_features = linear->n_features, n_rows = array_length(&X) / n_features;
+    if (array_length(&X) != n_rows * n_features) {
+        release_array(&X);
+        PyErr_SetString(PyExc_ValueError, "the features are no whole rows");
+        return NULL;
+    }
+    if (held_array(&out, scores, 'd', n_rows * linear->n_outputs, 1, "scores") < 0) {
+        release_array(&X);
+        return NULL;
+    }
+    double *products = PyMem_Malloc((size_t)n_features * sizeof(double));
+    if (products != NULL)
+        for (Py_ssize_t r = 0; r < n_rows; r++) {
+            const double *x = (const double *)X.view.buf + r * n_features;
+            for (Py_ssize_t k = 0; k < linear->n_outputs; k++) {
+                const double *weight = linear->coefficients + k * n_features;
+                for (Py_ssize_t i = 0; i < n_features; i++)
+                    products[i] = completed(x[i]) * weight[i];
+                ((double *)out.view.buf)[r * linear->n_outputs + k] =
+                    summed(products, n_features) + linear->intercepts[k];
+            }
+        }
+    int failed = products == NULL;
+    PyMem_Free(products);
+    release_array(&X);
+    release_array(&out);
+    return failed ? PyErr_NoMemory() : Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"score", linear_score, METH_VARARGS, "score(features, scores): fill scores (n_rows, n_outputs)."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_new, linear_new},
+    {Py_tp_dealloc, linear_dealloc},
+    {Py_tp_methods, methods},
+    {0, NULL},
+};
+
+PyType_Spec linear_spec = {"loopwright.core._kernel.Linear", sizeof(Linear), 0, Py_TPFLAGS_DEFAULT, slots};
