@@ -87,6 +87,7 @@ pq.write_table(t, folder + "/t.parquet", compression="zstd", compression_level=3
 n = t.num_rows
 """,
 }
+PYCACHE = str(Path(tempfile.gettempdir()) / "loopwright-bench-pycache")
 NEEDS = {"ConnectorX": "connectorx", "ADBC": "adbc_driver_postgresql", "loopwright": "loopwright"}
 MEASURE = """
 import json, resource, time
@@ -98,6 +99,9 @@ print(json.dumps({"n": n, "cpu": used.ru_utime + used.ru_stime, "peak": used.ru_
 def measured(code: str, port: int) -> dict[str, float]:
     """Return rows, CPU seconds and peak memory in MiB of one process that runs `code`."""
     bare = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    # compiled modules are kept, as they are where a tool has run before
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    env["PYTHONPYCACHEPREFIX"] = PYCACHE
     with tempfile.TemporaryDirectory() as folder:
         head = f"url = bare = {bare!r}\nfolder = {folder!r}\n"
         clock = time.perf_counter()
@@ -106,6 +110,7 @@ def measured(code: str, port: int) -> dict[str, float]:
             check=True,
             stdout=subprocess.PIPE,
             text=True,
+            env=env,
         )
     found: dict[str, float] = json.loads(done.stdout)
     return {**found, "wall": time.perf_counter() - clock}

@@ -19,10 +19,11 @@ import sqlalchemy as sa
 
 from loopwright.core.clock import FixedClock
 from loopwright.core.errors import BackendError
-from loopwright.data import Snapshot, SqlSource, open_source, staging, take_snapshot
+from loopwright.data import Snapshot, SqlSource, open_source, staged_part, staging, take_snapshot
 from loopwright.data.database import OpenedQuery
+from loopwright.data.resumable import sorted_by
 from loopwright.data.room import enough_room
-from loopwright.data.staging import sorted_by, staged
+from loopwright.data.staging import staged
 from loopwright.store.memory import MemoryArtifactStore
 
 N_ROWS = 120_000
@@ -30,7 +31,7 @@ N_ROWS = 120_000
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging, "_PART_BYTES", 1 << 18)
+    monkeypatch.setattr(staged_part, "_PART_BYTES", 1 << 18)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +170,9 @@ def test_a_cursor_that_is_no_column_and_a_table_with_a_key_keep_their_order(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from loopwright.data import staging
+from loopwright.data import staged_part
 from loopwright.data.database import OpenedQuery
-staging._PART_BYTES = 1 << 18
+staged_part._PART_BYTES = 1 << 18
 batches = OpenedQuery.batches
 def dying(source):
     for number, batch in enumerate(batches(source)):
@@ -381,3 +382,61 @@ def test_a_full_disk_in_the_middle_leaves_nothing_and_the_next_reading_works(
 def test_an_error_that_is_not_about_room_stays_what_it_is(tmp_path: Path):
     with pytest.raises(PermissionError), enough_room(tmp_path):
         raise PermissionError(errno.EACCES, "no")
+
+
+class Broken:
+    """A table in the order of its key that breaks off after so many batches, once each."""
+
+    def __init__(self, rows: pl.DataFrame, breaks_after: list[int]) -> None:
+        self._rows = rows
+        self._breaks_after = breaks_after
+
+    def describe(self) -> str:
+        return "table"
+
+    def fingerprint(self) -> None:
+        return
+
+    def identity(self) -> str:
+        return "table"
+
+    def schema(self) -> dict[str, pl.DataType]:
+        return dict(self._rows.schema)
+
+    def check(self, target: str | None = None) -> None:
+        """Say nothing against it."""
+
+    def order(self) -> tuple[str, ...]:
+        return ("i",)
+
+    def after(self, row: dict[str, Any]) -> Broken:
+        return Broken(self._rows.filter(pl.col("i") > row["i"]), self._breaks_after)
+
+    def batches(self) -> Iterator[pl.DataFrame]:
+        last = self._breaks_after.pop(0) if self._breaks_after else -1
+        for number, start in enumerate(range(0, self._rows.height, 30_000)):
+            if number == last:
+                raise BackendError("It broke off.", retryable=True)
+            yield self._rows[start : start + 30_000]
+
+
+def test_rows_that_come_after_a_break_join_the_row_group_that_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(staged_part, "_PART_BYTES", 64 << 20)
+    monkeypatch.setattr(staging, "WAITS_S", (0.0,))
+    rows = pl.DataFrame({"i": range(250_000)}).with_columns(x=pl.col("i") / 3)
+    whole = take(Broken(rows, []), tmp_path)
+    # in one go, and gone on with by a later process, which finds a group that is not whole
+    with staging.staged_parts(Broken(rows, [2, 1, 4]), tmp_path) as parts:  # type: ignore[arg-type]
+        heights = [pl.read_parquet(path).height for path in parts]
+    for part in tmp_path.glob("part-*"):
+        part.unlink()
+    with pytest.raises(BackendError):
+        take(Broken(rows, [5, 0, 0]), tmp_path)
+    left = [pl.read_parquet(path).height for path in sorted((tmp_path / "keep").glob("part-*"))]
+    broken = take(Broken(rows, []), tmp_path)
+
+    assert heights == [100_000, 100_000, 50_000]
+    assert left == [100_000, 50_000]
+    assert broken.digest == whole.digest

@@ -56,3 +56,32 @@ def test_plain_numbers_and_dates_as_text_are_told_without_alarm(values: list[str
 )
 def test_words_codes_and_addresses_are_no_mixture(values: list[str]):
     assert find_mixture(values) is None
+
+
+def kinds_and_findings(name: str, values: list[str]) -> tuple[str, set[str]]:
+    frame = pl.DataFrame({name: values, "y": range(len(values))})
+    found = profile(frame, target="y")
+    return (
+        next(column.kind for column in found.columns if column.name == name),
+        {finding.kind for finding in found.findings if finding.column == name},
+    )
+
+
+def test_numbers_written_as_text_are_no_identifier_unless_they_are_nothing_but_digits():
+    prices = [f"{n / 7:.3f}" for n in range(300)]
+    moments = [f"{n % 28 + 1}/03/2024 {n % 24}:{n % 60:02}" for n in range(300)]
+    numbers = [str(70_000 + 13 * n) for n in range(300)]
+
+    assert kinds_and_findings("price", prices) == ("text", {"mixed"})
+    assert kinds_and_findings("seen", moments) == ("text", {"mixed"})
+    assert kinds_and_findings("order_id", prices)[1] == {"identifier"}
+    assert kinds_and_findings("ref", numbers) == ("identifier", {"identifier"})
+
+
+def test_a_missing_identifier_is_not_to_be_filled():
+    frame = pl.DataFrame({"ref": [None, *(f"c-{n}" for n in range(299))], "y": range(300)})
+
+    finding = next(f for f in profile(frame, target="y").findings if f.kind == "missing")
+
+    assert "Fill it" not in finding.recommendation
+    assert "find out" in finding.recommendation

@@ -26,6 +26,7 @@ from loopwright.data.leak import (
     split_remarks,
 )
 from loopwright.data.plan import ContractPlan, DataPlan, Refresh, check_plan
+from loopwright.data.resumable import sorted_by
 from loopwright.data.snapshot import Column, Snapshot, scan, take_snapshot
 from loopwright.data.source import (
     FileSource,
@@ -38,7 +39,6 @@ from loopwright.data.source import (
 )
 from loopwright.data.spec import DynamoDbSource, ImageSource, MongoDbSource
 from loopwright.data.split import PARTS, Split, assign_parts, check_split
-from loopwright.data.staging import sorted_by
 from loopwright.data.violation import Violation, contract_violations, not_allowed, planned
 
 __all__ = [

@@ -65,9 +65,27 @@ def decide_conversions(rows: pl.LazyFrame) -> tuple[Conversion, ...]:
     return tuple(found)
 
 
+def settled(first: pl.DataFrame) -> list[str]:
+    """Return the columns that will stay as they are, as far as the first rows can tell."""
+    texts = plain_rows(first.lazy().select(pl.col(pl.String)).head(_SAMPLE_ROWS)).collect()
+    return [
+        name
+        for name, dtype in first.schema.items()
+        if is_settled(dtype) and not (name in texts.columns and _possible(texts[name]))
+    ]
+
+
+def is_settled(dtype: pl.DataType) -> bool:
+    """Return whether columns of a type stay as they are where no conversion is decided for them."""
+    plain = (pl.String, pl.Int64, pl.Float64, pl.Boolean, pl.Date, pl.Datetime("us"))
+    return dtype in plain
+
+
 def _untidy_cells(piece: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> Counts:
     """Return how many cells of each column are NaN, blank or padded with spaces."""
     counts: dict[tuple[str, str], pl.Expr] = {}
+    texts = [n for n, dtype in schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
+    untidy = _untidy_texts(piece, texts) if texts else set()
     for name, dtype in schema.items():
         cell = pl.col(name)
         if dtype.is_float():
@@ -76,7 +94,7 @@ def _untidy_cells(piece: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> Cou
             counts[name, "beyond"] = is_beyond(name).sum()
         elif dtype == pl.Date or isinstance(dtype, pl.Datetime):
             counts[name, "outside"] = is_outside(name, dtype).sum()
-        elif dtype in (pl.String, pl.Categorical, pl.Enum):
+        elif name in untidy:
             text = cell.cast(pl.String)
             # lengths tell as much as the texts, and compare in a third of the time
             size, trimmed = text.str.len_bytes(), text.str.strip_chars().str.len_bytes()
@@ -86,6 +104,15 @@ def _untidy_cells(piece: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> Cou
         return Counter()
     query = piece.lazy().select(count.alias(str(i)) for i, count in enumerate(counts.values()))
     return Counter({key: n for key, n in zip(counts, query.collect().row(0), strict=True) if n})
+
+
+def _untidy_texts(piece: pl.DataFrame, names: Sequence[str]) -> set[str]:
+    """Return the columns of text that hold blank or padded cells."""
+    text = pl.col(names).cast(pl.String)
+    whole, trimmed = text.str.len_bytes(), text.str.strip_chars().str.len_bytes()
+    # sums alone tell of most columns that there are none, at half the cost of counting cells
+    found = piece.lazy().select((whole.sum() != trimmed.sum()) | (whole == 0).any()).collect()
+    return {name for name, is_untidy in found.row(0, named=True).items() if is_untidy}
 
 
 def _sample(rows: pl.LazyFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:

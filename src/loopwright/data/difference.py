@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
 from loopwright.data.contract import type_named
-from loopwright.data.staging import common_type
+from loopwright.data.staged_part import common_type
 
 if TYPE_CHECKING:
     import polars as pl

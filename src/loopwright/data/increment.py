@@ -26,7 +26,8 @@ from loopwright.data.conversion import Conversion, check_convertible, convert
 from loopwright.data.piece import changed
 from loopwright.data.snapshot import Snapshot, check_unchanged, frozen
 from loopwright.data.source import Source
-from loopwright.data.staging import common_type, staged
+from loopwright.data.staged_part import common_type
+from loopwright.data.staging import staged
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.data.conversion import Conversion, check_convertible, convert
-from loopwright.data.decision import decide_conversions
+from loopwright.data.decision import decide_conversions, is_settled
 from loopwright.data.piece import changed
 from loopwright.data.room import enough_room
-from loopwright.data.staging import staged
+from loopwright.data.row_group import are_joinable, join_groups, write_groups
+from loopwright.data.staged_part import as_table
+from loopwright.data.staging import staged_parts
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,7 +30,6 @@ else:
     pl = LazyModule("polars")
 
 _VERSION = 1
-_ROW_GROUP_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +151,9 @@ def take_snapshot(
     fingerprint = source.fingerprint()
     with (
         tempfile.TemporaryDirectory(dir=folder, prefix="snapshot-") as temporary,
-        staged(source, Path(temporary), keep=keep) as raw,
+        staged_parts(source, Path(temporary), keep=keep) as parts,
     ):
+        raw = as_table(parts, Path(temporary))
         if raw is None:
             raise InvalidInputError(
                 f"The {source.describe()} gives no rows.",
@@ -164,8 +166,14 @@ def take_snapshot(
         else:
             check_convertible(raw, conversions)
         check_unchanged(source, fingerprint)
-        rows = changed(raw, partial(convert, conversions=conversions, are_own=are_own))
-        digest, columns, n_rows = frozen(rows, artifacts, Path(temporary))
+        change = partial(convert, conversions=conversions, are_own=are_own)
+        whole = Path(temporary) / "snapshot.parquet"
+        if are_own and are_joinable(parts):
+            with enough_room(whole.parent):
+                _join(parts, raw, conversions, whole)
+            digest, columns, n_rows = _kept(whole, artifacts)
+        else:
+            digest, columns, n_rows = frozen(changed(raw, change), artifacts, Path(temporary))
     return Snapshot(
         digest=digest,
         n_rows=n_rows,
@@ -175,6 +183,27 @@ def take_snapshot(
         conversions=tuple(conversions),
         taken_at=clock.now(),
     )
+
+
+def _join(
+    parts: Sequence[Path], raw: pl.LazyFrame, conversions: Sequence[Conversion], whole: Path
+) -> None:
+    """Write the file of a snapshot out of its parts; only columns that change are packed again."""
+    types = raw.collect_schema()
+    schema = convert(raw, conversions, are_own=True).collect_schema()
+    changing = {each.column for each in conversions}
+    kept = [
+        name
+        for name, dtype in schema.items()
+        if name not in changing and dtype == types[name] and is_settled(dtype)
+    ]
+
+    def others(path: Path, names: Sequence[str]) -> pl.DataFrame:
+        rows = pl.scan_parquet(path, glob=False).select(pl.col(n).cast(types[n]) for n in names)
+        of = [each for each in conversions if each.column in names]
+        return convert(rows, of, are_own=True).collect()
+
+    join_groups(parts, schema, whole, kept=kept, others=others)
 
 
 def check_unchanged(source: Source, fingerprint: str | None) -> None:
@@ -203,13 +232,11 @@ def frozen(
     """
     whole = place / "snapshot.parquet"
     with enough_room(place):
-        rows.sink_parquet(
-            whole,
-            compression="zstd",
-            compression_level=3,
-            row_group_size=_ROW_GROUP_ROWS,
-            maintain_order=True,
-        )
+        write_groups(rows, whole)
+    return _kept(whole, artifacts)
+
+
+def _kept(whole: Path, artifacts: ArtifactStore) -> tuple[str, tuple[Column, ...], int]:
     written = pl.scan_parquet(whole, glob=False)
     columns = tuple(Column(name=n, dtype=str(t)) for n, t in written.collect_schema().items())
     n_rows = int(written.select(pl.len()).collect().item())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,14 @@ else:
     pl = LazyModule("polars")
 
 _SHOWN = 3
+_LENGTH = 60
+
+Show = Callable[[str, str], str]
+"""Gives what may be shown of a value, from the name of its column and its text."""
+
+
+def _all_of_it(_: str, value: str) -> str:
+    return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,7 @@ def contract_violations(
     *,
     fresh: pl.LazyFrame | None = None,
     n_before: int | None = None,
+    show: Show = _all_of_it,
 ) -> tuple[Violation, ...]:
     """Return every way in which rows break a contract, the table's first; empty when none does.
 
@@ -68,6 +77,8 @@ def contract_violations(
     n_before
         How many rows the snapshot before had; that of the contract when absent. Not looked at for
         an increment.
+    show
+        Called for every value that stands in a sentence, as an example of what is wrong.
     """
     limits = contract.tolerances
     schema = dict(rows.collect_schema())
@@ -80,11 +91,11 @@ def contract_violations(
         if column.name not in schema:
             found.append(_said(column, "column gone", f"The column {column.name!r} is gone."))
         else:
-            found += _of_column(column, schema[column.name], facts, looked, limits)
+            found += _of_column(column, schema[column.name], facts, looked, limits, show)
     retyped = {each.column for each in found if each.kind == "type changed"}
     for column in known:
         if column.is_key and column.name not in retyped:
-            found += _duplicates(column, rows, n_rows - _n_null(rows, column.name))
+            found += _duplicates(column, rows, n_rows - _n_null(rows, column.name), show)
     return tuple(found)
 
 
@@ -170,6 +181,7 @@ def _of_column(
     facts: Mapping[str, Any],
     rows: pl.LazyFrame,
     limits: Tolerances,
+    show: Show,
 ) -> list[Violation]:
     name, n_rows = column.name, facts["n"]
     n_null = facts[f"0:{name}"]
@@ -181,15 +193,15 @@ def _of_column(
         found.append(_said(column, "nulls", message, share))
     now = type_named(dtype)
     if now != column.type and column.type != "nothing" and n_values:
-        example = rows.select(pl.col(name).drop_nulls().first()).collect().item()
+        example = rows.select(_telling(column, name)).collect().item()
         message = (
             f"The column {name!r} held {_plural(column.type)} and now holds {_plural(now)}, "
-            f"such as {str(example)[:60]!r}."
+            f"such as {_example(show, name, example)}."
         )
         found.append(_said(column, "type changed", message))
     n_unseen = facts.get(f"c:{name}") or 0
     if n_unseen > limits.unseen_share * n_values:
-        examples = _unseen(column, rows)
+        examples = _unseen(column, rows, show)
         message = (
             f"{n_unseen:,} of {n_values:,} values of {name!r} are none of its "
             f"{len(column.categories)} categories, such as {examples}."
@@ -197,31 +209,46 @@ def _of_column(
         found.append(_said(column, "unseen categories", message, n_unseen / n_values))
     n_outside = facts.get(f"r:{name}") or 0
     if n_outside > limits.out_of_range_share * n_values:
+        least, greatest = (show(name, f"{facts[f'{end}:{name}']:,.6g}") for end in "<>")
         message = (
             f"{n_outside:,} of {n_values:,} values of {name!r} are outside {column.low:,.6g} to "
-            f"{column.high:,.6g}; they go from {facts[f'<:{name}']:,.6g} to "
-            f"{facts[f'>:{name}']:,.6g}."
+            f"{column.high:,.6g}; they go from {least} to {greatest}."
         )
         found.append(_said(column, "out of range", message, n_outside / n_values))
     return found
+
+
+def _telling(column: ColumnContract, name: str) -> pl.Expr:
+    """Return a value of another type, of text that holds numbers one that is none where there is any."""
+    values = pl.col(name).drop_nulls()
+    if column.type != "number":
+        return values.first()
+    odd = values.filter(values.cast(pl.String).cast(pl.Float64, strict=False).is_null())
+    return pl.coalesce(odd.first(), values.first())
 
 
 def _plural(type_: str) -> str:
     return type_ if type_ in ("text", "nothing") else f"{type_}s"
 
 
-def _unseen(column: ColumnContract, rows: pl.LazyFrame) -> str:
+def _example(show: Show, name: str, value: object) -> str:
+    return repr(show(name, str(value))[:_LENGTH])
+
+
+def _unseen(column: ColumnContract, rows: pl.LazyFrame, show: Show) -> str:
     cell = pl.col(column.name)
     unseen = rows.select(cell).filter(~cell.is_in(list(column.categories)))
     examples = unseen.select(cell.unique(maintain_order=True).head(_SHOWN)).collect().to_series()
-    return ", ".join(repr(text[:60]) for text in examples)
+    return ", ".join(_example(show, column.name, text) for text in examples)
 
 
 def _n_null(rows: pl.LazyFrame, name: str) -> int:
     return int(rows.select(pl.col(name).null_count()).collect(engine="streaming").item())
 
 
-def _duplicates(column: ColumnContract, rows: pl.LazyFrame, n_values: int) -> list[Violation]:
+def _duplicates(
+    column: ColumnContract, rows: pl.LazyFrame, n_values: int, show: Show
+) -> list[Violation]:
     cell = pl.col(column.name)
     present = rows.select(cell).filter(cell.is_not_null())
     n_repeated = n_values - n_unique(present, column.name)
@@ -231,6 +258,6 @@ def _duplicates(column: ColumnContract, rows: pl.LazyFrame, n_values: int) -> li
     example = twice.collect(engine="streaming").item()
     message = (
         f"{n_repeated:,} of {n_values:,} rows repeat a value of the key {column.name!r}, "
-        f"such as {str(example)[:60]!r}."
+        f"such as {_example(show, column.name, example)}."
     )
     return [_said(column, "duplicate keys", message, n_repeated / n_values)]

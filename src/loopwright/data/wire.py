@@ -10,6 +10,7 @@ from __future__ import annotations
 import selectors
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
@@ -28,18 +29,30 @@ else:
     pl = LazyModule("polars")
 
 _MAX_BATCH_ROWS = 25_000
-_BUFFER_BYTES = 8 << 20
+_MAX_BATCH_BYTES = 8 << 20
+# how many columns are gathered at once; as many are gathered anew behind each with missing values
+_MAX_RUN = 8
 # signature, flags and the length of an extension that no server sends
 _HEADER_BYTES = 19
 _TRAILER_BYTES = 2
-# a gather of eight bytes may start at the last byte there is
-_PADDING_BYTES = 16
+# a gather may start at the last byte there is
+_PADDING_BYTES = _MAX_RUN * 12 + 4
 _EPOCH_DAYS = 10_957  # from 1970-01-01, where Polars counts from, to 2000-01-01
 _EPOCH_US = _EPOCH_DAYS * 86_400_000_000
 _FIRST_DAY, _LAST_DAY = -730_119, 2_921_939  # years 1 to 9999, which Python and Polars have
 _FIRST_US, _LAST_US = _FIRST_DAY * 86_400_000_000, (_LAST_DAY + 1) * 86_400_000_000 - 1
 _EXACT = 1 << 53
-_NUMERIC = 1700
+_NUMERIC, _MINUS = 1700, 0x4000
+# the types whose values all have one length, and the number that each value is
+_FIXED = {
+    **dict.fromkeys((20, 1114, 1184), ">i8"),
+    **dict.fromkeys((23, 1082), ">i4"),
+    16: "u1",
+    21: ">i2",
+    26: ">u4",
+    700: ">f4",
+    701: ">f8",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +67,19 @@ class Field:
 class Cells:
     """The cells of one column in a buffer of rows.
 
-    `at` is where each begins and `size` its length in bytes, -1 where the value is missing.
+    `at` is where each begins and `size` its length in bytes, -1 where the value is missing. Where all
+    have one length, `values` are the numbers they are, any number where the value is missing.
     """
 
     buffer: Bytes
     at: Places
     size: npt.NDArray[np.int32]
+    values: npt.NDArray[Any]
 
-    def gather(self, dtype: str, offset: int = 0) -> npt.NDArray[Any]:
-        """Return a number out of every cell; any number where the value is missing."""
-        return _gathered(self.buffer, self.at + offset if offset else self.at, dtype)
+    def words(self, n_words: int) -> npt.NDArray[np.int64]:
+        """Return the first numbers of 16 bits of every cell, (n_words, n_cells); any behind its end."""
+        found = _gathered(self.buffer, self.at, f"V{2 * n_words}").view(">i2")
+        return found.reshape(-1, n_words).T.astype(np.int64)
 
     def raw(self, index: int) -> bytes:
         """Return the bytes of one cell."""
@@ -119,15 +135,36 @@ def copied(
         If a date or a moment is infinite or outside of the years 1 to 9999; the message says which.
     """
     readers = [_reader(connection, field, series) for field in fields]
+    kinds = [_FIXED.get(field.oid, "") for field in fields]
     for buffer, starts in _buffers(connection.pgconn, _copy(query, fields, readers)):
-        position = starts + 2  # the number of fields, known
-        columns = []
-        for field, (reader, _) in zip(fields, readers, strict=True):
-            size = _gathered(buffer, position, ">i4")
-            cells = Cells(buffer=buffer, at=position + 4, size=size)
-            columns.append(_column(field.name, cells, reader))
-            position = cells.at + np.maximum(size, 0)
-        yield pl.DataFrame(columns)
+        yield pl.DataFrame(
+            _column(field.name, cells, reader)
+            for field, (reader, _), cells in zip(
+                fields, readers, _cells(buffer, starts, kinds), strict=True
+            )
+        )
+
+
+def _cells(buffer: Bytes, starts: Places, kinds: Sequence[str]) -> Iterator[Cells]:
+    """Yield the cells of every column; a column of the kind "" has values of any length."""
+    position, first = starts + 2, 0  # the number of fields, known
+    while first < len(kinds):
+        # while no value is missing, the columns of fixed lengths stand in the same places in all rows
+        run = list(takewhile(bool, kinds[first : first + _MAX_RUN])) or [""]
+        layout = np.dtype([part for i, kind in enumerate(run) for part in _part(i, kind)])
+        found = _gathered(buffer, position, f"V{layout.itemsize}").view(layout)
+        for i, kind in enumerate(run):
+            size = found[f"size{i}"].astype(np.int32)
+            values = found[f"value{i}"].astype(np.dtype(kind or "V0").newbyteorder("="))
+            yield Cells(buffer=buffer, at=position + 4, size=size, values=values)
+            first += 1
+            position = position + (4 + np.maximum(size, 0))
+            if (size < 0).any():
+                break
+
+
+def _part(number: int, kind: str) -> list[tuple[str, str]]:
+    return [(f"size{number}", ">i4"), (f"value{number}", kind or "V0")]
 
 
 def _copy(query: str, fields: Sequence[Field], readers: Sequence[tuple[Reader, bool]]) -> bytes:
@@ -153,44 +190,39 @@ def quoted(name: str) -> str:
 def _buffers(pgconn: PGconn, copy: bytes) -> Iterator[tuple[Bytes, Places]]:
     """Yield the bytes of some rows at a time, and where each of them begins."""
     _checked(pgconn, pgconn.exec_(copy))
-    buffer, at, starts = bytearray(_BUFFER_BYTES), 0, [_HEADER_BYTES]
-    for row in _messages(pgconn):
-        # rows are copied at once: a million small objects would cost more than the bytes in them
-        end = at + len(row)
-        if end > len(buffer) - _PADDING_BYTES or len(starts) > _MAX_BATCH_ROWS:
-            if len(starts) > 1:
-                yield _numbered(buffer, starts)
-                at, starts = 0, [0]
-            end = at + len(row)
-            buffer = bytearray(max(_BUFFER_BYTES, end + _PADDING_BYTES))
-        buffer[at:end] = row
-        at = end
-        starts.append(at)
+    buffer, sizes = bytearray(), [0]
     # the header comes with the first row, or alone where there is none
-    if at > _HEADER_BYTES + _TRAILER_BYTES or (at and starts[0] == 0):
-        yield _numbered(buffer, starts)
-
-
-def _numbered(buffer: bytearray, starts: Sequence[int]) -> tuple[Bytes, Places]:
-    return np.frombuffer(buffer, np.uint8), np.array(starts[:-1], np.int64)
-
-
-def _messages(pgconn: PGconn) -> Iterator[Any]:
-    """Yield what the server sends until the COPY has ended well."""
-    get = pgconn.get_copy_data
+    n_before = _HEADER_BYTES
+    get, add = pgconn.get_copy_data, sizes.append
     with selectors.DefaultSelector() as selector:
         selector.register(pgconn.socket, selectors.EVENT_READ)
+        # a million rows pass here one by one: a row is copied at once, and nothing is kept of it
         while True:
-            n_bytes, data = get(1)
+            n_bytes, row = get(1)
             if n_bytes > _TRAILER_BYTES:
-                yield data
+                buffer += row
+                add(n_bytes)
             elif n_bytes == 0:
+                # the library has given all it had, some kilobytes of rows at most
+                if len(sizes) > _MAX_BATCH_ROWS or len(buffer) > _MAX_BATCH_BYTES:
+                    yield _numbered(buffer, sizes, n_before)
+                    buffer, n_before = bytearray(), 0
+                    del sizes[1:]
                 selector.select()
                 pgconn.consume_input()
             elif n_bytes < 0:
                 break
     while (result := pgconn.get_result()) is not None:
         _checked(pgconn, result)
+    if len(buffer) > n_before + _TRAILER_BYTES:
+        yield _numbered(buffer, sizes, n_before)
+
+
+def _numbered(buffer: bytearray, sizes: Sequence[int], n_before: int) -> tuple[Bytes, Places]:
+    starts = np.cumsum(sizes[:-1], dtype=np.int64)
+    starts[0] = n_before
+    buffer += bytes(_PADDING_BYTES)
+    return np.frombuffer(buffer, np.uint8), starts
 
 
 def _checked(pgconn: PGconn, result: PGresult) -> PGresult:
@@ -209,9 +241,9 @@ def _checked(pgconn: PGconn, result: PGresult) -> PGresult:
 
 def _gathered(buffer: Bytes, at: Places, dtype: str) -> npt.NDArray[Any]:
     kind = np.dtype(dtype)
-    # every byte of the buffer is taken for the start of a number; those asked for are picked
+    # every byte of the buffer is taken for the start of a cell; those asked for are picked
     windows = np.ndarray((len(buffer) - kind.itemsize + 1,), kind, buffer=buffer.data, strides=(1,))
-    return windows[at].astype(kind.newbyteorder("="))
+    return windows[at]
 
 
 def _column(name: str, cells: Cells, reader: Reader) -> pl.Series:
@@ -238,12 +270,9 @@ def _reader(
 
     readers: dict[int, Reader] = {
         16: _truth_values,
-        20: lambda cells: pl.Series(cells.gather(">i8")),
-        21: lambda cells: pl.Series(cells.gather(">i2")).cast(pl.Int64),
-        23: lambda cells: pl.Series(cells.gather(">i4")).cast(pl.Int64),
-        26: lambda cells: pl.Series(cells.gather(">u4")).cast(pl.Int64),
+        **dict.fromkeys((20, 21, 23, 26), lambda cells: pl.Series(cells.values.astype(np.int64))),
         700: _short_floats,
-        701: lambda cells: pl.Series(cells.gather(">f8")),
+        701: lambda cells: pl.Series(cells.values),
         1082: _dates,
         1114: _moments,
         1184: lambda cells: _moments(cells).dt.replace_time_zone("UTC"),
@@ -268,22 +297,22 @@ def _reader(
 
 
 def _truth_values(cells: Cells) -> pl.Series:
-    return pl.Series(cells.gather("u1") != 0)
+    return pl.Series(cells.values != 0)
 
 
 def _short_floats(cells: Cells) -> pl.Series:
     # the number with the fewest digits, as text would give it: 0.1, not 0.10000000149
-    return pl.Series(cells.gather(">f4")).cast(pl.String).cast(pl.Float64)
+    return pl.Series(cells.values).cast(pl.String).cast(pl.Float64)
 
 
 def _dates(cells: Cells) -> pl.Series:
-    days = cells.gather(">i4")
+    days = cells.values
     _check_years(days, cells, _FIRST_DAY, _LAST_DAY)
     return pl.Series(np.where(cells.size < 0, 0, days) + np.int32(_EPOCH_DAYS)).cast(pl.Date)
 
 
 def _moments(cells: Cells) -> pl.Series:
-    moments = cells.gather(">i8")
+    moments = cells.values
     _check_years(moments, cells, _FIRST_US, _LAST_US)
     return pl.Series(np.where(cells.size < 0, 0, moments) + _EPOCH_US).cast(pl.Datetime("us"))
 
@@ -316,52 +345,49 @@ def _numerics(
     A number is four 16-bit numbers (how many digits to the base 10,000, the power of the first, the
     sign, and the decimals to be shown), then its digits.
     """
-    signs, decimals = cells.gather(">u2", 4), cells.gather(">u2", 6)
-    is_plain = (decimals == 0) & ((signs == 0) | (signs == 0x4000))
+    words = cells.words(9)
+    _, weight, sign, decimals, first = words[:5]
+    is_plain = (decimals == 0) & ((sign == 0) | (sign == _MINUS))
     if not is_plain[cells.size >= 0].all():
-        return _nearest_floats(cells, load)
+        return _nearest_floats(cells, words, load)
     # a first digit of 921 ten-thousandths to the fourth is the last that surely fits 64 bits
-    weight = cells.gather(">i2", 2)
-    short = (weight < 4) | ((weight == 4) & (cells.gather(">i2", 8) <= 921))
+    short = (weight < 4) | ((weight == 4) & (first <= 921))
     if short[cells.size >= 0].all():
-        return _short_integers(cells)
+        return _short_integers(words, cells.size)
     found = [load(cells.raw(i)) if n >= 0 else None for i, n in enumerate(cells.size)]
     return series(name, found)
 
 
-def _short_integers(cells: Cells) -> pl.Series:
-    n_digits, weight = cells.gather(">i2"), cells.gather(">i2", 2)
+def _short_integers(words: npt.NDArray[np.int64], size: npt.NDArray[np.int32]) -> pl.Series:
+    n_digits, weight, sign = words[:3]
     whole = np.zeros(len(n_digits), np.int64)
     # zeros at the end are not sent
     for group in range(5):
-        place = np.minimum(cells.at + 8 + 2 * group, len(cells.buffer) - 2)
-        digit = np.where(n_digits > group, _gathered(cells.buffer, place, ">i2"), 0)
+        digit = np.where(n_digits > group, words[4 + group], 0)
         whole = np.where(weight >= group, whole * 10_000 + digit, whole)
-    whole = np.where(cells.size < 0, 0, whole)
-    return pl.Series(np.where(cells.gather(">u2", 4) == 0x4000, -whole, whole))
+    whole = np.where(size < 0, 0, whole)
+    return pl.Series(np.where(sign == _MINUS, -whole, whole))
 
 
-def _nearest_floats(cells: Cells, load: Callable[[bytes], Any]) -> pl.Series:
+def _nearest_floats(
+    cells: Cells, words: npt.NDArray[np.int64], load: Callable[[bytes], Any]
+) -> pl.Series:
     """Return decimal numbers as the nearest floats.
 
     A whole number below 2^53, times or divided by a power of ten of at most 10^22, is one exact
     operation on floats rounded once (Clinger, 1990); all others are converted one by one.
     """
-    n_digits, weight = cells.gather(">i2").astype(np.int64), cells.gather(">i2", 2).astype(np.int64)
-    sign = cells.gather(">u2", 4)
+    n_digits, weight, sign = words[:3]
     whole = np.zeros(len(n_digits), np.int64)
     for group in range(4):
-        has = n_digits > group
-        place = np.minimum(cells.at + 8 + 2 * group, len(cells.buffer) - 2)
-        digit = _gathered(cells.buffer, place, ">i2")
-        whole = np.where(has, whole * 10_000 + digit, whole)
+        whole = np.where(n_digits > group, whole * 10_000 + words[4 + group], whole)
     power = 4 * (weight - n_digits + 1)
     easy = (n_digits >= 0) & (n_digits <= 4) & (whole < _EXACT) & (np.abs(power) <= 22)
-    easy &= (sign == 0) | (sign == 0x4000)
+    easy &= (sign == 0) | (sign == _MINUS)
     scale = 10.0 ** np.arange(23)
     exponent = np.clip(np.abs(power), 0, 22)
     found = np.where(power < 0, whole / scale[exponent], whole * scale[exponent])
-    found = np.where(sign == 0x4000, -found, found)
+    found = np.where(sign == _MINUS, -found, found)
     for index in map(int, np.flatnonzero(~easy & (cells.size >= 0))):
         found[index] = float(load(cells.raw(index)))
     return pl.Series(found)

@@ -2,6 +2,7 @@
 
 from loopwright.explore.column import Association, ColumnProfile, Kind
 from loopwright.explore.finding import Finding
+from loopwright.explore.mask import masked_value
 from loopwright.explore.note import (
     ColumnNote,
     checked_note,
@@ -10,6 +11,7 @@ from loopwright.explore.note import (
     save_note,
 )
 from loopwright.explore.page import profile_page, profile_summary
+from loopwright.explore.personal import personal_data
 from loopwright.explore.profile import Profile, profile
 from loopwright.explore.spread import Histogram
 from loopwright.explore.table import held_frame
@@ -25,6 +27,8 @@ __all__ = [
     "checked_note",
     "held_frame",
     "list_notes",
+    "masked_value",
+    "personal_data",
     "profile",
     "profile_page",
     "profile_summary",

@@ -93,7 +93,11 @@ def about_use(column: ColumnProfile, n_rows: int) -> Iterator[Finding]:
 def _missing(column: ColumnProfile) -> Finding:
     share = column.missing_share
     advice = "Fill it with a typical value and add a column that says where it was missing."
-    if share >= _MOST_MISSING:
+    if column.kind == "identifier":
+        advice = (
+            "Nothing can stand for a name: find out what those rows are and where they came from."
+        )
+    elif share >= _MOST_MISSING:
         advice = "Drop it, or keep only whether it is missing, unless someone knows why it is."
     return Finding(
         column=column.name,

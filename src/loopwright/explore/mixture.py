@@ -27,11 +27,15 @@ _DATES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mixture:
-    """Text that holds numbers or dates; `is_mixed` when not all of it does, or not in one way."""
+    """Text that holds numbers or dates; `is_mixed` when not all of it does, or not in one way.
+
+    `are_digits` when its numbers are digits alone, as those are that name things.
+    """
 
     is_mixed: bool
     evidence: str
     recommendation: str
+    are_digits: bool = False
 
 
 def find_mixture(texts: Sequence[str]) -> Mixture | None:
@@ -84,6 +88,7 @@ def _dates(texts: Sequence[str]) -> Mixture | None:
 
 def _numbers(texts: Sequence[str]) -> Mixture | None:
     odd = [text for text in texts if not _NUMBER.fullmatch(text)]
+    are_digits = not any(_NUMBER.fullmatch(text) for text in texts if not text.isdigit())
     share = 1 - len(odd) / len(texts)
     if share < _HALF:
         return None
@@ -92,6 +97,7 @@ def _numbers(texts: Sequence[str]) -> Mixture | None:
             is_mixed=False,
             evidence=f"All of the {len(texts):,} values looked at are numbers written as text.",
             recommendation="Cast it to a number if its size means something.",
+            are_digits=are_digits,
         )
     shown = ", ".join(repr(text[:40]) for text in odd[:_SHOWN])
     return Mixture(
@@ -99,4 +105,5 @@ def _numbers(texts: Sequence[str]) -> Mixture | None:
         evidence=f"{len(texts) - len(odd):,} of the {len(texts):,} values looked at are numbers, others "
         f"are not, such as {shown}.",
         recommendation="Turn the others into missing values and cast it to a number, unless it is a code.",
+        are_digits=are_digits,
     )

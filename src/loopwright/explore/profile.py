@@ -13,7 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.explore.association import associations, cells_of, near_duplicates, sample_places
-from loopwright.explore.column import ColumnProfile, Detail, profile_swept
+from loopwright.explore.column import ColumnProfile, Detail, is_code_name, profile_swept
 from loopwright.explore.finding import Facts, Finding
 from loopwright.explore.mask import masked
 from loopwright.explore.missing import MissingCounter, MissingPattern
@@ -240,7 +240,10 @@ def _swept(table: Table, notes: Mapping[str, ColumnNote]) -> _Swept:
         if what is not None:
             personal[name] = what
         elif is_text and (mixture := find_mixture(texts)) is not None:
-            mixed[name] = mixture
+            column = _in_accord(column, mixture)
+            # digits that name rows are names, and no numbers
+            if column.kind != "identifier":
+                mixed[name] = mixture
         # a page or a record that warns of personal data is no place to show it
         columns.append(column if what is None else masked(column))
         if note is not None and (n_outside := _n_outside(swept, note)):
@@ -255,6 +258,17 @@ def _swept(table: Table, notes: Mapping[str, ColumnNote]) -> _Swept:
         mixed=mixed,
         outside=outside,
     )
+
+
+def _in_accord(column: ColumnProfile, mixture: Mixture) -> ColumnProfile:
+    """Return a profile whose kind agrees with what its text is made of.
+
+    Numbers and dates differ from row to row by nature, so that as text they look like identifiers.
+    They are, where they are nothing but digits or the name of the column says so.
+    """
+    if column.kind != "identifier" or mixture.are_digits or is_code_name(column.name):
+        return column
+    return replace(column, kind="text")
 
 
 def _trends(
