@@ -155,9 +155,9 @@ def compute_capacity(settings: Settings) -> Capacity:
     what its largest node has for one of them."""
     if settings.ray is not None:
         from loopwright.compute.ray_cluster import RayCluster
-        from loopwright.compute.ray_placement import largest_capacity
+        from loopwright.compute.ray_placement import cluster_capacity
 
-        return largest_capacity(RayCluster(settings.ray.address, settings.ray.token_file).nodes())
+        return cluster_capacity(RayCluster(settings.ray.address, settings.ray.token_file).nodes())
     return _machine_share(settings)
 
 

@@ -24,6 +24,7 @@ from loopwright.compute import (
     Resources,
     local,
     retry,
+    settlement,
 )
 from loopwright.compute.launch import supervisor_command
 from loopwright.compute.supervisor.process import process_identity
@@ -136,7 +137,7 @@ def test_a_job_of_before_a_restart_of_the_machine_has_failed(compute: LocalCompu
 def test_a_job_whose_starter_was_killed_is_started_by_the_next_to_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_START_AGAIN_S", 0.01)
+    monkeypatch.setattr(settlement, "_START_AGAIN_S", 0.01)
     starter = on_disk(tmp_path)
     # killed after the decision was written down and before it was carried out
     monkeypatch.setattr(starter, "_spawn", lambda _: None)
@@ -165,7 +166,7 @@ def test_a_job_started_twice_runs_once(compute: LocalCompute) -> None:
 def test_a_job_that_nobody_manages_to_start_fails(
     compute: LocalCompute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "_GIVE_UP_S", 0.02)
+    monkeypatch.setattr(settlement, "_GIVE_UP_S", 0.02)
     monkeypatch.setattr(compute, "_spawn", lambda _: None)
     job = compute.submit(python(""))
 

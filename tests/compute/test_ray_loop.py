@@ -26,6 +26,7 @@ from loopwright.train.distributed import train_in_parallel
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "house-prices"
+CHURN = Path(__file__).parents[3] / "shared" / "datasets" / "telco_churn.parquet"
 LOOP_FILE = """\
 name: houses
 problem: {target: price, criteria: [{metric: mape, at_most: 0.24}]}
@@ -34,6 +35,7 @@ train:
   algorithms: [linear-learner, xgboost, lightgbm]
   hyperparameters: {lightgbm: {rounds: 60}, xgboost: {rounds: 60}}
   resources: {cpus: 1, memory: 2 GiB}
+  workers: 2
 deploy: {endpoint: houses}
 """
 
@@ -46,15 +48,44 @@ def test_the_models_of_a_cluster_are_those_of_this_machine_to_the_last_bit(
     (tmp_path / "loop.yaml").write_text(LOOP_FILE)
     here = trained(tmp_path, home="here")
 
-    monkeypatch.setenv("LOOPWRIGHT_COMPUTE", "ray")
-    monkeypatch.setenv("LOOPWRIGHT_RAY_ADDRESS", cluster.address)
-    monkeypatch.setenv("LOOPWRIGHT_RAY_TOKEN_FILE", str(cluster.token_file))
+    on_cluster(cluster, monkeypatch)
     there = trained(tmp_path, home="there")
 
     assert here["outcome"] == there["outcome"] == "live"
     assert set(here["members"]) == {"linear-learner", "xgboost", "lightgbm"}
     assert there["members"] == here["members"]
     assert here["hosts"] != there["hosts"] == {"127.0.0.1"}
+
+
+@pytest.mark.skipif(not CHURN.exists(), reason="the shared data sets are not here")
+def test_customers_who_leave_are_learnt_by_two_workers_on_the_cluster_as_here(
+    cluster: StartedRayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {
+        "target": "Churn",
+        "algorithm": "lightgbm",
+        "hyperparameters": {"rounds": 40, "class_weight": "balanced"},
+        "workers": 2,
+        "cpus": 1,
+        "memory": "1 GiB",
+    }
+    customers = pl.read_parquet(CHURN)
+    here = lw.train(customers, home=tmp_path / "here", **given)
+
+    on_cluster(cluster, monkeypatch)
+    there = lw.train(customers, home=tmp_path / "there", **given)
+    again = there.rerun()
+
+    assert dict(there.figures) == dict(here.figures)
+    digests = [digest_file(job.job.out / "predictor.npz") for job in (here, there)]
+    assert digests[0] == digests[1]
+    assert again.is_same
+    jobs = there.workspace.compute.list_(kind="training")
+    assert [(job.labels["rank"], job.host) for job in jobs] == [
+        ("0", "127.0.0.1"),
+        ("1", "127.0.0.1"),
+    ] * 2
+    assert "validation" in str(there.metrics())
 
 
 @contextmanager
@@ -131,6 +162,13 @@ def test_two_workers_on_the_cluster_train_the_model_of_two_workers_here(
         digest_file(two_here.out / name) for name in names
     ]
     assert hosts == {"0": "127.0.0.1", "1": "127.0.0.1"}
+
+
+def on_cluster(cluster: StartedRayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every job from here on run on the cluster."""
+    monkeypatch.setenv("LOOPWRIGHT_COMPUTE", "ray")
+    monkeypatch.setenv("LOOPWRIGHT_RAY_ADDRESS", cluster.address)
+    monkeypatch.setenv("LOOPWRIGHT_RAY_TOKEN_FILE", str(cluster.token_file))
 
 
 def trained(folder: Path, *, home: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from loopwright.compute import Job, JobState, Resources
 from loopwright.compute.ray_cluster import RayNode
 from loopwright.compute.ray_placement import (
-    largest_capacity,
+    cluster_capacity,
     placements,
     refuse_unplaceable,
     waiting_reason,
@@ -73,7 +73,7 @@ def test_a_cluster_without_nodes_takes_nothing() -> None:
 
 def test_the_first_look_names_the_cluster() -> None:
     with pytest.raises(InvalidInputError, match="the largest node of the cluster has 4 CPUs"):
-        refuse_impossible(Resources(cpus=5), largest_capacity([node("1", 2), node("2", 4)]))
+        refuse_impossible(Resources(cpus=5), cluster_capacity([node("1", 2), node("2", 4)]))
 
 
 def test_a_job_goes_where_it_leaves_the_least_room() -> None:

@@ -40,6 +40,18 @@ def test_all_that_the_machine_has_may_be_asked_for() -> None:
     refuse_impossible(Resources(cpus=8, memory="16 GiB", gpus=1), LAPTOP)
 
 
+def test_a_cluster_runs_at_once_what_fits_on_each_of_its_nodes() -> None:
+    nodes = (Capacity(cpus=1, memory_mib=9000), Capacity(cpus=5, memory_mib=4096))
+    cluster = Capacity(cpus=5, memory_mib=9000, nodes=nodes)
+
+    assert LAPTOP.at_once(Resources(cpus=3, memory="1 GiB")) == 2
+    assert LAPTOP.at_once(Resources(cpus=0.1, memory="1 GiB")) == 16
+    assert LAPTOP.at_once(Resources(cpus=0.1, memory="1 GiB", gpus=1)) == 1
+    assert Capacity(cpus=0.9, memory_mib=9000).at_once(Resources(cpus=0.3, memory="1 MiB")) == 3
+    assert cluster.at_once(Resources(cpus=1, memory="2 GiB")) == 3
+    assert cluster.at_once(Resources(cpus=6, memory="1 GiB")) == 0
+
+
 @pytest.mark.parametrize("cpus", [0, -1, float("nan"), float("inf")])
 def test_cpus_must_be_a_number_above_0(cpus: float) -> None:
     with pytest.raises(InvalidInputError, match="cpus is"):

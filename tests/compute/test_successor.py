@@ -28,6 +28,13 @@ for key, code in zip("ab", sys.argv[1:]):
     print(job.folder, flush=True)
 """
 
+# a job that lasts until the test has seen its submitter gone
+_UNTIL_GONE = """
+import os, time
+while not os.path.exists("gone"):
+    time.sleep(0.02)
+"""
+
 
 def _submitted(home: Path, *codes: str) -> list[Path]:
     """Submit jobs to a home with room for one, from a process that is gone on return."""
@@ -39,8 +46,9 @@ def _submitted(home: Path, *codes: str) -> list[Path]:
 
 
 def test_a_queued_job_starts_when_its_submitter_is_gone(tmp_path: Path) -> None:
-    first, second = _submitted(tmp_path, "import time; time.sleep(2)", "print('went on')")
-    assert not (first / "exit.json").exists()
+    first, second = _submitted(tmp_path, _UNTIL_GONE, "print('went on')")
+    assert not (second / "shim.json").exists()
+    (first / "gone").touch()
 
     await_((second / "exit.json").exists)
 
@@ -49,9 +57,10 @@ def test_a_queued_job_starts_when_its_submitter_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_lost_job_is_tried_again_when_its_submitter_is_gone(tmp_path: Path) -> None:
-    lost = "import os, time; time.sleep(2); os.kill(os.getpid(), 9)"
+    lost = f"{_UNTIL_GONE}os.kill(os.getpid(), 9)"
 
     (folder,) = _submitted(tmp_path, lost)
+    (folder / "gone").touch()
 
     await_((folder / "shim-1.json").exists)
     metadata = open_metadata(Settings(home=tmp_path), SystemClock())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from loopwright.compute.backend import Compute
 from loopwright.compute.job import Job, JobSpec
 from loopwright.compute.origin import Origin
+from loopwright.compute.resource import Capacity
 
 
 class AnnouncedCompute:
@@ -23,6 +24,10 @@ class AnnouncedCompute:
     def __init__(self, inner: Compute, tell: Callable[[], None]) -> None:
         self.inner = inner
         self._tell = tell
+
+    def capacity(self) -> Capacity:
+        """See `Compute.capacity`."""
+        return self.inner.capacity()
 
     def submit(self, spec: JobSpec) -> Job:
         """See `Compute.submit`."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from loopwright.compute.job import Job, JobSpec
 from loopwright.compute.origin import Origin
+from loopwright.compute.resource import Capacity
 
 
 class Compute(Protocol):
@@ -19,6 +20,16 @@ class Compute(Protocol):
     ones cannot use. Limits hold for the whole process tree. A job that was lost through no fault
     of its own is tried again as often as it declares, under the same id.
     """
+
+    def capacity(self) -> Capacity:
+        """Return what there is for one job, and on a cluster the nodes as well.
+
+        Raises
+        ------
+        BackendError
+            If the cluster cannot be reached.
+        """
+        ...
 
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once.

@@ -48,6 +48,10 @@ class InlineCompute:
         self._latest: dict[str, str] = {}
         self._origins: dict[str, Origin] = {}
 
+    def capacity(self) -> Capacity:
+        """Return what this machine, or this backend of it, has to give."""
+        return self._capacity
+
     def submit(self, spec: JobSpec) -> Job:
         """Run a job to its end and return it."""
         refuse_impossible(spec.resources, self._capacity)

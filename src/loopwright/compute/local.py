@@ -6,12 +6,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -22,7 +21,7 @@ from loopwright.compute.launch import spawned, supervisor_command
 from loopwright.compute.ledger import JobLedger, queued_job
 from loopwright.compute.origin import Origin, no_origin, origin_of
 from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
-from loopwright.compute.retry import next_try_at, retry_reason
+from loopwright.compute.settlement import Settlement
 from loopwright.compute.successor import (
     Successor,
     mark_queued,
@@ -30,23 +29,18 @@ from loopwright.compute.successor import (
     stale_marks,
     unmark_queued,
 )
-from loopwright.compute.supervisor.process import is_alive, kill_marked, machine_name
+from loopwright.compute.supervisor.process import is_alive, machine_name
 from loopwright.compute.supervisor.record import claim
-from loopwright.compute.supervisor.successor import SETTLED
 from loopwright.compute.workspace import (
     create_folder,
     delete_files,
     delete_folder,
     forget_environment,
-    is_supervised,
     not_ended,
-    prepare_next_try,
-    read_exit,
     read_log,
     read_order,
     read_supervisor,
     request_stop,
-    with_last_lines,
 )
 from loopwright.core.clock import Clock
 from loopwright.core.errors import BackendError, WrongStateError
@@ -58,11 +52,6 @@ _GLANCE_S = 0.01
 _NAP_S = 1.0
 # how many of the jobs that wait are told what for
 _N_REASONS = 64
-# a supervisor claims its job in some 20 ms; one that was never started is started by the next to look
-_START_AGAIN_S = 3.0
-_GIVE_UP_S = 60.0
-_VANISHED = "The supervising process vanished (killed, or the machine restarted)."
-_NEVER_STARTED = f"No supervising process started within {_GIVE_UP_S:g} s."
 
 
 class LocalCompute:
@@ -105,9 +94,13 @@ class LocalCompute:
         self._host = machine_name()
         self._lock = threading.Lock()
         self._supervisors: set[int] = set()
-        self._unclaimed: dict[str, tuple[float, float]] = {}
+        self._settlement = Settlement(self._ledger, clock, folder=self._folder, host=self._host)
         if self._folder.is_dir():
             self._make_home()
+
+    def capacity(self) -> Capacity:
+        """Return what this machine, or this backend of it, has to give."""
+        return self._capacity
 
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once."""
@@ -292,9 +285,9 @@ class LocalCompute:
             # another process may have submitted the first job since
             self._ledger.home = find_home_id(self._folder)
         running = self._ledger.running()
-        for job in self._neglected(running):
+        for job in self._settlement.neglected(running):
             self._spawn(job)
-        if not any(map(self._has_news, running)) and not self._may_start(running):
+        if not any(map(self._settlement.has_news, running)) and not self._may_start(running):
             return running
         with self._metadata.transaction():
             started = self._turn()
@@ -304,7 +297,7 @@ class LocalCompute:
 
     def _turn(self) -> list[Job]:
         """Write down, inside a transaction, what has ended and what starts; return the latter."""
-        running = [job for job in self._ledger.running() if not self._settle(job)]
+        running = [job for job in self._ledger.running() if not self._settlement.settle(job)]
         return [self._admit(job, gpu_ids) for job, gpu_ids in self._may_start(running)]
 
     def _may_start(self, running: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
@@ -339,95 +332,6 @@ class LocalCompute:
             for job in jobs
         ]
 
-    def _has_news(self, job: Job) -> bool:
-        """Tell, without changing anything, whether a job that was running has ended."""
-        if (job.folder / "exit.json").exists():
-            return True
-        if read_supervisor(job.folder, number=job.retried) is None:
-            return self._unclaimed_s(job) > _GIVE_UP_S or not job.folder.exists()
-        return not is_supervised(job.folder, number=job.retried)
-
-    def _settle(self, job: Job) -> bool:
-        """Write down the end of a job, inside a transaction; tell whether it has one."""
-        if not self._has_news(job):
-            return False
-        if not job.folder.exists():
-            kill_marked(job.id)
-            self._end(job, JobState.FAILED, reason=f"Its folder {job.folder} was deleted.")
-            return True
-        # the claim also keeps out a supervisor that comes after all
-        unclaimed = read_supervisor(job.folder, number=job.retried) is None
-        if unclaimed and read_exit(job.folder) is None:
-            if not claim(str(job.folder), job.retried):
-                return False
-            self._finish(job, JobState.FAILED, reason=_NEVER_STARTED, is_lost=True)
-            return True
-        # read after the supervisor was seen dead, which writes this last
-        exit_ = read_exit(job.folder)
-        if exit_ is None:
-            kill_marked(job.id)
-            self._finish(job, JobState.FAILED, reason=_VANISHED, is_lost=True)
-            return True
-        self._finish(
-            job,
-            exit_.state,
-            reason=exit_.reason,
-            is_lost=exit_.is_lost,
-            ended_at=exit_.ended_at,
-            exit_code=exit_.exit_code,
-            peak_memory_mib=exit_.peak_memory_mib,
-            cpu_s=exit_.cpu_s,
-            log_left_out_bytes=exit_.log_left_out_bytes,
-        )
-        return True
-
-    def _finish(
-        self, job: Job, state: JobState, *, reason: str, is_lost: bool, **facts: Any
-    ) -> None:
-        """Write down how a try ended: with the end of the job, or with the wait for the next."""
-        again_at = None
-        if job.state is JobState.RUNNING:
-            again_at = next_try_at(job, is_lost=is_lost, now=self._clock.now())
-        if again_at is None:
-            shown = with_last_lines(reason, job.folder) if state is JobState.FAILED else reason
-            self._end(job, state, reason=shown, **facts)
-            forget_environment(job.folder)
-            with suppress(OSError):
-                (job.folder / SETTLED).touch()
-            return
-        said = retry_reason(job, reason)
-        prepare_next_try(job.folder, note=said)
-        mark_queued(self._folder, job.id)
-        self._ledger.move(
-            job,
-            JobState.QUEUED,
-            retried=job.retried + 1,
-            not_before=again_at,
-            reason=said,
-            started_at=None,
-            gpu_ids=(),
-            host="",
-        )
-
-    def _end(self, job: Job, state: JobState, *, reason: str, **facts: Any) -> None:
-        self._ledger.move(job, state, **{"ended_at": self._clock.now(), **facts, "reason": reason})
-
-    def _neglected(self, running: Sequence[Job]) -> Iterator[Job]:
-        """Yield jobs that were admitted and never started: whoever meant to was killed before."""
-        for job in running:
-            if read_supervisor(job.folder, number=job.retried) or job.host != self._host:
-                self._unclaimed.pop(job.id, None)
-                continue
-            now = time.monotonic()
-            first, last = self._unclaimed.setdefault(job.id, (now, now))
-            if now - last > _START_AGAIN_S:
-                self._unclaimed[job.id] = (first, now)
-                yield job
-
-    def _unclaimed_s(self, job: Job) -> float:
-        first, _ = self._unclaimed.get(job.id, (time.monotonic(), 0.0))
-        return time.monotonic() - first
-
     def _spawn(self, job: Job) -> None:
         """Start the supervisor of a job; a second one for the same job leaves at once."""
         # once its start is sure to be known
@@ -446,7 +350,7 @@ class LocalCompute:
             if claim(str(job.folder), job.retried):
                 reason = f"Its supervising process cannot be started: {error.strerror or error}."
                 with self._metadata.transaction():
-                    self._end(job, JobState.FAILED, reason=reason)
+                    self._settlement.end(job, JobState.FAILED, reason=reason)
                 forget_environment(job.folder)
             return
         with self._lock:

@@ -16,8 +16,9 @@ from loopwright.compute.ledger import JobLedger, queued_job
 from loopwright.compute.origin import Origin, no_origin, origin_of
 from loopwright.compute.ray_cluster import RayCluster
 from loopwright.compute.ray_exchange import RayExchange
-from loopwright.compute.ray_placement import refuse_unplaceable
+from loopwright.compute.ray_placement import cluster_capacity, refuse_unplaceable
 from loopwright.compute.ray_queue import RayQueue, ray_home
+from loopwright.compute.resource import Capacity
 from loopwright.compute.workspace import (
     create_folder,
     delete_files,
@@ -87,6 +88,11 @@ class RayCompute:
             location=str(location),
             python=python,
         )
+
+    def capacity(self) -> Capacity:
+        """Return the most that one node has, and the nodes that live now."""
+        self._queue.check_door()
+        return cluster_capacity(self._queue.living_nodes(fresh=True))
 
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once."""

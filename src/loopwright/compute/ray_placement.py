@@ -42,14 +42,26 @@ def refuse_unplaceable(resources: Resources, nodes: Sequence[RayNode]) -> None:
     )
 
 
-def largest_capacity(nodes: Sequence[RayNode]) -> Capacity:
-    """Return the most that any node has of each, for a first look; see `refuse_unplaceable`."""
+def cluster_capacity(nodes: Sequence[RayNode]) -> Capacity:
+    """Return the most that any node has of each, for a first look, and what each of them has.
+
+    See `refuse_unplaceable` for the last word on a job.
+    """
     n_gpus = max((node.n_gpus for node in nodes), default=0)
     return Capacity(
         cpus=max((node.cpus for node in nodes), default=0.0),
         memory_mib=max((node.memory_mib for node in nodes), default=0),
         gpu_ids=tuple(map(str, range(n_gpus))),
         where=LARGEST,
+        nodes=tuple(
+            Capacity(
+                cpus=node.cpus,
+                memory_mib=node.memory_mib,
+                gpu_ids=tuple(map(str, range(node.n_gpus))),
+                where=node.ip,
+            )
+            for node in nodes
+        ),
     )
 
 

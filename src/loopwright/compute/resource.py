@@ -53,13 +53,27 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Capacity:
     """What there is to give: CPUs, memory, and the names of GPUs as CUDA_VISIBLE_DEVICES has them.
 
-    `where` says who gives it, for messages.
+    `where` says who gives it, for messages. `nodes` are the machines of a cluster; the amounts are
+    then the most that one of them has.
     """
 
     cpus: float
     memory_mib: int
     gpu_ids: tuple[str, ...] = ()
     where: str = "this machine"
+    nodes: tuple[Capacity, ...] = ()
+
+    def at_once(self, resources: Resources) -> int:
+        """Return how many jobs of these resources can run side by side when nothing else does."""
+        return sum(_room(node, resources) for node in self.nodes or (self,))
+
+
+def _room(machine: Capacity, resources: Resources) -> int:
+    rooms = [machine.cpus / resources.cpus, machine.memory_mib / resources.memory_mib]
+    if resources.gpus:
+        rooms.append(len(machine.gpu_ids) / resources.gpus)
+    # three tenths of a CPU fit three times into nine tenths
+    return max(0, math.floor(min(rooms) + 1e-9))
 
 
 def refuse_impossible(resources: Resources, capacity: Capacity) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_EVERY_S = 0.2
 _DISK_EVERY_S = 2.0
-# a tree that multiplies is looked at more often
+# a tree that multiplies, or comes near its memory, is looked at more often
 _GROWING_S = 0.02
 # where thousands of processes make a sample dear, it is taken less often
 _MOST_TIME_SAMPLING = 0.02
@@ -35,9 +35,12 @@ class Watchdog:
         self._processes = processes
         self._disk_mib = disk_mib
         self._n_before = 1
+        self._bytes_before = 0
+        self._until_limit_s = _SAMPLE_EVERY_S
         now = time.monotonic()
         self._next_disk = now + _DISK_EVERY_S
-        self.next_look = now + _SAMPLE_EVERY_S / 2
+        self._looked_at = now
+        self.next_look = now + _SAMPLE_EVERY_S / 4
         self.peak_bytes = 0
 
     def look(self) -> str:
@@ -51,6 +54,7 @@ class Watchdog:
         took = time.monotonic() - now
         is_growing = len(tree) > 16 and len(tree) > 1.5 * self._n_before
         pause = _GROWING_S if is_growing else max(_SAMPLE_EVERY_S, took / _MOST_TIME_SAMPLING)
+        pause = min(pause, max(_GROWING_S, 4 * took, self._until_limit_s))
         self._n_before = len(tree)
         self.next_look = now + took + pause
         return said
@@ -70,12 +74,21 @@ class Watchdog:
             # pages that forked processes share were counted for each
             used = min(used, own_share_bytes(tree) or used)
         self.peak_bytes = max(self.peak_bytes, used)
+        self._foresee(used)
         if used <= limit_mib << 20:
             return ""
         return (
             f"It was ended because it used {used >> 20:,} MiB of memory; "
             f"its limit is {limit_mib:,} MiB (`resources.memory`)."
         )
+
+    def _foresee(self, used: int) -> None:
+        """Note in how many seconds half of what is left would be used up, at the pace so far."""
+        now = time.monotonic()
+        grown, took = used - self._bytes_before, now - self._looked_at
+        left = (self._memory_mib << 20) - used
+        self._until_limit_s = left / 2 / grown * took if grown > 0 else _SAMPLE_EVERY_S
+        self._bytes_before, self._looked_at = used, now
 
     def _too_full(self, now: float) -> str:
         if not self._disk_mib or now < self._next_disk:
