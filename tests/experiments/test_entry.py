@@ -105,3 +105,27 @@ def test_what_a_later_release_adds_to_an_entry_is_left_out() -> None:
     entry = Entry.from_json({**value, "format": 9, "mood": "good"})
 
     assert entry == Entry(job="1", name="a", kind="training", state="failed")
+
+
+def test_an_auto_job_tells_its_budget_its_trials_and_its_quality(
+    workspace: Workspace, train: Train, trained_files: Path
+) -> None:
+    import json
+
+    order = json.loads((trained_files / "training.json").read_text())
+    tried = {"trials": [{"name": "linear", "weight": 1.0}]}
+    code = (
+        "import json, os, shutil, sys\n"
+        "shutil.copytree(sys.argv[1], 'out', dirs_exist_ok=True)\n"
+        f"json.dump({{'training': {order!r}, 'budget_s': 60.0, 'metric': 'rmse'}}, "
+        "open('auto.json', 'w'))\n"
+        f"json.dump({tried!r}, open('out/trials.json', 'w'))\n"
+    )
+
+    job = train(code=code, labels={"algorithm": "auto"})
+    entry = find_entry(workspace.metadata, workspace.compute, job.id)
+
+    assert entry.parameters["budget_s"] == 60.0
+    assert entry.trials == ({"name": "linear", "weight": 1.0},)
+    assert entry.task == "regression"
+    assert entry.quality["rmse"] > 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,15 @@ import pytest
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.problem import metric_named
+from loopwright.tune import fold_model
+from loopwright.tune import search as search_module
 from loopwright.tune.auto import AutoModel, fit_auto
 from loopwright.tune.configuration import Configuration, portfolio, random_configurations
 from loopwright.tune.fold import random_folds
+from loopwright.tune.fold_model import FoldModel
 from loopwright.tune.prepared import PreparedFolds, Table
-from loopwright.tune.search import FoldModel, Search, Trial
+from loopwright.tune.search import Search
+from loopwright.tune.tried import Trial
 from loopwright.tune.weighting import loss_of
 
 MakeTable = Callable[..., Table]
@@ -281,3 +287,109 @@ def test_configurations_drawn_at_random_can_be_trained_and_repeat(make_table: Ma
     assert len({c.name for c in drawn()}) == 40
     for each in drawn():
         checked_hyperparameters(get_algorithm(each.algorithm), each.hyperparameters)
+
+
+def hanging_learner(monkeypatch: pytest.MonkeyPatch, *, hangs: str) -> threading.Event:
+    """Let the fits of one algorithm hang, deaf to their callback, until the event is set."""
+    released = threading.Event()
+    fit = fold_model.fit_algorithm
+
+    def deaf(algorithm: Any, *arguments: Any, **named: Any) -> Any:
+        if algorithm.name == hangs:
+            released.wait(60)
+        return fit(algorithm, *arguments, **named)
+
+    # a library that hangs cannot be passed in
+    monkeypatch.setattr(fold_model, "fit_algorithm", deaf)
+    return released
+
+
+def test_a_fit_that_hangs_does_not_keep_the_search_from_ending(
+    make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_table()
+    released = hanging_learner(monkeypatch, hangs="knn")
+    started = time.monotonic()
+
+    model = searched(
+        table, algorithms=("knn", "linear-learner"), budget_s=3.0, cpus=2, max_trials=2
+    )
+
+    seconds = time.monotonic() - started
+    released.set()
+    assert seconds < 5.0
+    assert {trial.configuration.algorithm for trial, _ in model.found.chosen} == {"linear-learner"}
+
+
+def test_a_fit_that_hangs_gives_its_place_to_the_next(
+    make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "_LEAST_HANG_S", 0.2)
+    monkeypatch.setattr(search_module, "_LEAST_FIT_S", 0.1)
+    monkeypatch.setattr(search_module, "_FIRST_MODEL_S", 0.2)
+    monkeypatch.setattr(search_module, "_HANG_SHARE", 0.0)
+    monkeypatch.setattr(search_module, "_LARGEST_SHARE", 0.01)
+    released = hanging_learner(monkeypatch, hangs="knn")
+    order = ("knn", "linear-learner")
+
+    found = Search(
+        prepared=prepared(make_table()),
+        metric=metric_named("rmse"),
+        portfolio=[Configuration(name=name, algorithm=name) for name in order],
+        deadline=time.monotonic() + 10.0,
+        workers=1,
+    ).run()
+
+    released.set()
+    assert "did not end" in found.trials[0].failure
+    assert found.n_hanging == 1
+    assert [trial.configuration.name for trial, _ in found.chosen] == ["linear-learner"]
+
+
+def test_with_no_memory_left_no_further_fit_is_begun(make_table: MakeTable) -> None:
+    found = Search(
+        prepared=prepared(make_table()),
+        metric=metric_named("rmse"),
+        portfolio=[Configuration(name=f"line{n}", algorithm="linear-learner") for n in range(3)],
+        deadline=time.monotonic() + 60.0,
+        is_full=lambda: True,
+    ).run()
+
+    assert [len(trial.models) for trial in found.trials] == [1, 0, 0]
+
+
+def test_a_model_with_many_rows_to_answer_is_found_sooner(make_table: MakeTable) -> None:
+    search = rehearsal(make_table(), ["a"], deadline=100.0)
+    search.n_answers = 1_000
+    search._leaders = [
+        Trial(
+            configuration=search.portfolio[0],
+            family="linear",
+            models={0: replace(_model(), answer_s=0.02)},
+        )
+    ]
+
+    end = search._end()
+
+    # by hand: 1,000 answers of 20 ms each
+    assert end == pytest.approx(80.0)
+
+
+def _model() -> FoldModel:
+    return FoldModel(
+        predictor=None,  # type: ignore[arg-type]
+        answers=np.zeros(1),
+        seconds=1.0,
+        best_iteration=None,
+        importance=None,
+    )
+
+
+def test_other_choices_of_a_recipe_are_tried_and_can_win(make_table: MakeTable) -> None:
+    table = make_table()
+
+    model = searched(table, algorithms=("linear-learner",), max_trials=9)
+
+    names = [line["name"] for line in model.leaderboard]
+    assert "linear-target" in names
+    assert all(not line["failure"] for line in model.leaderboard)

@@ -58,6 +58,9 @@ def test_a_hyperparameter_goes_by_its_other_names_too() -> None:
         ({"boosting": ["gbdt", "dart"]}, "names 'dart'"),
         ({"boosting": Range(low=0, high=1)}, "is a word"),
         ({"max_bin": []}, "0 values"),
+        ({"recipe.encodings": ["target"]}, "no choice"),
+        ({"recipe.encoding": ["one_hot"]}, "names 'one_hot'"),
+        ({"recipe.texts": []}, "no list"),
     ],
 )
 def test_a_space_that_contradicts_itself_or_the_algorithm_is_refused(
@@ -77,3 +80,16 @@ def test_whole_numbers_are_searched_as_whole_numbers() -> None:
 
     assert type(found["num_leaves"]).__name__ == "IntDistribution"
     assert type(found["learning_rate"]).__name__ == "FloatDistribution"
+
+
+def test_choices_about_the_recipe_stand_beside_hyperparameters() -> None:
+    algorithm = get_algorithm("lightgbm")
+
+    space = checked_space(
+        algorithm, {"recipe.encoding": ["ordinal", "target"], "num_leaves": [8, 64]}
+    )
+
+    assert space["recipe.encoding"] == ("ordinal", "target")
+    assert type(distributions(algorithm, space)["recipe.encoding"]).__name__ == (
+        "CategoricalDistribution"
+    )

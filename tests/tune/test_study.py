@@ -17,7 +17,8 @@ from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.store import MemoryMetadataStore
 from loopwright.train import get_algorithm
 from loopwright.tune.space import checked_space
-from loopwright.tune.study import Study, StudyPlan
+from loopwright.tune.study import Study
+from loopwright.tune.study_plan import StudyPlan
 from loopwright.tune.trial import TrialRecord, TrialState
 
 # the best answer is alpha = 0.01 and l1_ratio = 0.3
@@ -30,13 +31,14 @@ open("out/value", "w").write(str(value))
 """
 
 
-def order(code: str) -> Callable[[Mapping[str, Any]], JobSpec]:
+def order(code: str, time_limit_s: float | None = None) -> Callable[[Mapping[str, Any]], JobSpec]:
     def ordered(settings: Mapping[str, Any]) -> JobSpec:
         return JobSpec(
             key=f"test/{digest_value([code, dict(settings)])}",
             name="trial",
             kind="training",
             command=(sys.executable, "-I", "-S", "-c", code, json.dumps(dict(settings))),
+            time_limit_s=time_limit_s,
         )
 
     return ordered
@@ -52,7 +54,13 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
     metadata = MemoryMetadataStore(SystemClock())
     compute = InlineCompute(tmp_path / "jobs", SystemClock())
 
-    def make(code: str = CODE, *, local: bool = False, **changes: Any) -> Study:
+    def make(
+        code: str = CODE,
+        *,
+        local: bool = False,
+        time_limit_s: float | None = None,
+        **changes: Any,
+    ) -> Study:
         options: dict[str, Any] = {
             "name": "first",
             "algorithm": "linear-learner",
@@ -66,7 +74,7 @@ def make_study(tmp_path: Path) -> Callable[..., Study]:
             plan=StudyPlan(**{**options, **changes}),
             metadata=metadata,
             compute=local_compute(tmp_path, metadata) if local else compute,
-            order=order(code),
+            order=order(code, time_limit_s),
             **{"judge": judge, **more},
         )
 
@@ -177,6 +185,37 @@ def test_a_study_that_was_killed_goes_on_without_training_anything_twice(
     assert len(study.compute.list_()) == 8
 
 
+@pytest.mark.parametrize("after", [1, 5, 12])
+def test_a_study_that_was_killed_finds_what_an_undisturbed_one_finds(
+    make_study: MakeStudy, after: int
+) -> None:
+    """Twelve trials: ten drawn at random, then some that TPE suggests."""
+    guesses = (("defaults", {"alpha": 1.0, "l1_ratio": 0.0}),)
+    undisturbed = make_study(name="undisturbed", guesses=guesses, n_trials=14).run()
+
+    def kill(trial: TrialRecord, best: TrialRecord | None) -> None:
+        if trial.number == after:
+            raise _KilledError
+
+    with pytest.raises(_KilledError):
+        make_study(on_trial=kill, guesses=guesses, n_trials=14).run()
+    trials = make_study(guesses=guesses, n_trials=14).run()
+
+    def told(found: list[TrialRecord]) -> list[Any]:
+        return [(t.number, t.hyperparameters, t.value, t.origin) for t in found]
+
+    assert told(trials) == told(undisturbed)
+
+
+def test_random_trials_do_not_depend_on_how_many_run_side_by_side(make_study: MakeStudy) -> None:
+    one = make_study(name="one", sampler="random", n_trials=6).run()
+    two = make_study(name="two", sampler="random", n_trials=6, parallel=3, local=True).run()
+
+    assert [(t.hyperparameters, t.value) for t in one] == [
+        (t.hyperparameters, t.value) for t in two
+    ]
+
+
 def test_a_job_that_was_ordered_but_not_noted_is_found_again(make_study: MakeStudy) -> None:
     first = make_study(n_trials=2)
     first.run()
@@ -207,6 +246,30 @@ def test_a_study_in_which_every_trial_fails_says_why(make_study: MakeStudy) -> N
         BackendError, match=r"(?s)No trial of the study 'first' gave a model.*no luck"
     ):
         make_study("import sys; sys.exit('no luck')", n_trials=2).run()
+
+
+def test_a_study_gives_up_when_the_first_trials_all_fail(make_study: MakeStudy) -> None:
+    study = make_study("import sys; sys.exit('no luck')", n_trials=50)
+
+    with pytest.raises(BackendError, match="no luck"):
+        study.run()
+
+    assert len(study.compute.list_()) == 10
+
+
+def test_a_trial_that_hangs_is_ended_at_its_limit_and_the_study_goes_on(
+    make_study: MakeStudy,
+) -> None:
+    code = CODE + "\nif settings['alpha'] == 1.0: import time; time.sleep(60)"
+    guesses = (
+        ("hangs", {"alpha": 1.0, "l1_ratio": 0.0}),
+        ("ends", {"alpha": 0.1, "l1_ratio": 0.0}),
+    )
+
+    trials = make_study(code, local=True, guesses=guesses, n_trials=2, time_limit_s=1.0).run()
+
+    assert [t.state for t in trials] == [TrialState.FAILED, TrialState.DONE]
+    assert "limit" in trials[0].reason
 
 
 def test_a_value_that_is_no_number_is_a_failure(make_study: MakeStudy) -> None:

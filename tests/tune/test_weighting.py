@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.problem import metric_named
-from loopwright.tune.weighting import greedy_weights, loss_of
+from loopwright.tune.weighting import (
+    blend,
+    greedy_weights,
+    guarded_weights,
+    loss_of,
+    thinned_weights,
+)
 
 
 def test_two_models_that_err_in_opposite_ways_share_the_weight() -> None:
@@ -56,3 +62,84 @@ def test_answers_that_are_not_numbers_are_not_chosen() -> None:
     )
 
     assert weights.tolist() == [0.0, 1.0]
+
+
+def test_on_few_rows_guarded_weights_do_better_on_new_rows_than_greedy_ones() -> None:
+    rmse = metric_named("rmse")
+    new_losses: dict[str, list[float]] = {"greedy": [], "guarded": []}
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        y = rng.normal(size=2_040)
+        # one model is better than the others by more than luck
+        answers = [y + (1.0 if n else 0.5) * rng.normal(size=len(y)) for n in range(12)]
+        few = [each[:40] for each in answers]
+
+        found = {
+            "greedy": greedy_weights(few, y[:40], metric=rmse, is_class=False),
+            "guarded": guarded_weights(few, y[:40], metric=rmse, is_class=False),
+        }
+
+        for name, weights in found.items():
+            raw = blend([each[40:] for each in answers], weights)
+            new_losses[name].append(loss_of(rmse, y[40:], raw, is_class=False))
+
+    assert np.mean(new_losses["guarded"]) < np.mean(new_losses["greedy"])
+
+
+def test_a_blend_that_is_no_better_on_rows_left_out_is_not_made() -> None:
+    y = np.arange(40.0) % 2
+    good = y.copy()
+    rng = np.random.default_rng(2)
+
+    weights = guarded_weights(
+        [good, y + rng.normal(size=40)], y, metric=metric_named("rmse"), is_class=False
+    )
+
+    assert weights.tolist() == [1.0, 0.0]
+
+
+def test_on_many_rows_the_guarded_weights_are_the_greedy_ones() -> None:
+    rng = np.random.default_rng(6)
+    y = rng.normal(size=6_000)
+    answers = [y + rng.normal(size=6_000) for _ in range(2)]
+    rmse = metric_named("rmse")
+
+    guarded = guarded_weights(answers, y, metric=rmse, is_class=False)
+
+    assert guarded.tolist() == greedy_weights(answers, y, metric=rmse, is_class=False).tolist()
+
+
+def test_a_slow_member_that_adds_next_to_nothing_is_left_out() -> None:
+    rng = np.random.default_rng(7)
+    y = rng.normal(size=500)
+    good = y + rng.normal(size=500)
+    slow = good + 0.5 * rng.normal(size=500)
+    weights, seconds = np.array([0.98, 0.02]), np.array([1.0, 9.0])
+
+    kept = thinned_weights(
+        [good, slow],
+        y,
+        weights,
+        latency=lambda wanted: float(seconds[wanted].sum()),
+        metric=metric_named("rmse"),
+        is_class=False,
+    )
+
+    assert kept.tolist() == [1.0, 0.0]
+
+
+def test_a_slow_member_that_is_worth_its_time_stays() -> None:
+    rng = np.random.default_rng(8)
+    y, error = rng.normal(size=500), rng.normal(size=500)
+    weights, seconds = np.array([0.5, 0.5]), np.array([1.0, 9.0])
+
+    kept = thinned_weights(
+        [y + error, y - error],
+        y,
+        weights,
+        latency=lambda wanted: float(seconds[wanted].sum()),
+        metric=metric_named("rmse"),
+        is_class=False,
+    )
+
+    assert kept.tolist() == [0.5, 0.5]

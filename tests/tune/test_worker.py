@@ -18,6 +18,7 @@ import pytest
 
 from loopwright.compute import Resources
 from loopwright.core.errors import InvalidInputError
+from loopwright.prepare import open_fitted
 from loopwright.train import (
     TrainingSpec,
     model_members,
@@ -25,8 +26,11 @@ from loopwright.train import (
     pack_bundle,
     read_result,
 )
+from loopwright.train.blend_predictor import BlendPredictor
+from loopwright.train.predictor_file import open_predictor
 from loopwright.tune.job import AutoSpec, auto_job
 from loopwright.tune.prepared import Table
+from loopwright.tune.single_model import read_distilled
 from loopwright.tune.worker import do_auto_job, main
 
 MakeTable = Callable[..., Table]
@@ -112,6 +116,51 @@ def test_what_was_tried_is_on_record(lay: LayFolder) -> None:
     assert sum(trial["weight"] for trial in record["trials"]) == pytest.approx(1.0)
     curve = (folder / "out" / "metrics.jsonl").read_text().splitlines()
     assert len(curve) == sum(trial["folds"] for trial in record["trials"])
+
+
+@pytest.mark.parametrize("policy", ["always", "if_as_good"])
+def test_a_single_model_is_served_beside_a_blend_as_the_policy_says(
+    lay: LayFolder, policy: str
+) -> None:
+    folder = lay(
+        "binary", algorithms=("linear-learner", "knn"), max_trials=2, distill=policy, budget_s=60.0
+    )
+
+    result = do_auto_job(folder)
+
+    report = msgspec.json.decode((folder / "out" / "distilled.json").read_bytes())
+    is_single = report["served"] == "single"
+    assert is_single or policy == "if_as_good"
+    assert report["latency"]["single"]["row_us"] < report["latency"]["blend"]["row_us"]
+    served = open_predictor(
+        (folder / "out" / "predictor.npz").read_bytes(),
+        (folder / "out" / "predictor.json").read_bytes(),
+    )
+    other = open_predictor(
+        (folder / "out" / "other" / "predictor.npz").read_bytes(),
+        (folder / "out" / "other" / "predictor.json").read_bytes(),
+    )
+    assert isinstance(other if is_single else served, BlendPredictor)
+    assert result.n_features == served.n_features
+    told = read_distilled(folder)
+    assert told is not None
+    assert "with 95 % confidence" in told["told"]
+    said = pl.read_parquet(folder / "out" / "validation.parquet")
+    frame = pl.read_parquet(folder / "validation.parquet").drop("y")
+    recipe = open_fitted((folder / "out" / "recipe.json").read_bytes())
+    np.testing.assert_array_equal(
+        served.predict_raw(recipe.transform(frame)), said["probability"].to_numpy()
+    )
+
+
+def test_a_budget_shorter_than_one_fit_still_leaves_a_model(lay: LayFolder) -> None:
+    folder = lay(n_rows=400, algorithms=("linear-learner", "knn"), max_trials=80, budget_s=0.01)
+
+    do_auto_job(folder)
+
+    record = msgspec.json.decode((folder / "out" / "trials.json").read_bytes())
+    assert sum(trial["folds"] for trial in record["trials"]) == 1
+    assert (folder / "out" / "predictor.npz").is_file()
 
 
 def test_groups_and_time_divide_the_rows(lay: LayFolder) -> None:

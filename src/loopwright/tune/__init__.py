@@ -3,11 +3,14 @@
 from loopwright.tune.auto import AutoModel, families_of, fit_auto
 from loopwright.tune.job import AutoSpec, auto_job
 from loopwright.tune.plan import TunePlan, checked_tune
-from loopwright.tune.space import Range, Space, checked_space
-from loopwright.tune.study import Study, StudyPlan, list_trials
+from loopwright.tune.space import RECIPE_PREFIX, RECIPE_SPACE, Range, Space, checked_space
+from loopwright.tune.study import Study, list_trials
+from loopwright.tune.study_plan import StudyPlan
 from loopwright.tune.trial import TrialRecord, TrialState, best_of
 
 __all__ = [
+    "RECIPE_PREFIX",
+    "RECIPE_SPACE",
     "AutoModel",
     "AutoSpec",
     "Range",

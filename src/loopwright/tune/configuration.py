@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.train import ALGORITHMS
+from loopwright.train import ALGORITHMS, get_algorithm
 from loopwright.train.algorithm import TargetTransform
 
 if TYPE_CHECKING:
     import numpy as np
 else:
     np = LazyModule("numpy")
-
-Variant = Literal["plain", "places"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,9 @@ class Configuration:
         Where the idea came from, for people.
     target_transform
         The scale it learns on.
+    choice
+        Which recipe of its family it learns from, where there are several; the suggested one when
+        empty.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Configuration:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "portfolio"
     target_transform: TargetTransform = "none"
+    choice: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the configuration as JSON types."""
@@ -51,6 +53,7 @@ class Configuration:
             "hyperparameters": dict(self.hyperparameters),
             "origin": self.origin,
             "target_transform": self.target_transform,
+            "choice": self.choice,
         }
 
 
@@ -82,6 +85,8 @@ _PORTFOLIO: tuple[tuple[str, str, Mapping[str, Any]], ...] = (
 )
 # which is better, errors of the value or of its logarithm, depends on what counts
 _ALSO_PLAIN = ("lightgbm", "xgboost", "catboost")
+# what tries other choices of a recipe, one a family
+_TRIERS = ("lightgbm", "linear-learner")
 _PACKAGES = {"catboost": "catboost"}
 # neighbours are looked for among all rows, and the search grows with them
 _MOST_ROWS = {"knn": 50_000, "neural-network": 500_000}
@@ -92,6 +97,7 @@ def portfolio(
     n_rows: int,
     algorithms: Sequence[str] | None = None,
     target_transform: TargetTransform = "none",
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Configuration, ...]:
     """Return what is tried first, the most promising first.
 
@@ -103,6 +109,8 @@ def portfolio(
         Only these; all that are installed when absent.
     target_transform
         The scale to learn on; with `log`, the plain scale is tried too.
+    choices
+        Other choices of the recipe of each family: each is tried once, by its quickest booster.
     """
     found = [
         Configuration(
@@ -125,15 +133,36 @@ def portfolio(
         ]
         found[2:2] = plain[:1]
         found += plain[1:]
+    found += _other_choices(found, choices or {})
     return tuple(found)
 
 
+def _other_choices(
+    first: Sequence[Configuration], choices: Mapping[str, Sequence[str]]
+) -> list[Configuration]:
+    """Return one configuration for each choice of a family that has a trier."""
+    found = []
+    for algorithm in _TRIERS:
+        base = next((each for each in first if each.algorithm == algorithm), None)
+        if base is None:
+            continue
+        for choice in choices.get(get_algorithm(algorithm).features, ()):
+            name = f"{base.name}-{choice}"
+            found.append(replace(base, name=name, choice=choice, origin="another recipe"))
+    return found
+
+
 def random_configurations(
-    algorithms: Sequence[str], *, seed: int, target_transform: TargetTransform = "none"
+    algorithms: Sequence[str],
+    *,
+    seed: int,
+    target_transform: TargetTransform = "none",
+    choices: Mapping[str, Sequence[str]] | None = None,
 ) -> Iterator[Configuration]:
     """Return an endless series of boosters with settings drawn at random, of these algorithms.
 
-    The ranges are those in which the best settings of boosters usually lie.
+    The ranges are those in which the best settings of boosters usually lie. Every third is drawn
+    with another choice of its recipe, where there is one.
     """
     rng = np.random.default_rng(seed)
     drawn = {"lightgbm": _random_lightgbm, "xgboost": _random_xgboost, "catboost": _random_catboost}
@@ -142,6 +171,8 @@ def random_configurations(
     while usable:
         for algorithm in usable:
             number += 1
+            others = (choices or {}).get(get_algorithm(algorithm).features, ())
+            choice = others[int(rng.integers(len(others)))] if others and not number % 3 else ""
             yield Configuration(
                 name=f"{algorithm}-r{number}",
                 algorithm=algorithm,
@@ -149,6 +180,7 @@ def random_configurations(
                 origin="drawn at random",
                 # every third on the plain scale
                 target_transform="none" if number % 3 == 0 else target_transform,
+                choice=choice,
             )
 
 

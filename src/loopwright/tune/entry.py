@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from loopwright.compute import Compute, Job, JobState
+from loopwright.compute.identity import job_id_of
 from loopwright.core.errors import LoopwrightError, NotFoundError
 from loopwright.core.names import did_you_mean
 from loopwright.prepare import Recipe
@@ -149,7 +150,7 @@ def find_entry(metadata: MetadataStore, compute: Compute, job_id: str) -> Entry:
     NotFoundError
         If there is no such job, or it learns nothing.
     """
-    job = compute.get(job_id)
+    job = compute.get(job_id_of(compute, job_id))
     if job.kind not in KINDS:
         known = [each.id for each in compute.list_() if each.kind in KINDS]
         raise NotFoundError(
@@ -225,11 +226,11 @@ def read_entry(compute: Compute, job: Job) -> Entry:
 
 def _trained(entry: Entry, job: Job) -> Entry:
     """Return the entry of a built-in algorithm with what its files tell beside."""
-    order = _json(job.folder / (AUTO_FILE if job.kind == AUTO else SPEC_FILE))
+    order = _json(job.folder / (AUTO_FILE if _is_auto(job) else SPEC_FILE))
     spec = order.get("training", order)
     result = _json(job.out / RESULT_FILE)
     own = {"target_transform": spec.get("target_transform", "none")} if spec else {}
-    if job.kind == AUTO:
+    if _is_auto(job):
         names = ("budget_s", "metric", "divide_by", "max_trials", "algorithms")
         given = {name: order[name] for name in names if order.get(name) is not None}
     else:
@@ -251,9 +252,13 @@ def _trained(entry: Entry, job: Job) -> Entry:
     )
 
 
+def _is_auto(job: Job) -> bool:
+    return job.labels.get("algorithm") == AUTO
+
+
 def _recipe(job: Job) -> tuple[tuple[str, tuple[str, ...], str], ...]:
     try:
-        if job.kind == AUTO:
+        if _is_auto(job):
             return tuple(
                 (f"{family}: {name}", columns, reason)
                 for family, recipe in open_recipes(job.folder).items()

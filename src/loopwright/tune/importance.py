@@ -75,6 +75,9 @@ def _of(
     if len(group) < FEWEST or len({value for _, value in group}) < 2:
         return None
     names = _varying([given for given, _ in group])
+    if about == "all":
+        # what some algorithms do not have would stand for the algorithm
+        names = [name for name in names if all(given[name] is not None for given, _ in group)]
     if not names:
         return None
     if len(names) == 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,7 +14,7 @@ from loopwright.core.digest import digest_bytes, digest_file, digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
 from loopwright.prepare import Recipe
-from loopwright.train import AUTO, TrainingSpec
+from loopwright.train import AUTO, Distill, TrainingSpec
 from loopwright.train.job import (
     METRICS_FILE,
     RESULT_FILE,
@@ -25,10 +25,55 @@ from loopwright.train.job import (
 
 AUTO_FILE = "auto.json"
 TRIALS_FILE = "trials.json"
+DISTILLED_FILE = "distilled.json"
+OTHER_FOLDER = "other"
+"""Of the blend and the single model, the one that is not served."""
+SEARCH_LABEL = "search"
+"""The label that all jobs share whose fits are the same: same rows, recipes and seed."""
 # changes when the worker would make something else of the same files
 _WORKER_FORMAT = 1
 # beyond its budget: starting, reading and writing
 _GRACE_S = 60.0
+
+
+class ReplayedTrial(msgspec.Struct, frozen=True, kw_only=True):
+    """A trial to do again.
+
+    Parameters
+    ----------
+    configuration
+        See `Configuration.to_json`.
+    family
+        The recipe it learns from.
+    below
+        Names of the trials whose answers stand among its features.
+    stops
+        By the number of a fold, the step at which the time ended the fit; none if it ended itself.
+    """
+
+    configuration: dict[str, Any]
+    family: str
+    below: tuple[str, ...] = ()
+    stops: dict[str, int | None] = {}
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What an `auto` job fitted and ended with; `replay` in `trials.json`.
+
+    Parameters
+    ----------
+    trials
+        The members of the blend and what they build on, the lower layer first.
+    chosen
+        Name and weight of each member.
+    n_folds, loss
+        See `loopwright.tune.search.Found`.
+    """
+
+    trials: tuple[ReplayedTrial, ...]
+    chosen: tuple[tuple[str, float], ...]
+    n_folds: int
+    loss: float
 
 
 class AutoSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +98,16 @@ class AutoSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Only these; nothing means all that are installed.
     max_trials
         How many configurations at most, at least 1.
+    distill
+        Whether one fast model learns from the blend, and when it is the one that is served; see
+        `AutoPlan`.
+    distill_may_cost
+        See `AutoPlan`.
+    replay
+        Instead of a search, what an earlier one fitted; see `loopwright.tune.replay`.
+    earlier
+        A folder with fits of an earlier search of the same; see `loopwright.tune.kept_fit`. It
+        saves time and is no part of what is ordered.
     """
 
     training: TrainingSpec
@@ -63,6 +118,10 @@ class AutoSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     divide_column: str | None = None
     algorithms: tuple[str, ...] | None = None
     max_trials: int = 80
+    distill: Distill = "never"
+    distill_may_cost: float = 0.01
+    replay: Replay | None = None
+    earlier: str | None = None
 
 
 def recipe_file(family: str) -> str:
@@ -118,15 +177,15 @@ def auto_job(
             field="recipes",
         )
     files = {recipe_file(family): _bytes(text) for family, text in recipes.items()}
-    key = digest_value(
-        {
-            "worker": _WORKER_FORMAT,
-            "spec": msgspec.to_builtins(spec),
-            "recipes": {name: digest_bytes(content) for name, content in files.items()},
-            "train": digest_file(train),
-            "validation": digest_file(validation),
-        }
-    )
+    rows = {
+        "worker": _WORKER_FORMAT,
+        "recipes": {name: digest_bytes(content) for name, content in files.items()},
+        "train": digest_file(train),
+    }
+    order = msgspec.to_builtins(msgspec.structs.replace(spec, earlier=None))
+    key = digest_value({**rows, "spec": order, "validation": digest_file(validation)})
+    divided = {name: order[name] for name in ("training", "divide_by", "divide_column")}
+    search = digest_value({**rows, **divided}).rpartition(":")[2][:16]
     return JobSpec(
         key=f"auto/{key.removeprefix('sha256:')}",
         name=name,
@@ -142,10 +201,12 @@ def auto_job(
         env=threads_env(1),
         resources=resources,
         time_limit_s=spec.budget_s + max(_GRACE_S, 0.5 * spec.budget_s),
-        labels={"algorithm": AUTO, **(labels or {})},
+        labels={"algorithm": AUTO, SEARCH_LABEL: search, **(labels or {})},
+        # its fits, for when it is killed or is given more time
+        checkpoint=True,
         seed=spec.training.seed,
         # they tell times
-        varying=(RESULT_FILE, METRICS_FILE, TRIALS_FILE),
+        varying=(RESULT_FILE, METRICS_FILE, TRIALS_FILE, DISTILLED_FILE),
         retries=1,
     )
 

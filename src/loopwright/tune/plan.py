@@ -21,21 +21,29 @@ class TunePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         How many sets of hyperparameters are tried, at least 1; those of earlier runs count.
     minutes
         Wall time of one search, above 0; nothing means no limit but the trials.
+    money
+        What the processors of one search may cost, above 0, at `train.budget.price_per_cpu_hour`;
+        trials of earlier runs count.
     parallel
         How many jobs side by side, at least 1; nothing means as many as the machine has room for.
     sampler
         `tpe` learns where good values lie, `random` does not.
     prune
         Whether jobs whose learning curve falls behind are ended early.
+    recipe
+        Whether other choices about the recipe are tried too: how categories become numbers,
+        whether texts count, whether the logarithm of the target is learnt.
     space
         For some algorithms, what to try instead of the usual ranges.
     """
 
     trials: int = 30
     minutes: float | None = None
+    money: float | None = None
     parallel: int | None = None
     sampler: Literal["tpe", "random"] = "tpe"
     prune: bool = True
+    recipe: bool = False
     space: dict[str, dict[str, Values]] = {}
 
 
@@ -53,6 +61,8 @@ def checked_tune(plan: TunePlan) -> TunePlan:
         raise _wrong("parallel", plan.parallel, "is below 1", "Allow at least one.")
     if plan.minutes is not None and not 0 < plan.minutes < float("inf"):
         raise _wrong("minutes", plan.minutes, "is not above 0", "Give minutes, or leave it out.")
+    if plan.money is not None and not 0 < plan.money < float("inf"):
+        raise _wrong("money", plan.money, "is not above 0", "Give an amount, or leave it out.")
     for name, space in plan.space.items():
         if name not in algorithm_names():
             hint = did_you_mean(name, algorithm_names())

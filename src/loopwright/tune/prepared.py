@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.prepare import FittedRecipe, Recipe, fit_recipe
+from loopwright.prepare import FittedRecipe, Recipe, choices_of, chosen_recipe, fit_recipe
 from loopwright.train import Outcome, TrainingData, TrainingPart
 from loopwright.train.algorithm import TargetTransform
 from loopwright.tune.fold import Fold
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     import polars as pl
 else:
     np = LazyModule("numpy")
+
+
+_CHOICE = "~"
+
+
+def recipe_name(family: str, choice: str = "") -> str:
+    """Return the name of a family's recipe in a table: the suggested one, or another choice."""
+    return f"{family}{_CHOICE}{choice}" if choice else family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +65,26 @@ class Table:
     today: date | None = None
     seed: int = 7
     target_transform: TargetTransform = "none"
+
+    @property
+    def n_classes(self) -> int | None:
+        """How many classes there are; None where the targets are numbers."""
+        return len(self.outcome.classes) or None
+
+    def recipe(self, name: str) -> Recipe:
+        """Return a recipe by its name; another choice is made of the one that is there."""
+        if name in self.recipes:
+            return self.recipes[name]
+        family, _, choice = name.partition(_CHOICE)
+        return chosen_recipe(self.recipes[family], choice, n_classes=self.n_classes)
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """Return which other choices of its recipe each family has; see `recipe_name`."""
+        return {
+            family: choices_of(recipe, family=family, n_classes=self.n_classes)
+            for family, recipe in self.recipes.items()
+            if _CHOICE not in family
+        }
 
     @property
     def is_class(self) -> bool:
@@ -112,6 +141,7 @@ class PreparedFolds:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _busy: dict[tuple[int, str], threading.Lock] = field(default_factory=dict)
     recipes: dict[tuple[int, str], FittedRecipe] = field(default_factory=dict)
+    transform_s: dict[tuple[int, str], float] = field(default_factory=dict)
 
     def get(self, number: int, family: str) -> PreparedFold:
         """Return a fold as a family of algorithms wants it."""
@@ -134,16 +164,23 @@ class PreparedFolds:
     def _n_bytes(self) -> int:
         return sum(each.n_bytes for each in self._kept.values())
 
+    def forget(self) -> None:
+        """Let go of all features that are kept."""
+        with self._lock:
+            self._kept.clear()
+
     def _prepared(self, number: int, family: str) -> PreparedFold:
         table, fold = self.table, self.folds[number]
         recipe, X = fit_recipe(
-            table.recipes[family],
+            table.recipe(family),
             table.frame[fold.train],
             table.recipe_target(fold.train),
             seed=table.seed,
             today=table.today,
         )
+        started = time.monotonic()
         held = recipe.transform(table.frame[fold.held_out])
+        self.transform_s[number, family] = (time.monotonic() - started) / len(fold.held_out)
         return PreparedFold(
             recipe=recipe,
             data=TrainingData(

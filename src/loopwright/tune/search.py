@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loopwright.core.errors import BackendError
-from loopwright.core.lazy import LazyModule
 from loopwright.problem import Metric
-from loopwright.train import Predictor, fit_algorithm, get_algorithm
+from loopwright.train import TrainingData, get_algorithm
+from loopwright.tune.background import Background
+from loopwright.tune.blending import Blending
 from loopwright.tune.configuration import Configuration
-from loopwright.tune.prepared import PreparedFolds
-from loopwright.tune.weighting import greedy_weights, loss_of
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-else:
-    np = LazyModule("numpy")
+from loopwright.tune.fold_model import Fits, FoldModel, IsOver, fitted_fold
+from loopwright.tune.prepared import PreparedFolds, recipe_name
+from loopwright.tune.stacking import can_stack, stacked_data, stacked_trials
+from loopwright.tune.tried import Trial
 
 # a fit is begun if it takes no longer than this much of what is left
 _CAUTION = 1.25
@@ -33,52 +30,14 @@ _LEADERS = 3
 _POLL_S = 0.5
 # of the time of the search, what one fit may take, and what it may take in any case
 _LARGEST_SHARE, _LEAST_FIT_S = 0.3, 5.0
-# by how much a mean over models of all folds is better than a model of one, as a share of the loss
-_WORTH_OF_FOLDS = 0.02
-# rows on which blends are weighed; more change little and cost time
-_WEIGHING_ROWS = 20_000
+# a fit that does not end when it is asked to is left behind after so long, as a share of its time
+_HANG_SHARE, _LEAST_HANG_S = 1.0, 15.0
+# what the first model may take beyond the time there is: without it there is nothing
+_FIRST_MODEL_S = 30.0
+# fits that hang keep their processor and memory; with so many the search ends
+_MOST_HANGING = 2
 
-OnTrial = Callable[["Trial", float | None], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FoldModel:
-    """A model of one fold.
-
-    Parameters
-    ----------
-    predictor
-        What it computes.
-    answers
-        What it says about the rows held out; see `Predictor.predict_raw`.
-    seconds
-        Wall time of the fit, with its preparation.
-    importance
-        Of its features; see `FittedModel`.
-    """
-
-    predictor: Predictor
-    answers: npt.NDArray[np.float64]
-    seconds: float
-    best_iteration: int | None
-    importance: npt.NDArray[np.float64] | None
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Trial:
-    """A configuration and its models so far, by fold."""
-
-    configuration: Configuration
-    family: str
-    models: dict[int, FoldModel] = field(default_factory=dict)
-    running: set[int] = field(default_factory=set)
-    failure: str = ""
-    first_loss: float = math.inf
-
-    @property
-    def seconds(self) -> float:
-        """Usual wall time of a fit: the first also imports its library and prepares its fold."""
-        return median(m.seconds for m in self.models.values()) if self.models else 0.0
+OnTrial = Callable[[Trial, float | None], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,6 +56,8 @@ class Found:
         Of the blend on rows its models did not learn from.
     seconds
         Wall time.
+    n_hanging
+        Fits that did not end when they were asked to, and may still go on.
     """
 
     trials: tuple[Trial, ...]
@@ -104,6 +65,16 @@ class Found:
     n_folds: int
     loss: float
     seconds: float
+    n_hanging: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Unit:
+    """A fit under way: of which trial, on which fold, since when."""
+
+    trial: Trial
+    fold: int
+    began: float
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -135,6 +106,14 @@ class Search:
         Told about every fit: the trial, and the loss of the best blend so far.
     is_stopped
         Asked now and then whether to end with what there is.
+    is_full
+        Asked before a fit whether there is no memory for another.
+    n_answers
+        How many rows the model has to answer once it is found, within the same time.
+    stacks
+        Whether a second layer is tried.
+    fits
+        Where fits of an earlier search are found and those of this one kept.
     """
 
     prepared: PreparedFolds
@@ -147,12 +126,24 @@ class Search:
     max_trials: int = _MOST_CONFIGURATIONS
     on_trial: OnTrial | None = None
     is_stopped: Callable[[], bool] = lambda: False
+    is_full: Callable[[], bool] = lambda: False
+    n_answers: int = 0
+    stacks: bool = True
+    fits: Fits | None = None
     clock: Callable[[], float] = time.monotonic
+    _blending: Blending = field(init=False)
+    _background: Background = field(default_factory=Background)
     _trials: list[Trial] = field(default_factory=list)
     _began: float = 0.0
     _best_loss: float = math.inf
     _since_better: int = 0
     _leaders: list[Trial] = field(default_factory=list)
+    _left_behind: dict[Future[FoldModel], _Unit] = field(default_factory=dict)
+    _has_stacked: bool = False
+    _weighing_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._blending = Blending(prepared=self.prepared, metric=self.metric)
 
     def run(self) -> Found:
         """Search, and return the best blend.
@@ -165,113 +156,153 @@ class Search:
         started = self._began = self.clock()
         waiting = list(self.portfolio)
         self._trials = [self._trial(each) for each in waiting[: self.max_trials]]
-        running: dict[Future[FoldModel], tuple[Trial, int]] = {}
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="fit")
-        try:
-            while True:
-                if self.is_stopped():
-                    self.deadline = min(self.deadline, self.clock())
-                while len(running) < self.workers and (unit := self._next_unit()) is not None:
-                    trial, fold = unit
-                    trial.running.add(fold)
-                    running[pool.submit(self._fit, trial, fold)] = unit
-                if not running:
-                    break
-                left = max(_POLL_S / 10, min(_POLL_S, self.deadline - self.clock()))
-                ended, _ = wait(running, timeout=left, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    self._take(future, *running.pop(future))
-                has_tried = self._has_model() or any(each.failure for each in self._trials)
-                if self.clock() >= self.deadline and has_tried:
-                    break
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        running: dict[Future[FoldModel], _Unit] = {}
+        while True:
+            if self.is_stopped():
+                self.deadline = min(self.deadline, self.clock())
+            while len(running) < self.workers and (unit := self._next_unit(running)) is not None:
+                trial, fold = unit
+                trial.running.add(fold)
+                future = self._background.begin(self._fit, trial, fold)
+                running[future] = _Unit(trial=trial, fold=fold, began=self.clock())
+            if not running:
+                break
+            left = max(_POLL_S / 10, min(_POLL_S, self._end() - self.clock()))
+            ended, going_on = wait(running, timeout=left, return_when=FIRST_COMPLETED)
+            for future in ended:
+                self._take(future, running.pop(future))
+            for future in going_on:
+                self._leave_if_hanging(future, running)
+            self._take_latecomers()
+            if self.clock() >= self._end() and self._has_tried():
+                break
+        # what is still being fitted is told to end by its callback and changes nothing any more
         return self._found(self.clock() - started)
 
+    def _end(self) -> float:
+        """Return when to stop fitting, so that the model still answers its rows in time."""
+        if not self._leaders:
+            return self.deadline
+        answering_s = self.n_answers * self._blending.answer_s(self._leaders)
+        # the first fold alone was weighed in so much, and all have to be
+        closing_s = answering_s + 2 * len(self.prepared.folds) * self._weighing_s
+        # never give up more than half of the time
+        return self.deadline - min(closing_s, (self.deadline - self._began) / 2)
+
+    def _has_tried(self) -> bool:
+        return self._has_model() or any(each.failure for each in self._trials)
+
+    def _leave_if_hanging(
+        self, future: Future[FoldModel], running: dict[Future[FoldModel], _Unit]
+    ) -> None:
+        """Count a fit as failed that does not end long after it was asked to."""
+        unit = running[future]
+        began, now = unit.began, self.clock()
+        asked = self._latest(began)
+        patience = max(_LEAST_HANG_S, _HANG_SHARE * (asked - began))
+        if not self._has_model():
+            patience = max(patience, _FIRST_MODEL_S)
+        if future.done() or now < asked + patience:
+            return
+        self._left_behind[future] = running.pop(future)
+        unit.trial.running.discard(unit.fold)
+        unit.trial.failure = f"a fit did not end within {now - began:.0f} s and was left behind"
+        self._tell(unit.trial)
+
+    def _take_latecomers(self) -> None:
+        """Take what was left behind and ended after all."""
+        for future in [each for each in self._left_behind if each.done()]:
+            unit = self._left_behind.pop(future)
+            unit.trial.failure = ""
+            self._take(future, unit)
+
     def _trial(self, configuration: Configuration) -> Trial:
-        return Trial(
-            configuration=configuration, family=get_algorithm(configuration.algorithm).features
-        )
+        family = get_algorithm(configuration.algorithm).features
+        return Trial(configuration=configuration, family=recipe_name(family, configuration.choice))
 
     def _has_model(self) -> bool:
         return any(trial.models for trial in self._trials)
 
     def _fit(self, trial: Trial, fold: int) -> FoldModel:
-        started = self.clock()
-        ready = self.prepared.get(fold, trial.family)
-        table = self.prepared.table
-        algorithm = get_algorithm(trial.configuration.algorithm)
-        fitted = fit_algorithm(
-            algorithm,
-            ready.data,
-            task=table.outcome.task,
-            hyperparameters=trial.configuration.hyperparameters,
-            seed=table.seed + fold,
+        return fitted_fold(
+            self.prepared,
+            trial.configuration,
+            fold,
             threads=self.threads,
-            target_transform=trial.configuration.target_transform,
-            on_metric=self._limit(started),
-        )
-        answers = fitted.predictor.predict_raw(ready.data.validation.X)
-        return FoldModel(
-            predictor=fitted.predictor,
-            answers=answers,
-            seconds=self.clock() - started,
-            best_iteration=fitted.best_iteration,
-            importance=fitted.importance,
+            is_over=self._limit(self.clock()),
+            clock=self.clock,
+            widen=self._widening(trial, fold) if trial.below else None,
+            fits=self.fits,
         )
 
-    def _limit(self, started: float) -> Callable[[int, str, float], bool]:
+    def _widening(self, trial: Trial, fold: int) -> Callable[[TrainingData], TrainingData]:
+        return lambda data: stacked_data(data, trial.below, self.prepared.folds, fold)
+
+    def _limit(self, started: float) -> IsOver:
         """Return what ends a fit, with the best so far, when it takes too much of the time."""
-        share = max(_LEAST_FIT_S, _LARGEST_SHARE * (self.deadline - self._began))
-        latest = min(self.deadline, started + share)
-        return lambda *_: self.clock() >= min(latest, self.deadline)
+        return lambda _: self.clock() >= min(self._latest(started), self._end())
 
-    def _take(self, future: Future[FoldModel], trial: Trial, fold: int) -> None:
-        trial.running.discard(fold)
+    def _latest(self, started: float) -> float:
+        """Return when a fit that began at some time is asked to end with what it has."""
+        share = max(_LEAST_FIT_S, _LARGEST_SHARE * (self.deadline - self._began))
+        return min(self.deadline, started + share)
+
+    def _take(self, future: Future[FoldModel], unit: _Unit) -> None:
+        trial = unit.trial
+        trial.running.discard(unit.fold)
         try:
-            trial.models[fold] = future.result()
+            trial.models[unit.fold] = future.result()
         except Exception as error:
             # whatever a library raises: one that cannot do this table must not end the search
             trial.failure = f"{type(error).__name__}: {error}"
         else:
-            if fold == 0:
+            if unit.fold == 0:
                 self._judge_first(trial)
+        self._tell(trial)
+
+    def _tell(self, trial: Trial) -> None:
         if self.on_trial is not None:
             self.on_trial(trial, None if math.isinf(self._best_loss) else self._best_loss)
 
     def _judge_first(self, trial: Trial) -> None:
         """Take a trial's answers on the first fold into account."""
-        rows = self._weighing_rows(1)
-        trial.first_loss = self._loss([trial], [1.0], 1)
+        started = self.clock()
+        trial.first_loss = self._blending.loss([(trial, 1.0)], 1)
         tried = self._tried()
-        weights = greedy_weights(
-            [each.models[0].answers[rows] for each in tried],
-            self._truth(1)[rows],
-            metric=self.metric,
-            is_class=self.prepared.table.is_class,
-        )
-        wanted = [t for t, w in zip(tried, weights, strict=True) if w > 0]
-        loss = self._loss(wanted, [float(w) for w in weights if w > 0], 1)
+        plain = self._blending.quick([each for each in tried if not each.below] or tried)
+        loss = self._blending.loss(plain, 1)
+        # a second layer that is worse than the blend of the first has learnt its luck
+        layer = [each for each in tried if each.below and each.first_loss < loss]
+        wanted = plain
+        if layer:
+            wanted = self._blending.quick([*(t for t in tried if not t.below), *layer])
+            loss = min(loss, self._blending.loss(wanted, 1))
         self._since_better = 0 if loss < self._best_loss - 1e-12 else self._since_better + 1
         self._best_loss = min(loss, self._best_loss)
-        best = sorted(tried, key=lambda each: each.first_loss)[:_LEADERS]
-        of_weight = sorted(zip(tried, weights, strict=True), key=lambda pair: -float(pair[1]))
-        self._leaders = list(dict.fromkeys([*(t for t, w in of_weight if w > 0), *best]))
+        of_weight = [t for t, _ in sorted(wanted, key=lambda pair: -pair[1])]
+        self._weighing_s = self.clock() - started
+        best = sorted((t for t in tried if not t.below), key=lambda each: each.first_loss)
+        self._leaders = list(dict.fromkeys([*of_weight, *best[:_LEADERS]]))
 
     def _tried(self) -> list[Trial]:
         return [each for each in self._trials if 0 in each.models and not each.failure]
 
-    def _next_unit(self) -> tuple[Trial, int] | None:
-        """Return what to fit next, or None if nothing fits into the time that is left."""
-        left = self.deadline - self.clock()
-        if left <= 0 and (self._has_model() or any(each.failure for each in self._trials)):
+    def _next_unit(self, running: Mapping[Any, _Unit]) -> tuple[Trial, int] | None:
+        """Return what to fit next, or None if nothing fits into the time or memory that is left."""
+        left = self._end() - self.clock()
+        if left <= 0 and self._has_tried():
+            return None
+        if len(self._left_behind) >= _MOST_HANGING:
+            return None
+        # one fit at a time needs the least memory; with a model in hand, none is an answer too
+        if (running or self._has_model()) and self.is_full():
             return None
         finish = sum(each.seconds * len(self._missing(each)) for each in self._leaders)
         fresh = next(
             (t for t in self._trials if not t.models and not t.running and not t.failure), None
         )
         if fresh is None:
-            fresh = self._fresh_idea()
+            fresh = self._second_layer() or self._fresh_idea()
         if fresh is not None:
             whole = self._guess(fresh) * len(self.prepared.folds)
             need = _CAUTION * (whole + finish) / self.workers
@@ -286,6 +317,22 @@ class Search:
                 if fold in self._missing(trial) and _CAUTION * trial.seconds <= left:
                     return trial, fold
         return None
+
+    def _second_layer(self) -> Trial | None:
+        """Return a trial over the answers of the leaders, once they are finished; only once."""
+        if self._has_stacked or not self.stacks or "tree" not in self.prepared.table.recipes:
+            return None
+        below = [each for each in self._leaders if not each.failure]
+        if any(self._missing(each) for each in self._leaders) or not can_stack(
+            self.prepared, below
+        ):
+            return None
+        self._has_stacked = True
+        used = {each.configuration.algorithm for each in self._trials if each.models}
+        room = max(0, self.max_trials - len(self._trials))
+        layer = stacked_trials(below, sorted(used))[:room]
+        self._trials += layer
+        return layer[0] if layer else None
 
     def _fresh_idea(self) -> Trial | None:
         """Return one more configuration once the leaders are finished, while new ones still help."""
@@ -321,32 +368,6 @@ class Search:
         ]
         return max(alike) if alike else median([each.seconds for each in tried] or [0.0])
 
-    def _truth(self, n_folds: int) -> npt.NDArray[np.float64]:
-        held = [fold.held_out for fold in self.prepared.folds[:n_folds]]
-        return self.prepared.table.y[np.concatenate(held)]
-
-    def _weighing_rows(self, n_folds: int) -> npt.NDArray[np.int64]:
-        n_rows = sum(len(fold.held_out) for fold in self.prepared.folds[:n_folds])
-        if n_rows <= _WEIGHING_ROWS:
-            return np.arange(n_rows)
-        rng = np.random.default_rng(self.prepared.table.seed)
-        return np.sort(rng.choice(n_rows, size=_WEIGHING_ROWS, replace=False))
-
-    def _answers(self, trial: Trial, n_folds: int) -> npt.NDArray[np.float64]:
-        return np.concatenate([trial.models[fold].answers for fold in range(n_folds)])
-
-    def _loss(self, trials: Sequence[Trial], weights: Sequence[float], n_folds: int) -> float:
-        blended = sum(
-            weight * self._answers(trial, n_folds)
-            for trial, weight in zip(trials, weights, strict=True)
-        )
-        return loss_of(
-            self.metric,
-            self._truth(n_folds),
-            np.asarray(blended),
-            is_class=self.prepared.table.is_class,
-        )
-
     def _found(self, seconds: float) -> Found:
         usable = [each for each in self._trials if 0 in each.models]
         if not usable:
@@ -355,47 +376,15 @@ class Search:
                 f"No model could be trained: {why}.",
                 hint="Give more time or memory, or name other algorithms.",
             )
-        chosen, n_folds = self._best_blend(usable)
+        chosen, n_folds = self._blending.best(usable)
         return Found(
             trials=tuple(self._trials),
             chosen=tuple(sorted(chosen, key=lambda pair: -pair[1])),
             n_folds=n_folds,
-            loss=self._loss([t for t, _ in chosen], [w for _, w in chosen], n_folds),
+            loss=self._blending.loss(chosen, n_folds),
             seconds=seconds,
+            n_hanging=len(self._left_behind),
         )
-
-    def _best_blend(self, usable: Sequence[Trial]) -> tuple[list[tuple[Trial, float]], int]:
-        """Return the members of the best blend and from how many folds each has a model.
-
-        Fits that took too long leave models of some folds only; those are used if that is better
-        than leaving them out.
-        """
-        best: tuple[float, list[tuple[Trial, float]], int] | None = None
-        for n_folds in sorted({_n_first(each) for each in usable}, reverse=True):
-            pool = [each for each in usable if _n_first(each) >= n_folds]
-            rows = self._weighing_rows(n_folds)
-            weights = greedy_weights(
-                [self._answers(each, n_folds)[rows] for each in pool],
-                self._truth(n_folds)[rows],
-                metric=self.metric,
-                is_class=self.prepared.table.is_class,
-            ).tolist()
-            chosen = [(t, w) for t, w in zip(pool, weights, strict=True) if w > 0]
-            first = self._loss([t for t, _ in chosen], [w for _, w in chosen], 1)
-            lacking = 1 - n_folds / len(self.prepared.folds)
-            judged = first + abs(first) * _WORTH_OF_FOLDS * lacking
-            if best is None or judged < best[0]:
-                best = (judged, chosen, n_folds)
-        assert best is not None  # noqa: S101 there is at least one usable trial
-        return best[1], best[2]
-
-
-def _n_first(trial: Trial) -> int:
-    """Return how many folds, from the first on, have a model."""
-    n_folds = 0
-    while n_folds in trial.models:
-        n_folds += 1
-    return n_folds
 
 
 def summary(found: Found) -> list[dict[str, Any]]:
@@ -404,6 +393,7 @@ def summary(found: Found) -> list[dict[str, Any]]:
     return [
         {
             **trial.configuration.to_json(),
+            "below": [each.configuration.name for each in trial.below],
             "folds": len(trial.models),
             "first_loss": None if math.isinf(trial.first_loss) else trial.first_loss,
             "fit_s": trial.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
+from loopwright.prepare import ENCODINGS, TEXTS
 from loopwright.train import Algorithm
 
 if TYPE_CHECKING:
@@ -28,6 +30,14 @@ class Range(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 Values = Range | list[int | float | str]
 """A range, or a list: two numbers are the ends of a range, anything else the values to try."""
 Space = Mapping[str, Range | tuple[int | float | str, ...]]
+
+RECIPE_PREFIX = "recipe."
+"""Begins the names of choices about the recipe, which a space may hold beside hyperparameters."""
+RECIPE_SPACE: Mapping[str, tuple[str, ...]] = {
+    f"{RECIPE_PREFIX}encoding": ENCODINGS,
+    f"{RECIPE_PREFIX}texts": TEXTS,
+    f"{RECIPE_PREFIX}target": ("suggested", "none", "log"),
+}
 
 _BOOSTING: dict[str, Range] = {
     "learning_rate": Range(low=0.01, high=0.3, log=True),
@@ -113,8 +123,29 @@ def checked_space(algorithm: Algorithm, given: Mapping[str, Values] | None) -> S
         name = own.get(written, written)
         if name in found:
             raise _wrong(name, written, "stands there twice", "Keep one of its names.")
-        found[name] = _checked(algorithm, name, values)
+        of_recipe = name.startswith(RECIPE_PREFIX)
+        found[name] = (
+            _checked_words(name, values) if of_recipe else _checked(algorithm, name, values)
+        )
     return found
+
+
+def _checked_words(name: str, values: Values) -> tuple[str, ...]:
+    """Return which choices about the recipe are tried."""
+    if name not in RECIPE_SPACE:
+        raise InvalidInputError(
+            f"A recipe has no choice {name[:80]!r} to search.",
+            hint=did_you_mean(name[:80], RECIPE_SPACE),
+            field=f"space.{name[:80]}",
+            value=name[:80],
+        )
+    known = RECIPE_SPACE[name]
+    if not isinstance(values, list) or not values:
+        raise _wrong(name, values, "is no list of words", f"List some of: {', '.join(known)}.")
+    for value in values:
+        if value not in known:
+            raise _wrong(name, value, f"names {value!r}", did_you_mean(str(value), known))
+    return tuple(dict.fromkeys(str(value) for value in values))
 
 
 def _checked(algorithm: Algorithm, name: str, values: Values) -> Any:
@@ -152,6 +183,8 @@ def _checked(algorithm: Algorithm, name: str, values: Values) -> Any:
             "Begin above 0, or leave log out.",
         )
     for end in (values.low, values.high):
+        if not math.isfinite(end):
+            raise _wrong(name, end, f"reaches to {end:g}", "Give two ends that are numbers.")
         if problem := known[name].problem(int(end) if known[name].kind is int else end):
             raise _wrong(name, end, f"reaches to {end:g}; {problem}", known[name].help)
     return values

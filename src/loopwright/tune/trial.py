@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -53,6 +53,10 @@ class TrialRecord:
     reason: str = ""
     seconds: float | None = None
     origin: str = "search"
+
+    def with_steps(self, steps: Mapping[int, float]) -> TrialRecord:
+        """Return the trial with what its learning curve was at some steps."""
+        return replace(self, steps=tuple(sorted(steps.items())))
 
     def to_json(self) -> dict[str, Any]:
         """Return the trial as JSON types."""
