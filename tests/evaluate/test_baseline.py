@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import json
 import sqlite3
 
 import numpy as np
 import polars as pl
 import pytest
 
-from loopwright.evaluate import best_threshold, fitted_rule, framing, readable_tables, rule_answers
-from loopwright.problem import Criterion, metric_named
+from loopwright.evaluate import (
+    Layout,
+    Rule,
+    best_threshold,
+    fitted_rule,
+    framing,
+    readable_tables,
+    rule_answers,
+)
+from loopwright.problem import Criterion, class_answers, metric_named
 
 rng = np.random.default_rng(4)
 
@@ -25,10 +34,8 @@ def rows(n: int, seed: int) -> pl.DataFrame:
 
 def test_a_shuffled_target_has_no_signal() -> None:
     found = framing(
-        rows(1_500, 1),
-        rows(800, 2),
-        y_train=rng.integers(0, 2, size=1_500).astype(float),
-        y_validation=rng.integers(0, 2, size=800).astype(float),
+        rows(2_300, 1),
+        rng.integers(0, 2, size=2_300).astype(float),
         classes=("no", "yes"),
         criteria=[],
         metrics=[],
@@ -47,13 +54,11 @@ def test_a_target_made_by_two_conditions_needs_a_rule_only() -> None:
             .pipe(lambda e: frame.select(e).to_series().to_numpy())
         )
 
-    train, validation = rows(1_500, 1), rows(800, 2)
+    frame = rows(2_300, 1)
     criteria = [Criterion(metric="accuracy", at_least=0.95)]
     found = framing(
-        train,
-        validation,
-        y_train=target(train),
-        y_validation=target(validation),
+        frame,
+        target(frame),
         classes=("no", "yes"),
         criteria=criteria,
         metrics=[metric_named("accuracy")],
@@ -66,16 +71,14 @@ def test_a_target_made_by_two_conditions_needs_a_rule_only() -> None:
 
 
 def test_a_target_no_rule_can_tell_is_worth_a_model() -> None:
-    train, validation = rows(1_500, 1), rows(800, 2)
+    frame = rows(2_300, 1)
 
     def target(frame: pl.DataFrame) -> np.ndarray:
         return (frame["noise"] * 5 + frame["income"].fill_null(50) + 100).to_numpy()
 
     found = framing(
-        train,
-        validation,
-        y_train=target(train),
-        y_validation=target(validation),
+        frame,
+        target(frame),
         classes=(),
         criteria=[Criterion(metric="mape", at_most=0.005)],
         metrics=[metric_named("mape")],
@@ -83,7 +86,7 @@ def test_a_target_no_rule_can_tell_is_worth_a_model() -> None:
     )
 
     assert found.decision == "ml_worth_it"
-    assert found.signal.is_better
+    assert found.signal.found
 
 
 @pytest.mark.parametrize("classes", [(), ("low", "mid", "high")])
@@ -132,14 +135,14 @@ def test_where_money_decides_a_simple_way_says_yes_from_where_it_earns() -> None
     criterion = Criterion(metric="profit_per_case", at_least=0.0)
 
     found = framing(
-        rows(1_500, 1),
-        rows(800, 2),
-        y_train=(draw.random(1_500) < 0.25).astype(float),
-        y_validation=(draw.random(800) < 0.25).astype(float),
+        rows(2_300, 1),
+        (draw.random(2_300) < 0.25).astype(float),
         classes=("no", "yes"),
         criteria=[criterion],
         metrics=[metric_named("profit_per_case", payoff=payoff)],
         confidence=0.95,
+        earnings=metric_named("profit_per_case", payoff=payoff),
+        money=np.broadcast_to(np.array([[0.0, -20.0], [-400.0, 160.0]]), (2_300, 2, 2)),
     )
 
     # always yes earns 0.25 * 160 - 0.75 * 20 = 25 per case; saying no from 0.5 on would lose 100
@@ -153,9 +156,7 @@ def test_a_table_in_which_no_column_may_be_used_has_no_signal() -> None:
 
     found = framing(
         pl.DataFrame(),
-        pl.DataFrame(),
-        y_train=y[:200],
-        y_validation=y[200:],
+        y,
         classes=("no", "yes"),
         criteria=[],
         metrics=[],
@@ -164,3 +165,86 @@ def test_a_table_in_which_no_column_may_be_used_has_no_signal() -> None:
 
     assert found.decision == "no_signal"
     assert found.rule.n_conditions == 0
+
+
+def test_money_is_told_for_every_way_and_held_against_todays_cost() -> None:
+    frame = rows(1_200, 1)
+    y = (frame["income"].fill_null(71).to_numpy() > 60).astype(float)
+    payoff = {"true_positive": 10.0, "false_positive": -1.0}
+
+    found = framing(
+        frame,
+        y,
+        classes=("no", "yes"),
+        criteria=[],
+        metrics=[],
+        confidence=0.95,
+        earnings=metric_named("profit_per_case", payoff=payoff),
+        money=np.broadcast_to(np.array([[0.0, -1.0], [0.0, 10.0]]), (1_200, 2, 2)),
+        cost_per_case=3.0,
+        today=("ask everyone", class_answers(np.ones(1_200))),
+    )
+
+    by_name = {entrant.name: entrant for entrant in found.entrants}
+    share = y.mean()
+    assert by_name["rule"].money is not None
+    assert by_name["rule"].money.value == pytest.approx(10 * share, rel=0.01)
+    # today's yes to everyone earns something too, and is paid for
+    assert by_name["today"].against_today == pytest.approx(10 * share - (1 - share))
+    assert by_name["rule"].against_today == pytest.approx(10 * share + 3, rel=0.01)
+    assert any("beside today's 3 a case" in line for line in found.evidence)
+
+
+def test_the_simplest_rule_that_meets_the_criteria_is_taken() -> None:
+    frame = rows(1_500, 1)
+
+    found = framing(
+        frame,
+        (frame["region"] == "south").cast(pl.Float64).to_numpy(),
+        classes=("no", "yes"),
+        criteria=[Criterion(metric="accuracy", at_least=0.95)],
+        metrics=[metric_named("accuracy")],
+        confidence=0.95,
+    )
+
+    assert found.decision == "rule_enough"
+    assert found.way == "rule"
+    assert found.rule.n_conditions == 1
+
+
+def test_what_is_true_of_one_group_only_is_no_rule_for_others() -> None:
+    rng = np.random.default_rng(8)
+    codes = np.repeat(np.arange(40), 30)
+    level = rng.normal(size=40)
+    frame = pl.DataFrame({"fingerprint": level[codes] + 1e-3 * rng.normal(size=1_200)})
+    y = rng.integers(0, 2, 40)[codes].astype(float)
+
+    found = framing(
+        frame,
+        y,
+        classes=("no", "yes"),
+        criteria=[Criterion(metric="accuracy", at_least=0.8)],
+        metrics=[metric_named("accuracy")],
+        confidence=0.95,
+        layout=Layout(by="group", codes=codes),
+    )
+
+    # row by row, neighbours of the same group would give the answer away
+    assert found.decision in ("no_signal", "not_with_this_data")
+
+
+def test_the_framing_can_be_stored() -> None:
+    frame = rows(400, 1)
+
+    found = framing(
+        frame,
+        frame["noise"].to_numpy(),
+        classes=(),
+        criteria=[Criterion(metric="mae", at_most=1e-6)],
+        metrics=[metric_named("mae")],
+        confidence=0.95,
+    )
+
+    stored = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert Rule.from_json(stored["rule"]["tree"]).n_conditions == found.rule.n_conditions
+    assert stored["decision"] == "not_with_this_data"

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from loopwright.evaluate.rule import Rule, fitted_rule, readable_tables, rule_answers
+from loopwright.evaluate.readable import readable_tables
+from loopwright.evaluate.rule import Rule, fitted_rule, rule_answers
 
 WORDS = ["hello", "meeting", "tomorrow", "FREE", "prize's", "lunch", "winner", "the", "a", "call"]
 

@@ -1,24 +1,23 @@
-"""Should this be machine learning? Constants, a rule and a linear model, before any training job."""
+"""Should this be machine learning? Constants, rules and quick models, before any training job."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.lazy import LazyModule
 from loopwright.evaluate.comparison import Comparison, compare
-from loopwright.evaluate.figure import Figure, Verdict, figure, verdicts
-from loopwright.evaluate.rule import ReadableTable, Rule, fitted_rule, readable_tables, rule_answers
-from loopwright.evaluate.threshold import best_threshold
-from loopwright.problem import (
-    Answers,
-    Criterion,
-    Metric,
-    class_answers,
-    metric_named,
-    value_answers,
-)
+from loopwright.evaluate.entrant import Entrant, Jury, OutOfFold, out_of_fold
+from loopwright.evaluate.layout import Layout
+from loopwright.evaluate.quick import QUICK_MODELS
+from loopwright.evaluate.readable import ReadableTable, readable_table
+from loopwright.evaluate.rule import MOST_CONDITIONS, Rule, fitted_rule
+from loopwright.evaluate.shortfall import Shortfall, shortfalls
+from loopwright.evaluate.signal import Signal, signal_of
+from loopwright.evaluate.unit import row_units
+from loopwright.evaluate.weak_segment import WeakSegment, weak_segments
+from loopwright.problem import Answers, Criterion, Metric, metric_named
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,304 +29,374 @@ else:
     np = LazyModule("numpy")
     pl = LazyModule("polars")
 
-Decision = Literal["ml_worth_it", "rule_enough", "no_signal"]
-# three entrants are held against the constant, so each must be sure at a higher level
-_SIGNAL_CONFIDENCE = 0.99
-# simple ways learn little from more rows than this
-_MOST_ROWS = 20_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entrant:
-    """One simple way to answer, judged on validation rows."""
-
-    name: str
-    how: str
-    figures: dict[str, dict[str, Any]]
-    verdicts: tuple[Verdict, ...]
-
-    @property
-    def meets_criteria(self) -> bool:
-        """Whether there are criteria and all of them hold."""
-        return bool(self.verdicts) and all(verdict.holds for verdict in self.verdicts)
+Decision = Literal["ml_worth_it", "rule_enough", "no_signal", "not_with_this_data"]
+SIMPLE = ("constant", "today", "rule")
+MOST_ROWS = 30_000
+_LEAST_LEVEL = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Framing:
-    """The answer to "should this be machine learning?" with its evidence."""
+    """The answer to "should this be machine learning?" with its evidence.
+
+    Parameters
+    ----------
+    decision
+        `ml_worth_it`, `rule_enough`, `no_signal` or `not_with_this_data`.
+    way
+        For `rule_enough`: which simple way is enough (`constant`, `today` or `rule`).
+    reason
+        In one or two sentences.
+    evidence
+        What was found, a sentence each.
+    entrants
+        The ways to answer, judged on rows they did not learn from.
+    rule
+        The best rule, learnt from all rows: the simplest that meets the criteria, if one does.
+    signal
+        Whether there is anything to learn.
+    advantage
+        The best quick model beside the best simple way, in money if there is a payoff.
+    shortfalls
+        Criteria out of reach with these rows.
+    segments
+        Rows of which more would help.
+    n_rows
+        Rows that ways were judged on.
+    """
 
     decision: Decision
+    way: str
     reason: str
+    evidence: tuple[str, ...]
     entrants: tuple[Entrant, ...]
     rule: Rule
-    signal: Comparison
+    signal: Signal
+    advantage: Comparison
+    shortfalls: tuple[Shortfall, ...]
+    segments: tuple[WeakSegment, ...]
+    n_rows: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the framing as JSON types."""
         return {
             "decision": self.decision,
+            "way": self.way,
             "reason": self.reason,
-            "entrants": [
-                {
-                    "name": entrant.name,
-                    "how": entrant.how,
-                    "figures": entrant.figures,
-                    "meets_criteria": entrant.meets_criteria,
-                }
-                for entrant in self.entrants
-            ],
+            "evidence": list(self.evidence),
+            "entrants": [entrant.to_json() for entrant in self.entrants],
             "rule": {
+                "words": self.rule.to_words(),
                 "python": self.rule.to_python(),
                 "sql": self.rule.to_sql(),
                 "n_conditions": self.rule.n_conditions,
+                "tree": self.rule.to_json(),
             },
             "signal": self.signal.to_json(),
+            "advantage": self.advantage.to_json(),
+            "shortfalls": [each.to_json() for each in self.shortfalls],
+            "segments": [each.to_json() for each in self.segments],
+            "n_rows": self.n_rows,
         }
 
 
 def framing(
-    train: pl.DataFrame,
-    validation: pl.DataFrame,
+    rows: pl.DataFrame,
+    y: Array,
     *,
-    y_train: Array,
-    y_validation: Array,
     classes: tuple[str, ...],
     criteria: Sequence[Criterion],
     metrics: Sequence[Metric],
     confidence: float,
+    layout: Layout | None = None,
+    parts: Mapping[str, int] | None = None,
+    earnings: Metric | None = None,
+    money: Array | None = None,
+    cost_per_case: float | None = None,
     today: tuple[str, Answers] | None = None,
     seed: int = 0,
 ) -> Framing:
     """Return whether machine learning is worth it here.
 
-    Every entrant learns from `train` (at most 20,000 of its rows) and is judged on `validation`.
+    Every way to answer is judged on rows it did not learn from, by cross-validation. At most 30,000
+    rows are looked at.
 
     Parameters
     ----------
-    train, validation
-        The input columns, without the target.
-    y_train, y_validation
-        The target: values, or class indices.
+    rows
+        The input columns of the rows that may be looked at, without the target.
+    y
+        The target, `(n_rows,)`: values, or class indices.
     classes
         Class names, the positive one last when there are two; empty for regression.
     criteria, metrics
         What must hold, in the same order.
     confidence
         Level at which the criteria must hold.
+    layout
+        How the rows hang together; they stand alone when absent.
+    parts
+        Rows in `train`, `validation` and `test`, for how many more would do.
+    earnings, money
+        What a case earns and, by row, true class and class said, what each row earns; both only
+        with a payoff.
+    cost_per_case
+        What a case costs today.
     today
-        Today's way in words and its answers for the validation rows, if there is such a column.
+        Today's way in words and its answers for all rows, if there is such a column.
     seed
         Of everything random.
     """
-    import sklearn.ensemble
-    import sklearn.linear_model  # noqa: F401 the limit holds for libraries that are loaded
+    import lightgbm
+    import sklearn.linear_model
+    import sklearn.tree
     from threadpoolctl import threadpool_limits
 
+    del lightgbm, sklearn  # the limit below holds for libraries that are loaded
+    layout = layout or Layout()
+    parts = dict(parts) if parts else {"train": len(y), "validation": 0, "test": 0}
+    if not rows.width:  # a table without columns has no rows either
+        rows = pl.DataFrame({"": pl.Series([None] * len(y), dtype=pl.Float64)})
+    if len(y) > MOST_ROWS:
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(y))[:MOST_ROWS])
+        rows, y, layout = rows[chosen.tolist()], y[chosen], layout.rows(chosen)
+        money = money[chosen] if money is not None else None
+        today = (today[0], today[1].rows(chosen)) if today else None
+    measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")
     # small fits: a second thread saves little, and costs seconds where the processors are busy
     with threadpool_limits(1):
-        return _framing(
-            train,
-            validation,
-            y_train,
-            y_validation,
-            classes,
-            criteria,
-            metrics,
-            confidence,
-            today,
-            seed,
+        table = readable_table(rows)
+        found = out_of_fold(table, y, classes=classes, measure=measure, layout=layout, seed=seed)
+        jury = Jury(
+            y=y[found.judged],
+            classes=classes,
+            measure=measure,
+            criteria=criteria,
+            metrics=metrics,
+            confidence=confidence,
+            earnings=earnings,
+            money=money[found.judged] if money is not None else None,
+            cost_per_case=cost_per_case,
+            seed=seed,
+            units=_units(layout.rows(found.judged)),
+        )
+        return _Inquiry(table, y, layout, found, jury, parts, today, money).framing()
+
+
+def _units(layout: Layout) -> npt.NDArray[np.int64] | None:
+    if layout.by == "random":
+        return None
+    return row_units(pl.Series(layout.codes), by=layout.by)
+
+
+class _Inquiry:
+    """One question put to one table: its ways to answer, in the order in which they are asked."""
+
+    def __init__(
+        self,
+        table: ReadableTable,
+        y: Array,
+        layout: Layout,
+        found: OutOfFold,
+        jury: Jury,
+        parts: Mapping[str, int],
+        today: tuple[str, Answers] | None,
+        money: Array | None,
+    ) -> None:
+        self.table, self.y, self.layout = table, y, layout
+        self.found, self.jury, self.parts, self.money = found, jury, parts, money
+        self.answers: dict[str, Answers] = {}
+        self.entrants: dict[str, Entrant] = {}
+        self._enter("constant", "one answer for all", self._said("constant"))
+        self.n_conditions = self._simplest_rule()
+        if today is not None:
+            own = replace(today[1].rows(found.judged), money=jury.money)
+            self._enter("today", today[0] or "today's way", own)
+        self._enter("linear", "a weighted sum of the columns", self._said("linear"))
+        self._enter("boosted", "a quick boosted model", self._said("boosted"))
+
+    def _said(self, name: str) -> Answers:
+        return self.jury.answers(self.found.said[name][self.found.judged])
+
+    def _enter(self, name: str, how: str, answers: Answers) -> Entrant:
+        self.answers[name] = answers
+        self.entrants[name] = self.jury.entrant(name, how, answers)
+        return self.entrants[name]
+
+    def _simplest_rule(self) -> int:
+        """Enter the rule, and return how many conditions it may ask.
+
+        With fewer conditions only while those with more meet every criterion: tests in a fixed
+        order, each only after the one before held, need no higher level.
+        """
+        kept = MOST_CONDITIONS
+        for n in range(MOST_CONDITIONS, 0, -1):
+            how = f"at most {n} condition{'s' if n > 1 else ''}"
+            tried = self.jury.entrant("rule", how, answers := self._said(f"rule-{n}"))
+            if n < MOST_CONDITIONS and not tried.meets_criteria:
+                break
+            kept = n
+            self.answers["rule"], self.entrants["rule"] = answers, tried
+            if not tried.meets_criteria:
+                break
+        return kept
+
+    def framing(self) -> Framing:
+        """Return the verdict with its evidence."""
+        jury = self.jury
+        signal = signal_of(
+            self.table.matrix,
+            self.y,
+            [self.found.said[name] for name in (f"rule-{self.n_conditions}", *QUICK_MODELS)],
+            n_classes=len(jury.classes),
+            layout=self.layout,
+            level=max(_LEAST_LEVEL, round(1 - jury.confidence, 9)),
+            seed=jury.seed,
+        )
+        advantage = self._advantage()
+        entrants = tuple(self.entrants.values())
+        simple = [each for each in entrants if each.name in SIMPLE and each.meets_criteria]
+        missing: list[Shortfall] = []
+        if not simple and signal.found and jury.criteria:
+            missing = shortfalls(
+                self.table,
+                self.y,
+                jury=jury,
+                answers=self.answers,
+                entrants=entrants,
+                layout=self.layout,
+                parts=self.parts,
+                money=self.money,
+            )
+        segments = self._segments() if signal.found and not simple else []
+        decision, reason = _decision(simple, signal, missing, segments, jury, self.entrants)
+        rule = fitted_rule(
+            self.table,
+            self.y,
+            classes=jury.classes,
+            n_conditions=self.n_conditions,
+            seed=jury.seed,
+        )
+        return Framing(
+            decision=decision,
+            way=simple[0].name if simple else "",
+            reason=reason,
+            evidence=tuple(self._evidence(signal, advantage, missing, segments)),
+            entrants=entrants,
+            rule=replace(rule, threshold=self.answers["rule"].threshold),
+            signal=signal,
+            advantage=advantage,
+            shortfalls=tuple(missing),
+            segments=tuple(segments),
+            n_rows=len(jury.y),
         )
 
+    def _advantage(self) -> Comparison:
+        """Hold the best quick model against the best simple way."""
+        metric = self.jury.earnings or self.jury.measure
+        sign = 1.0 if metric.higher_is_better else -1.0
 
-def _framing(
-    train: pl.DataFrame,
-    validation: pl.DataFrame,
-    y_train: Array,
-    y_validation: Array,
-    classes: tuple[str, ...],
-    criteria: Sequence[Criterion],
-    metrics: Sequence[Metric],
-    confidence: float,
-    today: tuple[str, Answers] | None,
-    seed: int,
-) -> Framing:
-    if not train.width:  # a table without columns has no rows either
-        train, validation = (pl.DataFrame({"": [None] * len(y)}) for y in (y_train, y_validation))
-    if train.height > _MOST_ROWS:
-        chosen = np.sort(np.random.default_rng(seed).permutation(train.height)[:_MOST_ROWS])
-        train, y_train = train[chosen.tolist()], y_train[chosen]
-    ours, theirs = readable_tables(train, validation)
-    rule = fitted_rule(ours, y_train, classes=classes, seed=seed)
-    measure = metrics[0] if metrics else metric_named("log_loss" if classes else "mae")
-    conditions = f"{rule.n_conditions} condition{'s' if rule.n_conditions != 1 else ''}"
-    constant = _constant(y_train, len(y_train) + len(y_validation), classes, measure)
-    both = _stacked(ours, theirs)
-    said_by = {
-        "constant": (constant, "one answer for all"),
-        "rule": (_answers(rule_answers(rule, both), classes), conditions),
-        "linear": (_linear(ours, y_train, both, classes), "a weighted sum of the columns"),
-        "boosted": (_boosted(ours, y_train, both, classes, seed), "a quick boosted model"),
-    }
-    answered = {
-        name: (_decided_answers(said, y_train, metrics), how)
-        for name, (said, how) in said_by.items()
-    }
-    if today:
-        answered["today"] = (today[1], today[0] or "today's way")
-    entrants = tuple(
-        _entrant(
-            name,
-            how,
-            verdicts(criteria, metrics, y_validation, said, confidence=confidence, seed=seed),
-            figure(measure, y_validation, said, confidence=confidence, seed=seed),
+        def best(names: Sequence[str]) -> str:
+            there = [name for name in names if name in self.entrants]
+            return max(
+                there, key=lambda name: sign * self.entrants[name].figures[metric.name]["value"]
+            )
+
+        return compare(
+            metric,
+            self.jury.y,
+            champion=self.answers[best(SIMPLE)],
+            challenger=self.answers[best(QUICK_MODELS)],
+            confidence=self.jury.confidence,
+            seed=self.jury.seed,
+            units=self.jury.units,
         )
-        for name, (said, how) in answered.items()
-    )
-    signal = _signal(answered, y_train, y_validation, classes, measure, seed)
-    decision, reason = _decision(entrants, signal)
-    return Framing(decision=decision, reason=reason, entrants=entrants, rule=rule, signal=signal)
+
+    def _segments(self) -> list[WeakSegment]:
+        metric = self.jury.measure
+        sign = 1.0 if metric.higher_is_better else -1.0
+        best = max(
+            QUICK_MODELS,
+            key=lambda name: sign * self.entrants[name].figures[metric.name]["value"],
+        )
+        asked = (metric, metric_named("log_loss" if self.jury.classes else "mae"))
+        for each in asked:
+            loss = each.per_row(self.jury.y, self.answers[best])
+            if loss is not None and not each.higher_is_better:
+                return weak_segments(self.table.rows(self.found.judged), loss)
+        return []
+
+    def _evidence(
+        self,
+        signal: Signal,
+        advantage: Comparison,
+        missing: Sequence[Shortfall],
+        segments: Sequence[WeakSegment],
+    ) -> list[str]:
+        name = self.jury.measure.name
+        figures = ", ".join(
+            f"{each.name} {_told(each.figures[name])}" for each in self.entrants.values()
+        )
+        told = [f"{name} on {len(self.jury.y):,} rows: {figures}", f"signal: {signal}"]
+        if self.jury.earnings is not None:
+            told.append(
+                f"money: a quick model earns {advantage.gain:+,.4g} a case "
+                f"({advantage.lower:+,.4g} to {advantage.upper:+,.4g}) beside the best simple way"
+            )
+            told += [
+                f"beside today's {self.jury.cost_per_case:,.6g} a case, {each.name} is worth "
+                f"{each.against_today:+,.4g} a case"
+                for each in self.entrants.values()
+                if each.against_today is not None
+            ]
+        told += [str(each) for each in missing]
+        if segments:
+            told.append("answered worst, and rare: " + "; ".join(str(each) for each in segments))
+        return told
 
 
-def _stacked(ours: ReadableTable, theirs: ReadableTable) -> ReadableTable:
-    """Return the training rows with the validation rows below."""
-    return replace(ours, matrix=np.concatenate([ours.matrix, theirs.matrix]))
+def _told(figure: Mapping[str, Any]) -> str:
+    low, high = figure["lower"], figure["upper"]
+    if low is None or high is None:
+        return f"{figure['value']:.4g}"
+    return f"{figure['value']:.4g} ({low:.4g} to {high:.4g})"
 
 
-def _decided_answers(said: Answers, y_train: Array, metrics: Sequence[Metric]) -> Answers:
-    """Return the answers for the validation rows, which stand below the training rows.
-
-    Where a criterion is money, every way to answer says yes from where it earned most on the
-    training rows, as the model will.
-    """
-    n = len(y_train)
-    profit = next((metric for metric in metrics if metric.name == "profit_per_case"), None)
-    below = said.rows(np.arange(n, len(said)))
-    if profit is None:
-        return below
-    threshold = best_threshold(profit, y_train, said.probability()[:n])
-    return replace(below, threshold=threshold)
-
-
-def _entrant(name: str, how: str, judged: Sequence[Verdict], measured: Figure) -> Entrant:
-    figures = {measured.metric: measured.to_json()}
-    figures |= {verdict.figure.metric: verdict.figure.to_json() for verdict in judged}
-    return Entrant(name=name, how=how, figures=figures, verdicts=tuple(judged))
-
-
-def _decision(entrants: Sequence[Entrant], signal: Comparison) -> tuple[Decision, str]:
-    simple = [e for e in entrants if e.name in ("constant", "today", "rule") and e.meets_criteria]
+def _decision(
+    simple: Sequence[Entrant],
+    signal: Signal,
+    missing: Sequence[Shortfall],
+    segments: Sequence[WeakSegment],
+    jury: Jury,
+    entrants: Mapping[str, Entrant],
+) -> tuple[Decision, str]:
+    name = jury.measure.name
+    constant = entrants["constant"].figures[name]["value"]
     if simple:
         return "rule_enough", (
             f"No model needed: the {simple[0].name} ({simple[0].how}) meets every criterion."
         )
-    if not signal.is_better:
+    if not signal.found:
         return "no_signal", (
-            f"Nothing tried beats a constant answer on {signal.n_rows:,} validation rows "
-            f"({signal.metric}: constant {signal.champion:.4g}, best {signal.challenger:.4g}): "
-            "these columns do not tell the target."
+            f"Nothing tried beats a constant answer on {len(jury.y):,} rows: {signal}. "
+            "These columns do not tell the target."
         )
+    if missing:
+        kinds = (
+            " Collect above all rows where " + " or ".join(each.words for each in segments) + "."
+            if segments
+            else ""
+        )
+        return "not_with_this_data", f"{_sentence(missing)}.{kinds}"
+    sign = 1.0 if jury.measure.higher_is_better else -1.0
+    best = sign * max(sign * entrants[kind].figures[name]["value"] for kind in QUICK_MODELS)
+    end = "no simple rule meets the criteria" if jury.criteria else "no criteria are stated"
     return "ml_worth_it", (
-        f"The columns tell the target ({signal.metric} {signal.champion:.4g} for a constant, "
-        f"{signal.challenger:.4g} for a quick model), and no simple rule meets the criteria."
+        f"The columns tell the target ({name} {constant:.4g} for a constant, "
+        f"{best:.4g} for a quick model), and {end}."
     )
 
 
-def _signal(
-    answered: dict[str, tuple[Answers, str]],
-    y_train: Array,
-    y: Array,
-    classes: tuple[str, ...],
-    measure: Metric,
-    seed: int,
-) -> Comparison:
-    # thresholded metrics can be flat where there is signal, so the usual loss is asked as well
-    asked = [measure, metric_named("log_loss" if classes else "rmse")]
-    found = [
-        compare(
-            metric,
-            y,
-            # each metric has its own best constant: a model must beat that one
-            champion=_constant(y_train, len(y), classes, metric),
-            challenger=answered[name][0],
-            confidence=_SIGNAL_CONFIDENCE,
-            seed=seed,
-        )
-        for metric in asked
-        for name in ("rule", "linear", "boosted")
-    ]
-    sure = [comparison for comparison in found if comparison.is_better]
-    return max(
-        sure or found[:3],
-        key=lambda c: (c.metric == measure.name, c.probability_better, c.gain),
-    )
-
-
-def _answers(said: Array, classes: tuple[str, ...]) -> Answers:
-    return class_answers(said) if classes else value_answers(said)
-
-
-def _constant(y: Array, n_rows: int, classes: tuple[str, ...], measure: Metric) -> Answers:
-    """Return the constant that does best on the training rows."""
-    if classes:
-        shares = np.bincount(y.astype(np.int64), minlength=len(classes)) / len(y)
-        return class_answers(np.tile(shares, (n_rows, 1)))
-    order = np.sort(y)
-    weights = np.cumsum(1 / np.maximum(np.abs(order), 1e-9))
-    tried = [
-        float(y.mean()),
-        float(np.median(y)),
-        # the weighted median by 1/|y| is the constant of least relative error
-        float(order[np.searchsorted(weights, weights[-1] / 2)]),
-    ]
-    ones, sign = np.ones((1, len(y))), 1.0 if measure.higher_is_better else -1.0
-    best = max(
-        tried,
-        key=lambda value: (
-            sign * float(measure.resampled(y, value_answers(np.full(len(y), value)), ones)[0])
-        ),
-    )
-    return value_answers(np.full(n_rows, best))
-
-
-def _linear(
-    ours: ReadableTable, y: Array, theirs: ReadableTable, classes: tuple[str, ...]
-) -> Answers:
-    from sklearn.linear_model import LogisticRegression, Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    if classes:
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2_000))
-        model.fit(ours.matrix, y.astype(np.int64))
-        return class_answers(_spread(model.predict_proba(theirs.matrix), model.classes_, classes))
-    logarithmic = bool(np.all(y > 0))
-    model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
-    model.fit(ours.matrix, np.log(y) if logarithmic else y)
-    said = model.predict(theirs.matrix)
-    if logarithmic:
-        said = np.exp(np.clip(said, np.log(y.min()) - 5, np.log(y.max()) + 5))
-    return value_answers(said)
-
-
-def _boosted(
-    ours: ReadableTable, y: Array, theirs: ReadableTable, classes: tuple[str, ...], seed: int
-) -> Answers:
-    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-
-    shape = {"max_iter": 60, "early_stopping": False, "random_state": seed}
-    if classes:
-        model = HistGradientBoostingClassifier(**shape).fit(ours.matrix, y.astype(np.int64))
-        return class_answers(_spread(model.predict_proba(theirs.matrix), model.classes_, classes))
-    logarithmic = bool(np.all(y > 0))
-    regressor = HistGradientBoostingRegressor(**shape).fit(
-        ours.matrix, np.log(y) if logarithmic else y
-    )
-    said = regressor.predict(theirs.matrix)
-    return value_answers(np.exp(said) if logarithmic else said)
-
-
-def _spread(probabilities: Array, known: Array, classes: tuple[str, ...]) -> Array:
-    """Return probabilities with a column for every class, also those not seen in training."""
-    wide = np.zeros((len(probabilities), len(classes)))
-    wide[:, np.asarray(known, dtype=np.int64)] = probabilities
-    return wide
+def _sentence(missing: Sequence[Shortfall]) -> str:
+    told = "; ".join(str(each) for each in missing)
+    return f"Not with this data: {told}"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[np.float64]
+    Units = npt.NDArray[np.int64]
 else:
     np = LazyModule("numpy")
 
@@ -64,7 +65,13 @@ class Verdict:
 
 
 def figure(
-    metric: Metric, y: Array, answers: Answers, *, confidence: float = 0.95, seed: int = 0
+    metric: Metric,
+    y: Array,
+    answers: Answers,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+    units: Units | None = None,
 ) -> Figure:
     """Return a metric's value with its bootstrap bounds.
 
@@ -80,13 +87,17 @@ def figure(
         Level of each one-sided bound, 0.5 to below 1.
     seed
         Of the resampling.
+    units
+        The unit of each row where rows are not independent; see `resampled`.
 
     Notes
     -----
     See `bounds` for how they are made.
     """
     value = measured(metric, y, answers)
-    lower, upper = bounds(metric, y, answers, value=value, confidence=confidence, seed=seed)
+    lower, upper = bounds(
+        metric, y, answers, value=value, confidence=confidence, seed=seed, units=units
+    )
     return Figure(
         metric=metric.name,
         value=value,
@@ -98,11 +109,11 @@ def figure(
 
 
 def resampled_deviation(
-    metric: Metric, y: Array, answers: Answers, *, seed: int = 0
+    metric: Metric, y: Array, answers: Answers, *, seed: int = 0, units: Units | None = None
 ) -> tuple[float, float]:
     """Return a metric's value and the standard deviation of its bootstrap resamples."""
     value = measured(metric, y, answers)
-    drawn = resampled(metric, y, answers, seed=seed)
+    drawn = resampled(metric, y, answers, seed=seed, units=units)
     drawn = drawn[np.isfinite(drawn)]
     return value, float(np.std(drawn)) if len(drawn) else 0.0
 
@@ -115,11 +126,12 @@ def verdicts(
     *,
     confidence: float,
     seed: int = 0,
+    units: Units | None = None,
 ) -> list[Verdict]:
     """Return, for each criterion, whether its confidence bound meets the target."""
     judged = []
     for criterion, metric in zip(criteria, metrics, strict=True):
-        found = figure(metric, y, answers, confidence=confidence, seed=seed)
+        found = figure(metric, y, answers, confidence=confidence, seed=seed, units=units)
         bound = found.upper if criterion.wants_low else found.lower
         judged.append(
             Verdict(

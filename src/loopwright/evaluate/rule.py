@@ -2,156 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
+from loopwright.evaluate.readable import Question, ReadableTable
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    import polars as pl
 else:
     np = LazyModule("numpy")
-    pl = LazyModule("polars")
 
-_MAX_LEVELS = 12
-_LARGEST = 1e30
-# words without an underscore, which LIKE would read as any character
-_WORD = re.compile(r"[^\W_]{3,}")
-_MAX_WORDS = 100
-_WORD_ROWS = 5_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadableTable:
-    """Rows as columns a person can name in a condition.
-
-    Parameters
-    ----------
-    matrix
-        `(n_rows, n_columns)`, without missing values.
-    columns
-        The column each stands for.
-    levels
-        The category a column of zeros and ones asks for, or None for a number.
-    fills
-        What stands for a missing value: the training median, or 0 for a category or a word.
-    words
-        What a column of zeros and ones looks for in a free text, or None for anything else.
-    """
-
-    matrix: npt.NDArray[np.float64]
-    columns: tuple[str, ...]
-    levels: tuple[str | None, ...]
-    fills: tuple[float, ...]
-    words: tuple[str | None, ...]
-
-
-def readable_tables(
-    train: pl.DataFrame, other: pl.DataFrame
-) -> tuple[ReadableTable, ReadableTable]:
-    """Return two tables of the same columns: numbers, days of dates, categories of few levels, words.
-
-    What is filled in and which categories and words count is taken from `train` alone.
-    """
-    names: list[str] = []
-    levels: list[str | None] = []
-    fills: list[float] = []
-    words: list[str | None] = []
-    parts: list[tuple[pl.Series, pl.Series]] = []
-    for name in train.columns:
-        ours, theirs = train[name], other[name]
-        if ours.dtype in (pl.String, pl.Categorical):
-            for level in _frequent_levels(ours):
-                names.append(name)
-                levels.append(level)
-                fills.append(0.0)
-                words.append(None)
-                parts.append(((ours == level).cast(pl.Float64), (theirs == level).cast(pl.Float64)))
-            for word in _telling_words(ours):
-                names.append(name)
-                levels.append(None)
-                fills.append(0.0)
-                words.append(word)
-                parts.append((_holds(ours, word), _holds(theirs, word)))
-            continue
-        if ours.dtype.is_temporal():
-            ours, theirs = ours.cast(pl.Date).to_physical(), theirs.cast(pl.Date).to_physical()
-        ours, theirs = _bounded(ours), _bounded(theirs)
-        if ours.null_count() == len(ours):
-            continue
-        names.append(name)
-        levels.append(None)
-        words.append(None)
-        median = ours.median()
-        fills.append(float(median) if isinstance(median, int | float) else 0.0)
-        parts.append((ours, theirs))
-
-    if not parts:
-        # a column that says nothing: every way to answer then gives its constant
-        names, levels, fills, words = [""], [None], [0.0], [None]
-        parts = [(pl.zeros(train.height, eager=True), pl.zeros(other.height, eager=True))]
-
-    def table(side: int) -> ReadableTable:
-        filled = [
-            pair[side].fill_null(fill).to_numpy() for pair, fill in zip(parts, fills, strict=True)
-        ]
-        return ReadableTable(
-            matrix=np.stack(filled, axis=1),
-            columns=tuple(names),
-            levels=tuple(levels),
-            fills=tuple(fills),
-            words=tuple(words),
-        )
-
-    return table(0), table(1)
-
-
-def _bounded(series: pl.Series) -> pl.Series:
-    """Return numbers whose squares can be added up; what is infinite is missing."""
-    numbers = series.cast(pl.Float64)
-    finite = numbers.set(numbers.is_infinite() | numbers.is_nan(), None)
-    return finite.clip(-_LARGEST, _LARGEST)
-
-
-def _frequent_levels(series: pl.Series) -> list[str]:
-    counts = series.drop_nulls().cast(pl.String).value_counts(sort=True)
-    if counts.height > _MAX_LEVELS:
-        return []
-    return sorted(counts[series.name].to_list())
-
-
-def _telling_words(series: pl.Series) -> list[str]:
-    """Return words of a free text that some rows hold and others do not, the most frequent first."""
-    texts = series.drop_nulls().cast(pl.String)
-    if texts.n_unique() <= _MAX_LEVELS:
-        return []
-    rows: Counter[str] = Counter()
-    for text in texts.head(_WORD_ROWS).to_list():
-        rows.update(set(_WORD.findall(text.lower())))
-    least = max(5, min(len(texts), _WORD_ROWS) // 200)
-    found = [(n, word) for word, n in rows.items() if least <= n <= len(texts) / 2]
-    return [word for _, word in sorted(found, key=lambda each: (-each[0], each[1]))[:_MAX_WORDS]]
-
-
-def _holds(series: pl.Series, word: str) -> pl.Series:
-    texts = series.cast(pl.String).str.to_lowercase()
-    return texts.str.contains(word, literal=True).fill_null(False).cast(pl.Float64)
+MOST_CONDITIONS = 3
+_EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A binary tree of conditions over a readable table.
 
-    A node is `{"column", "level" | "word" | "at_most", "missing", "then", "else"}`, a leaf is `{"answer"}`:
-    a value for regression, probabilities per class otherwise.
+    A node is `{"column", "level" | "word" | "at_most", "is_date", "missing", "has_missing", "then",
+    "else"}`, a leaf is `{"answer", "n_rows"}`: a value for regression, probabilities per class
+    otherwise.
+
+    Parameters
+    ----------
+    root
+        The first node.
+    classes
+        Of a classification, the positive one last when there are two.
+    threshold
+        Two classes only: probability from which the positive one is said.
     """
 
     root: dict[str, Any]
     classes: tuple[str, ...]
+    threshold: float = 0.5
 
     @property
     def n_conditions(self) -> int:
@@ -161,6 +50,40 @@ class Rule:
             return 0 if "answer" in node else 1 + count(node["then"]) + count(node["else"])
 
         return count(self.root)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns it asks about, each once."""
+        return tuple(dict.fromkeys(question.column for question in self.questions))
+
+    @property
+    def questions(self) -> tuple[Question, ...]:
+        """What it asks, each once, in the order of the tree."""
+        found: dict[Question, None] = {}
+
+        def collect(node: dict[str, Any]) -> None:
+            if "answer" not in node:
+                found[asked_at(node)] = None
+                collect(node["then"])
+                collect(node["else"])
+
+        collect(self.root)
+        return tuple(found)
+
+    def to_words(self) -> str:
+        """Return the rule in plain English, a line for each answer."""
+        lines = []
+
+        def write(node: dict[str, Any], path: list[tuple[dict[str, Any], bool]]) -> None:
+            if "answer" in node:
+                when = f"When {_path_words(path)}: " if path else "Always: "
+                lines.append(f"{when}{self._said_words(node)}")
+                return
+            write(node["then"], [*path, (node, True)])
+            write(node["else"], [*path, (node, False)])
+
+        write(self.root, [])
+        return "\n".join(lines)
 
     def to_python(self) -> str:
         """Return the rule as a Python function over a row (a mapping of columns)."""
@@ -193,20 +116,95 @@ class Rule:
 
         return write(self.root)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the rule as JSON types."""
+        return {"root": self.root, "classes": list(self.classes), "threshold": self.threshold}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Rule:
+        """Return the rule that `to_json` wrote."""
+        return cls(
+            root=value["root"], classes=tuple(value["classes"]), threshold=value["threshold"]
+        )
+
     def _share(self, leaf: dict[str, Any]) -> str:
         """Return the probability behind a class as a comment: rankings are made of it."""
         if not self.classes:
             return ""
-        said = self._said(leaf)
-        named = self.classes[1] if len(self.classes) == 2 else str(said)
-        share = leaf["answer"][self.classes.index(named)]
+        named, share = self._named_share(leaf)
         return f"  # probability of {named!r}: {share:.3f}"
+
+    def _named_share(self, leaf: dict[str, Any]) -> tuple[str, float]:
+        named = self.classes[1] if len(self.classes) == 2 else str(self._said(leaf))
+        return named, leaf["answer"][self.classes.index(named)]
+
+    def _said_words(self, leaf: dict[str, Any]) -> str:
+        seen = f" (seen in {leaf['n_rows']:,} rows)" if "n_rows" in leaf else ""
+        if not self.classes:
+            return f"say {float(self._said(leaf)):,.6g}{seen}."
+        named, share = self._named_share(leaf)
+        count = f" of {leaf['n_rows']:,} rows" if "n_rows" in leaf else ""
+        return f"say {self._said(leaf)} ({share:.1%}{count} were {named})."
 
     def _said(self, leaf: dict[str, Any]) -> float | str:
         answer = leaf["answer"]
         if not self.classes:
             return float(f"{answer:.6g}")
+        if len(self.classes) == 2:
+            return self.classes[int(answer[1] >= self.threshold)]
         return self.classes[max(range(len(answer)), key=lambda index: answer[index])]
+
+
+def asked_at(node: Mapping[str, Any]) -> Question:
+    """Return what a node asks; which side missing values take is the node's own affair."""
+    return Question(
+        column=node["column"],
+        level=node["level"],
+        word=node["word"],
+        is_date=bool(node.get("is_date")),
+    )
+
+
+def _is_number(node: Mapping[str, Any]) -> bool:
+    return node["level"] is None and node["word"] is None
+
+
+def _path_words(path: list[tuple[dict[str, Any], bool]]) -> str:
+    """Return the conditions on the way to a leaf; of several bounds on one column the tightest."""
+    told: dict[tuple[str, str], str] = {}
+    for node, met in path:
+        name = f"'{node['column']}'"
+        if node["word"] is not None:
+            verb = "holds" if met else "does not hold"
+            told[name, f"word {node['word']}"] = f"{name} {verb} the word '{node['word']}'"
+        elif isinstance(node["level"], bool):
+            told[name, "level"] = f"{name} is {'true' if met else 'not true'}"
+        elif node["level"] is not None:
+            told[name, f"level {node['level']}"] = (
+                f"{name} is {'' if met else 'not '}'{node['level']}'"
+            )
+        else:
+            side = "upper" if met else "lower"
+            told.pop((name, side), None)  # one further down is tighter
+            told[name, side] = f"{name} is {_bound_words(node, met)}{_missing_words(node, met)}"
+    return " and ".join(told.values())
+
+
+def _bound_words(node: Mapping[str, Any], met: bool) -> str:
+    if node.get("is_date"):
+        after = _day_after(node)
+        return f"before {after}" if met else f"on {after} or later"
+    return f"{'at most' if met else 'more than'} {node['at_most']:,.6g}"
+
+
+def _missing_words(node: Mapping[str, Any], met: bool) -> str:
+    is_here = (node["missing"] == "then") == met
+    return " or missing" if is_here and node.get("has_missing") else ""
+
+
+def _day_after(node: Mapping[str, Any]) -> str:
+    """Return the first day beyond "at most so many days"."""
+    return (_EPOCH + timedelta(days=int(node["at_most"] // 1) + 1)).isoformat()
 
 
 def _python_condition(node: dict[str, Any]) -> str:
@@ -216,6 +214,8 @@ def _python_condition(node: dict[str, Any]) -> str:
     if node["word"] is not None:
         return f"{node['word']!r} in ({value} or '').lower()"
     test = f"{value} <= {node['at_most']!r}"
+    if node.get("is_date"):  # a date, a moment, or text as JSON has it
+        test = f"str({value})[:10] < {_day_after(node)!r}"
     return (
         f"{value} is None or {test}"
         if node["missing"] == "then"
@@ -225,11 +225,15 @@ def _python_condition(node: dict[str, Any]) -> str:
 
 def _sql_condition(node: dict[str, Any]) -> str:
     column = '"' + node["column"].replace('"', '""') + '"'
+    if isinstance(node["level"], bool):
+        return f"{column} = {'TRUE' if node['level'] else 'FALSE'}"
     if node["level"] is not None:
         return f"{column} = {_sql_text(node['level'])}"
     if node["word"] is not None:
         return f"LOWER({column}) LIKE {_sql_text('%' + node['word'] + '%')}"
     test = f"{column} <= {node['at_most']!r}"
+    if node.get("is_date"):
+        test = f"{column} < '{_day_after(node)}'"
     return f"({column} IS NULL OR {test})" if node["missing"] == "then" else test
 
 
@@ -242,7 +246,7 @@ def fitted_rule(
     y: npt.NDArray[np.float64],
     *,
     classes: tuple[str, ...],
-    n_conditions: int = 3,
+    n_conditions: int = MOST_CONDITIONS,
     seed: int = 0,
 ) -> Rule:
     """Return the best rule of at most `n_conditions` conditions, grown best-first.
@@ -274,21 +278,31 @@ def fitted_rule(
 
     def node(index: int) -> dict[str, Any]:
         if tree.children_left[index] == -1:
+            n_rows = int(tree.n_node_samples[index])
             if classes:
                 shares = tree.value[index][0] / tree.value[index][0].sum()
                 answer = np.zeros(len(classes))
                 answer[grower.classes_.astype(np.int64)] = shares
-                return {"answer": [float(share) for share in answer]}
+                return {"answer": [float(share) for share in answer], "n_rows": n_rows}
             value = float(tree.value[index][0][0])
-            return {"answer": float(np.exp(value)) if logarithmic else value}
-        at = int(tree.feature[index])
+            said = float(np.exp(value)) if logarithmic else value
+            return {"answer": said, "n_rows": n_rows}
+        question = table.questions[int(tree.feature[index])]
         low, high = node(int(tree.children_left[index])), node(int(tree.children_right[index]))
-        asked = {"column": table.columns[at], "level": table.levels[at], "word": table.words[at]}
-        if asked["level"] is not None or asked["word"] is not None:
+        asked = {
+            "column": question.column,
+            "level": question.level,
+            "word": question.word,
+            "is_date": question.is_date,
+            "has_missing": question.has_missing,
+        }
+        if question.is_yes_or_no:
             # "at most one half" of an indicator means "is not this category"
             return {**asked, "at_most": None, "missing": "else", "then": high, "else": low}
         limit = float(f"{tree.threshold[index]:.6g}")
-        side = "then" if table.fills[at] <= limit else "else"
+        if question.is_whole and abs(limit) < 1e6:
+            limit = float(np.floor(tree.threshold[index]))
+        side = "then" if question.fill <= limit else "else"
         return {**asked, "at_most": limit, "missing": side, "then": low, "else": high}
 
     return Rule(root=node(0), classes=classes)
@@ -298,15 +312,14 @@ def rule_answers(rule: Rule, table: ReadableTable) -> npt.NDArray[np.float64]:
     """Return the rule's answers: `(n_rows,)` values, or `(n_rows, n_classes)` probabilities."""
     n_rows = len(table.matrix)
     said = np.zeros((n_rows, len(rule.classes)) if rule.classes else n_rows)
-    asked = zip(table.columns, table.levels, table.words, strict=True)
-    place = {condition: index for index, condition in enumerate(asked)}
+    place = {(each.column, each.level, each.word): at for at, each in enumerate(table.questions)}
 
     def walk(node: dict[str, Any], chosen: npt.NDArray[np.bool_]) -> None:
         if "answer" in node:
             said[chosen] = node["answer"]
             return
         values = table.matrix[:, place[node["column"], node["level"], node["word"]]]
-        met = values > 0.5 if node["at_most"] is None else values <= node["at_most"]
+        met = values > 0.5 if not _is_number(node) else values <= node["at_most"]
         walk(node["then"], chosen & met)
         walk(node["else"], chosen & ~met)
 

@@ -27,11 +27,15 @@ class Answers:
         is the positive one. Empty for regression.
     threshold
         Binary only: probability from which the positive class is said, 0 to 1.
+    money
+        What each row earns, by its true class and the class said: `(n_rows, n_classes, n_classes)`.
+        None where all rows earn alike, or nothing is earned.
     """
 
     values: npt.NDArray[np.float64]
     probabilities: npt.NDArray[np.float64]
     threshold: float = 0.5
+    money: npt.NDArray[np.float64] | None = None
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -56,7 +60,14 @@ class Answers:
             if len(self.probabilities)
             else self.probabilities,
             threshold=self.threshold,
+            money=None if self.money is None else _chosen(self.money, chosen),
         )
+
+
+def _chosen(money: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    if len(money) and not money.strides[0]:  # one table for all rows stays one table
+        return np.broadcast_to(money[0], (len(np.arange(len(money))[rows]), *money.shape[1:]))
+    return money[rows]
 
 
 def value_answers(values: npt.ArrayLike) -> Answers:
@@ -66,7 +77,12 @@ def value_answers(values: npt.ArrayLike) -> Answers:
     )
 
 
-def class_answers(probabilities: npt.ArrayLike, *, threshold: float = 0.5) -> Answers:
+def class_answers(
+    probabilities: npt.ArrayLike,
+    *,
+    threshold: float = 0.5,
+    money: npt.NDArray[np.float64] | None = None,
+) -> Answers:
     """Return the answers of a classification.
 
     Parameters
@@ -75,8 +91,12 @@ def class_answers(probabilities: npt.ArrayLike, *, threshold: float = 0.5) -> An
         `(n_rows, n_classes)`, or `(n_rows,)` with the probability of the positive class.
     threshold
         Binary only: probability from which the positive class is said.
+    money
+        What each row earns; see `Answers`.
     """
     given = np.asarray(probabilities, dtype=np.float64)
     if given.ndim == 1:
         given = np.stack([1 - given, given], axis=1)
-    return Answers(values=np.empty(0, np.float64), probabilities=given, threshold=threshold)
+    return Answers(
+        values=np.empty(0, np.float64), probabilities=given, threshold=threshold, money=money
+    )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from typing import Literal
 
 import msgspec
 
-from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import did_you_mean
+from loopwright.problem.constraint import Constraints, checked_constraints
 from loopwright.problem.criterion import Criterion, checked_criteria
-from loopwright.problem.metric import DEFAULT_METRIC, TASKS, Metric, metric_named
+from loopwright.problem.mean import TASKS, Metric
+from loopwright.problem.metric import DEFAULT_METRIC, metric_named
+from loopwright.problem.money import Payoff, checked_payoff
+from loopwright.problem.threshold_policy import ThresholdPolicy, check_threshold
 
-_OUTCOMES = ("true_positive", "false_positive", "true_negative", "false_negative")
 _PLANNED_TASKS = ("multilabel", "forecast")
 
 
@@ -35,6 +36,24 @@ class Today(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     column: str | None = None
 
 
+class Person(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person who agrees with the criteria.
+
+    Parameters
+    ----------
+    name
+        Who it is.
+    role
+        What they answer for, such as `head of retention`.
+    """
+
+    name: str
+    role: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.role})" if self.role else self.name
+
+
 class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The `problem:` block of a loop file; docs/reference/loop-file.md explains every key."""
 
@@ -44,18 +63,13 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     today: Today | None = None
     task: str | None = None
     positive: str | int | float | bool | None = None
-    payoff: dict[str, float] | None = None
+    payoff: Payoff | None = None
+    threshold: float | ThresholdPolicy | None = None
     criteria: tuple[Criterion, ...] = ()
     confidence: float = 0.95
-
-
-class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """The criteria as they were agreed: their digest, who agreed, and when."""
-
-    digest: str
-    name: str
-    at: datetime
-    criteria: tuple[str, ...]
+    constraints: Constraints | None = None
+    people: tuple[Person | str, ...] = ()
+    test_rows: Literal["counted", "once"] = "counted"
 
 
 def checked_problem(problem: Problem, *, task: str) -> list[Metric]:
@@ -73,21 +87,12 @@ def checked_problem(problem: Problem, *, task: str) -> list[Metric]:
             field="problem.confidence",
             value=problem.confidence,
         )
-    for outcome in problem.payoff or {}:
-        if outcome not in _OUTCOMES:
-            raise InvalidInputError(
-                f"problem.payoff has {outcome!r}, which is no outcome of a binary decision.",
-                hint=did_you_mean(outcome, _OUTCOMES),
-                field="problem.payoff",
-                value=outcome,
-            )
-    if problem.payoff and task != "binary":
-        raise InvalidInputError(
-            f"problem.payoff is for binary problems; this one is {task}.",
-            hint="Remove payoff, or state problem.task.",
-            field="problem.payoff",
-            value=task,
-        )
+    if problem.payoff:
+        checked_payoff(problem.payoff, task=task)
+    if problem.threshold is not None:
+        check_threshold(problem.threshold, task=task, payoff=problem.payoff)
+    if problem.constraints is not None:
+        checked_constraints(problem.constraints, task=task, payoff=problem.payoff)
     return checked_criteria(problem.criteria, task=task, payoff=problem.payoff)
 
 
@@ -142,19 +147,3 @@ def primary_metric(problem: Problem, *, task: str) -> Metric:
     if problem.criteria:
         return metric_named(problem.criteria[0].metric, payoff=problem.payoff)
     return metric_named(DEFAULT_METRIC[task])
-
-
-def sealed(problem: Problem, *, name: str, at: datetime) -> Seal:
-    """Return the seal of a problem's criteria: what was agreed cannot change unseen afterwards."""
-    agreed: dict[str, Any] = {
-        "target": problem.target,
-        "confidence": problem.confidence,
-        "payoff": problem.payoff,
-        "criteria": [str(criterion) for criterion in problem.criteria],
-    }
-    return Seal(
-        digest=digest_value(agreed),
-        name=name,
-        at=at,
-        criteria=tuple(str(criterion) for criterion in problem.criteria),
-    )
