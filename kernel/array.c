@@ -13,6 +13,8 @@ static int is_format(const char *found, char wanted)
         return 0;
     if (wanted == 'i') /* a 32-bit whole number, by whichever name */
         return (found[0] == 'i' && sizeof(int) == 4) || (found[0] == 'l' && sizeof(long) == 4);
+    if (wanted == 'q')
+        return found[0] == 'q' || (found[0] == 'l' && sizeof(long) == 8);
     if (wanted == 'B')
         return found[0] == 'B' || found[0] == '?';
     return found[0] == wanted;

@@ -15,16 +15,20 @@ typedef struct {
     int held;
 } Array;
 
-/* Fill `array` with a C-contiguous view of `object`, whose items have the format `format` ('d', 'i', 'B');
+/* Fill `array` with a C-contiguous view of `object`, whose items have the format `format` ('d', 'i', 'q', 'B');
    `n` items, or any number where n < 0. Returns -1 with an exception where it is something else. */
 int held_array(Array *array, PyObject *object, char format, Py_ssize_t n, int writable, const char *name);
 void release_array(Array *array);
 Py_ssize_t array_length(const Array *array);
 
+/* NumPy's sum of a contiguous row: in pairs, in blocks of at most 128 with eight partial sums. */
+double summed(const double *a, Py_ssize_t n);
+
 PyObject *linked(PyObject *module, PyObject *args);
 
 extern PyType_Spec trees_spec;
 extern PyType_Spec linear_spec;
+extern PyType_Spec points_spec;
 extern PyType_Spec rows_spec;
 
 #endif

@@ -64,8 +64,7 @@ static void linear_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* NumPy's sum of a contiguous row: in pairs, in blocks of at most 128 with eight partial sums. */
-static double summed(const double *a, Py_ssize_t n)
+double summed(const double *a, Py_ssize_t n)
 {
     if (n < 8) {
         double total = -0.0;
@@ -142,6 +141,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
+    {Py_tp_doc, "Weighted sums of features; see train/linear_predictor.py."},
     {Py_tp_new, linear_new},
     {Py_tp_dealloc, linear_dealloc},
     {Py_tp_methods, methods},

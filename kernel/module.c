@@ -14,7 +14,7 @@ static int filled(PyObject *module)
     static const struct {
         const char *name;
         PyType_Spec *spec;
-    } types[] = {{"Trees", &trees_spec}, {"Linear", &linear_spec}, {"Rows", &rows_spec}};
+    } types[] = {{"Trees", &trees_spec}, {"Linear", &linear_spec}, {"Points", &points_spec}, {"Rows", &rows_spec}};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);
         if (type == NULL || PyModule_AddObjectRef(module, types[i].name, type) < 0) {
@@ -26,10 +26,12 @@ static int filled(PyObject *module)
     return PyModule_AddIntConstant(module, "VERSION", VERSION);
 }
 
+static const char doc[] = "What costs most when a model answers, in C; see core/kernel.py.";
+
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, filled}, {0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "loopwright.core._kernel", NULL, 0, functions, slots, NULL, NULL, NULL,
+    PyModuleDef_HEAD_INIT, "loopwright.core._kernel", doc, 0, functions, slots, NULL, NULL, NULL,
 };
 
 PyMODINIT_FUNC PyInit__kernel(void)

@@ -471,6 +471,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
+    {Py_tp_doc, "Rows checked and turned into features; see prepare/row_reader.py."},
     {Py_tp_new, rows_new},
     {Py_tp_dealloc, rows_dealloc},
     {Py_tp_traverse, rows_traverse},

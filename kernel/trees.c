@@ -365,6 +365,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
+    {Py_tp_doc, "A walk of many trees, and the sum of their leaves; see train/trees_predictor.py."},
     {Py_tp_new, trees_new},
     {Py_tp_dealloc, trees_dealloc},
     {Py_tp_methods, methods},

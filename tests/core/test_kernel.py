@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.core.kernel import find_kernel
+from loopwright.train.knn_predictor import KnnPredictor
 from loopwright.train.linear_predictor import LinearPredictor
 from loopwright.train.link import linked
 from loopwright.train.trees_predictor import TreesPredictor
@@ -273,3 +274,49 @@ def test_a_check_that_changes_its_own_rows_does_no_harm() -> None:
     )
 
     assert made.read(rows, None, np.zeros((2, 2))) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n_points=st.integers(1, 200),
+    n_features=st.sampled_from([1, 2, 7, 8, 16, 17, 33, 130]),
+    n_neighbors=st.integers(1, 20),
+    weighting=st.sampled_from(["uniform", "distance"]),
+    seed=st.integers(0, 1_000),
+)
+def test_the_nearest_points_are_those_of_numpy_to_the_last_bit(
+    n_points: int, n_features: int, n_neighbors: int, weighting: Any, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # few different values, so that many points are equally near
+    points = rng.choice(
+        [-1.0, 0.0, 0.1, 1e50], size=(n_points, n_features), p=[0.3, 0.3, 0.39, 0.01]
+    )
+    X = np.concatenate([rng.choice([-1.0, 0.0, 0.1, np.nan], size=(5, n_features)), points[:2]])
+    parts = {
+        "points": points,
+        "values": rng.normal(size=(n_points, 2)),
+        "weights": rng.uniform(0.5, 2.0, n_points),
+        "n_neighbors": n_neighbors,
+        "weighting": weighting,
+    }
+
+    compiled = KnnPredictor(**parts)
+    plain = without_kernel(lambda: KnnPredictor(**parts))
+
+    for mine, theirs in zip(
+        compiled.neighbors(X, n_neighbors), plain.neighbors(X, n_neighbors), strict=True
+    ):
+        assert mine.tobytes() == theirs.tobytes()
+    assert compiled.score(X).tobytes() == plain.score(X).tobytes()
+
+
+@pytest.mark.parametrize("span", [(0, 4, 1), (-1, 3, 1), (0, 3, 4), (0, 3, 0), (2, 1, 1)], ids=str)
+def test_points_that_are_not_there_are_refused(span: tuple[int, int, int]) -> None:
+    made = kernel.Points(points=np.zeros((3, 2)), n_features=2)
+    places, squared = np.zeros((1, span[2]), dtype=np.int64), np.zeros((1, span[2]))
+
+    with pytest.raises(ValueError, match="not so many points"):
+        made.nearest(np.zeros((1, 2)), *span, places, squared)
+    with pytest.raises(ValueError, match="no whole rows"):
+        kernel.Points(points=np.zeros(3), n_features=2)

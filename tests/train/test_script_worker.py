@@ -512,10 +512,10 @@ def without_views(script: Path, folder: Path, **given: Any) -> subprocess.Comple
         data = content if isinstance(content, bytes) else content.read_bytes()
         (job / name).write_bytes(data)
     code = (
-        "import sys; from loopwright.train import script_worker as worker\n"
+        "import sys; from loopwright.train import script_run, script_worker as worker\n"
         "def refuse(*_, **__): raise PermissionError(1, 'not permitted')\n"
-        "worker.enter_private_view = refuse\n"
-        "worker.shutil.which = lambda name: None\n"
+        "script_run.enter_private_view = refuse\n"
+        "script_run.shutil.which = lambda name: None\n"
         "sys.exit(worker.main())\n"
     )
     return subprocess.run(

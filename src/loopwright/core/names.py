@@ -6,7 +6,6 @@ import difflib
 import os
 import re
 import time
-import uuid
 from collections.abc import Iterable
 
 from loopwright.core.errors import InvalidInputError
@@ -63,4 +62,4 @@ def new_id() -> str:
     value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return uuid.UUID(int=value).hex
+    return f"{value:032x}"

@@ -95,6 +95,36 @@ def with_orders(
     return Ordered(table=found, by=by, first=first, last=last)
 
 
+def check_ordered(
+    frame: pl.DataFrame, plan: PreparePlan, labels: pl.Series, *, today: date | None
+) -> None:
+    """Check that the ordered steps of a plan can be done, by doing them to some rows.
+
+    Parameters
+    ----------
+    frame
+        Rows without the target; at most 10,000 of them are looked at.
+    plan
+        A plan for which `checked_prepare` passes on these columns.
+    labels
+        The target of the rows.
+
+    Raises
+    ------
+    InvalidInputError
+        If a step cannot be done to its columns, or has an option out of range; `field` says which.
+    """
+    derived = [Derive(name=name, expression=each) for name, each in plan.derive.items()]
+    ordered = with_orders(frame, derived, plan, labels, today=today)
+    # what they will be done to is made by suggestions: their options are tried on other numbers
+    rng = np.random.default_rng(0)
+    numbers = pl.DataFrame({name: rng.normal(size=100) for name in "ab"})
+    sides = pl.Series([0.0, 1.0] * 50)
+    for at, step in enumerate(ordered.last, start=len(ordered.first)):
+        if is_over_all(step):
+            _done(numbers, [step], sides, today, first=at)
+
+
 def _with_derived(
     table: pl.DataFrame, steps: Sequence[AnyStep], today: date | None
 ) -> pl.DataFrame:
@@ -116,14 +146,18 @@ def _done(
     steps: Sequence[AnyStep],
     labels: pl.Series | None,
     today: date | None,
+    first: int = 0,
 ) -> tuple[dict[str, pl.Series], dict[str, frozenset[str]]]:
-    """Return the columns after the steps, and the steps that touched each of them."""
+    """Return the columns after the steps, and the steps that touched each of them.
+
+    `first` is the place of the first step among the orders, to be named in errors.
+    """
     types: Types = value_types(table)
     read = table.select(e.alias(name) for name, e in read_columns(table, types).items())
     unreadable = tuple(name for name in table.columns if name not in types)
     target = None if labels is None else labels.head(table.height).to_numpy()
     by: dict[str, frozenset[str]] = {}
-    for at, step in enumerate(steps):
+    for at, step in enumerate(steps, start=first):
         training = Training(
             table=read,
             types=types,

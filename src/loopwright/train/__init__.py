@@ -9,12 +9,15 @@ from loopwright.train.algorithm import (
     get_algorithm,
 )
 from loopwright.train.bundle import open_bundle, pack_bundle
+from loopwright.train.calibration import Calibration, CalibrationMethod
+from loopwright.train.extra import EXTRAS, Extra
 from loopwright.train.hyperparameter import (
     Hyperparameter,
     canonical_hyperparameters,
     checked_hyperparameters,
     hyperparameters_from_text,
 )
+from loopwright.train.interval import Interval
 from loopwright.train.job import (
     TrainingResult,
     TrainingSpec,
@@ -23,7 +26,16 @@ from loopwright.train.job import (
     training_job,
 )
 from loopwright.train.outcome import Outcome, class_text, named_outcome
-from loopwright.train.plan import AUTO, AutoPlan, TrainBudget, TrainPlan, checked_train
+from loopwright.train.plan import (
+    AUTO,
+    AutoPlan,
+    Distill,
+    RecipeChoice,
+    TrainBudget,
+    TrainPlan,
+    check_task,
+    checked_train,
+)
 from loopwright.train.predictor import Predictor
 from loopwright.train.serving_model import ServingModel
 from loopwright.train.training_data import TrainingData, TrainingPart
@@ -31,12 +43,19 @@ from loopwright.train.training_data import TrainingData, TrainingPart
 __all__ = [
     "ALGORITHMS",
     "AUTO",
+    "EXTRAS",
     "Algorithm",
     "AutoPlan",
+    "Calibration",
+    "CalibrationMethod",
+    "Distill",
+    "Extra",
     "FittedModel",
     "Hyperparameter",
+    "Interval",
     "Outcome",
     "Predictor",
+    "RecipeChoice",
     "ServingModel",
     "TrainBudget",
     "TrainPlan",
@@ -46,6 +65,7 @@ __all__ = [
     "TrainingSpec",
     "algorithm_names",
     "canonical_hyperparameters",
+    "check_task",
     "checked_hyperparameters",
     "checked_train",
     "class_text",

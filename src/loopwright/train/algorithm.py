@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -13,7 +13,7 @@ from loopwright.core.errors import InvalidInputError, NotFoundError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.problem import Task
-from loopwright.train.class_weight import class_weighted
+from loopwright.train.class_weight import check_class_weight, class_weighted
 from loopwright.train.hyperparameter import Hyperparameter, Value, checked_hyperparameters
 from loopwright.train.plugin import algorithm_plugins, loaded_algorithm
 from loopwright.train.training_data import TrainingData, TrainingPart, check_training_data
@@ -71,7 +71,9 @@ class Algorithm(Protocol):
 
     `fit` gets checked data (`check_training_data`) and a complete, checked table of
     hyperparameters. The same data, hyperparameters, seed and number of threads give the same
-    bytes. It may run in any process; it prints nothing.
+    bytes. It may run in any process; it prints nothing. One whose settings have to go together, or
+    with the task, may bring a `check(hyperparameters, *, task)` that raises `InvalidInputError`; it
+    is asked before a job is made, and need not be repeated in `fit`.
     """
 
     @property
@@ -178,6 +180,34 @@ def check_installed(algorithm: Algorithm, task: Task) -> None:
     )
 
 
+def check_settings(
+    algorithm: Algorithm,
+    settings: Mapping[str, Any],
+    *,
+    task: Task,
+    classes: Sequence[str] = (),
+) -> None:
+    """Check that complete settings go together, and with the task.
+
+    Parameters
+    ----------
+    settings
+        What `checked_hyperparameters` returns.
+    classes
+        Their names, where they are known.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the setting, its value and what can be set.
+    """
+    _check_predictor_type(settings.get("predictor_type"), task)
+    check_class_weight(settings.get("class_weight"), task=task, classes=classes)
+    check: Callable[..., None] | None = getattr(algorithm, "check", None)
+    if check is not None:
+        check(settings, task=task)
+
+
 def fit_algorithm(
     algorithm: Algorithm,
     data: TrainingData,
@@ -228,7 +258,7 @@ def fit_algorithm(
         target_transform = "none"
     if target_transform == "log":
         data = _with_logarithms(data, task)
-    _check_predictor_type(settings.get("predictor_type"), task)
+    check_settings(algorithm, settings, task=task)
     if settings.get("class_weight") is not None:
         data = class_weighted(data, settings["class_weight"], task=task)
         check_training_data(data, task=task, missing_allowed=algorithm.features == "tree")

@@ -78,10 +78,12 @@ class BlendPredictor(Predictor):
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
         total = np.zeros((len(X), self.n_outputs))
-        for member, (start, end), weight in zip(
+        # models of one fold and family read the same features
+        blocks = {span: np.ascontiguousarray(X[:, span[0] : span[1]]) for span in set(self.spans)}
+        for member, span, weight in zip(
             self.members, self.spans, self.weights.tolist(), strict=True
         ):
-            answers = member.predict_raw(np.ascontiguousarray(X[:, start:end]))
+            answers = member.predict_raw(blocks[span])
             total += weight * answers.reshape(total.shape)
         return total
 
@@ -113,8 +115,8 @@ class BlendPredictor(Predictor):
             raise _broken(f"it has {len(meta['members'])} members")
         members = []
         for place, about in enumerate(meta["members"]):
-            if about["kind"] == "blend":
-                raise _broken("a member is itself a blend")
+            if about["kind"] in ("blend", "stack"):
+                raise _broken(f"a member is itself a {about['kind']}")
             prefix = f"m{place}_"
             own = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
             members.append(predictor_of(own, about))

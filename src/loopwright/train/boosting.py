@@ -176,6 +176,35 @@ _SHARED: Mapping[str, Hyperparameter] = {
 }
 
 
+_USUAL: Mapping[Task, str] = {
+    "regression": "squared",
+    "binary": "logistic",
+    "multiclass": "softmax",
+}
+
+
+def check_boosting(settings: Mapping[str, Any], *, task: Task) -> None:
+    """Refuse an objective, or a weight of the positive class, that is not for the task.
+
+    Raises
+    ------
+    InvalidInputError
+        With what can be set.
+    """
+    usual = _USUAL[task]
+    objective: str = settings["objective"] or usual
+    if objective != usual and (task != "regression" or objective not in REGRESSIONS):
+        fitting = ", ".join(REGRESSIONS) if task == "regression" else usual
+        raise _refused("objective", objective, f"the task is {task}", f"It can be: {fitting}.")
+    if settings["scale_pos_weight"] != 1 and task != "binary":
+        raise _refused(
+            "scale_pos_weight",
+            settings["scale_pos_weight"],
+            f"the task is {task}",
+            "It is for two classes; use class_weight for more.",
+        )
+
+
 def resolved_objective(settings: Mapping[str, Any], data: TrainingData, task: Task) -> str:
     """Return the objective, the task's usual one when none is set.
 
@@ -184,11 +213,8 @@ def resolved_objective(settings: Mapping[str, Any], data: TrainingData, task: Ta
     InvalidInputError
         If it is not for the task or the targets.
     """
-    usual = {"regression": "squared", "binary": "logistic", "multiclass": "softmax"}[task]
-    objective: str = settings["objective"] or usual
-    if objective != usual and (task != "regression" or objective not in REGRESSIONS):
-        fitting = ", ".join(REGRESSIONS) if task == "regression" else usual
-        raise _refused("objective", objective, f"the task is {task}", f"It can be: {fitting}.")
+    check_boosting(settings, task=task)
+    objective: str = settings["objective"] or _USUAL[task]
     lowest = float(min(data.train.y.min(), data.validation.y.min()))
     if objective in POSITIVE and (lowest < 0 or (objective == "gamma" and lowest == 0)):
         least = "above 0" if objective == "gamma" else "0 or more"
@@ -197,13 +223,6 @@ def resolved_objective(settings: Mapping[str, Any], data: TrainingData, task: Ta
             objective,
             f"the smallest target is {lowest:g}",
             f"{objective} needs targets {least}.",
-        )
-    if settings["scale_pos_weight"] != 1 and task != "binary":
-        raise _refused(
-            "scale_pos_weight",
-            settings["scale_pos_weight"],
-            f"the task is {task}",
-            "It is for two classes; use class_weight for more.",
         )
     return objective
 

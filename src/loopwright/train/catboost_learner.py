@@ -15,6 +15,7 @@ from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
 from loopwright.train.algorithm import Features, FittedModel, OnMetric
 from loopwright.train.boosting import (
+    check_boosting,
     check_eval_metric,
     comparison_rows,
     gain_shares,
@@ -154,6 +155,10 @@ class CatboostLearner:
                 help="steps to a leaf's value; the library's own number when not set",
             ),
         }
+
+    def check(self, hyperparameters: Mapping[str, Any], *, task: Task) -> None:
+        """See `Algorithm`."""
+        check_boosting(hyperparameters, task=task)
 
     def library(self, task: Task) -> str | None:
         """Return the module that `fit` imports; see `Algorithm.library`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -47,12 +47,7 @@ def class_weighted(
     InvalidInputError
         If there are no classes, or one of that name is not among them.
     """
-    if task == "regression":
-        raise InvalidInputError(
-            "class_weight is set, and the task is regression, which has no classes.",
-            hint="Leave class_weight out, or give rows weights by a weight column.",
-            field="class_weight",
-        )
+    check_class_weight(class_weight, task=task)
     factors = (
         _balanced(data)
         if class_weight == "balanced" or isinstance(class_weight, str)
@@ -66,6 +61,38 @@ def class_weighted(
     if not validation.weights.max() > 0:  # only classes of weight zero: nothing to judge by
         validation = data.validation
     return replace(data, train=weighted(data.train), validation=validation)
+
+
+def check_class_weight(
+    class_weight: str | Mapping[str, float] | None, *, task: Task, classes: Sequence[str] = ()
+) -> None:
+    """Refuse weights of classes where there are none, or of one that is not among `classes`.
+
+    Raises
+    ------
+    InvalidInputError
+        With the nearest name.
+    """
+    if class_weight is None:
+        return
+    if task == "regression":
+        raise InvalidInputError(
+            "class_weight is set, and the task is regression, which has no classes.",
+            hint="Leave class_weight out, or give rows weights by a weight column.",
+            field="class_weight",
+        )
+    for name in class_weight if classes and isinstance(class_weight, Mapping) else ():
+        if name not in classes:
+            raise _no_class(name, classes)
+
+
+def _no_class(name: str, classes: Sequence[str]) -> InvalidInputError:
+    return InvalidInputError(
+        f"class_weight names {name[:80]!r}, which is no class.",
+        hint=did_you_mean(name[:80], classes),
+        field="class_weight",
+        value=name[:80],
+    )
 
 
 def _balanced(data: TrainingData) -> npt.NDArray[np.float64]:
@@ -82,11 +109,6 @@ def _given(data: TrainingData, table: Mapping[str, float]) -> npt.NDArray[np.flo
     factors = np.ones(data.n_classes)
     for name, weight in table.items():
         if name not in names:
-            raise InvalidInputError(
-                f"class_weight names {name[:80]!r}, which is no class.",
-                hint=did_you_mean(name[:80], names),
-                field="class_weight",
-                value=name[:80],
-            )
+            raise _no_class(name, names)
         factors[names.index(name)] = weight
     return factors

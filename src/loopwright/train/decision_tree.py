@@ -84,6 +84,10 @@ class DecisionTree:
             "predictor_type": PREDICTOR_TYPE,
         }
 
+    def check(self, hyperparameters: Mapping[str, Any], *, task: Task) -> None:
+        """See `Algorithm`."""
+        library_criterion(hyperparameters["criterion"], task)
+
     def library(self, task: Task) -> str | None:
         """Return the module that `fit` imports; see `Algorithm.library`."""
         return "sklearn.tree"

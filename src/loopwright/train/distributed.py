@@ -5,18 +5,18 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from loopwright.compute import Compute, Job, JobSpec, JobState
+from loopwright.compute import Compute, Job, JobSpec, JobState, rerun_spec
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.train.distributed_worker import ANNOUNCEMENT, MEETING, RANK, SECRET, WORKERS
+from loopwright.train.plan import DATA_PARALLEL
 
-DATA_PARALLEL = ("xgboost", "lightgbm")
-"""Algorithms whose library can train one model in several processes."""
-
+_OWN_LABELS = ("workers", "rank")
+_TIMEOUT = "LOOPWRIGHT_MEETING_TIMEOUT_S"
 _LOOK_EVERY_S = 0.2
 _LEAVE_AFTER_S = 15.0
 
@@ -46,7 +46,12 @@ def check_workers(algorithm: str, workers: int) -> None:
 
 
 def train_in_parallel(
-    compute: Compute, spec: JobSpec, *, workers: int, start_timeout_s: float = 600.0
+    compute: Compute,
+    spec: JobSpec,
+    *,
+    workers: int,
+    start_timeout_s: float = 600.0,
+    on_change: Callable[[Job], None] | None = None,
 ) -> Job:
     """Train one model with several jobs at once; return the job that holds it, ended.
 
@@ -61,6 +66,8 @@ def train_in_parallel(
         What `training_job` returns for xgboost or lightgbm; its resources are those of each worker.
     start_timeout_s
         How long the workers may take to find each other, waiting for room included.
+    on_change
+        Called with each worker as it was submitted, and once all have succeeded.
 
     Raises
     ------
@@ -71,7 +78,8 @@ def train_in_parallel(
     """
     check_workers(spec.labels.get("algorithm", spec.name), workers)
     if workers == 1:
-        return compute.wait([compute.submit(spec).id])[0]
+        return compute.wait([compute.submit(spec).id], on_change=on_change)[0]
+    tell = on_change or _tell_nobody
     key = f"{spec.key}/{workers}-workers"
     known = compute.find(f"{key}/0")
     if known is not None and known.state is JobState.SUCCEEDED and known.out.is_dir():
@@ -85,16 +93,59 @@ def train_in_parallel(
     first = compute.submit(_worker(spec, key, rank=0, meeting="", **fields))  # type: ignore[arg-type]
     jobs = [first]
     try:
+        tell(first)
         meeting = _announced(compute, first, timeout_s=start_timeout_s)
-        jobs += [
-            compute.submit(_worker(spec, key, rank=rank, meeting=meeting, **fields))  # type: ignore[arg-type]
-            for rank in range(1, workers)
-        ]
-        return _ended(compute, jobs)
+        for rank in range(1, workers):
+            jobs.append(compute.submit(_worker(spec, key, rank=rank, meeting=meeting, **fields)))  # type: ignore[arg-type]
+            tell(jobs[-1])
+        ended = _ended(compute, jobs)
+        tell(ended)
+        return ended
     finally:
         for job in jobs:
             with suppress(BackendError):
                 compute.stop(job.id, grace_s=0.0)
+
+
+def rerun_in_parallel(
+    compute: Compute,
+    job: Job,
+    *,
+    environment: Mapping[str, str],
+    on_change: Callable[[Job], None] | None = None,
+) -> Job:
+    """Train once more what several workers trained, with as many; return the job that holds it.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is not the first worker, which alone keeps the model; see also `rerun_spec`.
+    BackendError
+        See `train_in_parallel`.
+    """
+    if job.labels.get("rank") != "0":
+        raise InvalidInputError(
+            f"The job {job.id} ({job.name}) is one of {job.labels['workers']} workers; the first "
+            "of them holds the model.",
+            hint="Run the job again whose name ends with (1 of ...).",
+            field="job",
+            value=job.id,
+        )
+    # the secret was of that meeting, and there is a new one
+    again = rerun_spec(compute, job.id, environment={**environment, SECRET: ""})
+    own = (RANK, WORKERS, SECRET, MEETING, _TIMEOUT)
+    spec = replace(
+        again,
+        name=job.name.rpartition(" (")[0],
+        env={name: value for name, value in again.env.items() if name not in own},
+        labels={name: value for name, value in job.labels.items() if name not in _OWN_LABELS},
+    )
+    workers = int(job.labels["workers"])
+    return train_in_parallel(compute, spec, workers=workers, on_change=on_change)
+
+
+def _tell_nobody(job: Job) -> None:
+    """Do nothing with a job that nobody asked for."""
 
 
 def _worker(
@@ -113,7 +164,7 @@ def _worker(
         WORKERS: str(workers),
         SECRET: secret,
         MEETING: meeting,
-        "LOOPWRIGHT_MEETING_TIMEOUT_S": f"{timeout_s:g}",
+        _TIMEOUT: f"{timeout_s:g}",
     }
     return replace(
         spec,
@@ -122,9 +173,11 @@ def _worker(
         name=f"{spec.name} ({rank + 1} of {workers})",
         command=(sys.executable, "-P", "-m", "loopwright.train.distributed_worker"),
         env={**spec.env, **own},
-        labels={**spec.labels, "workers": str(workers), "rank": str(rank)},
+        labels={**spec.labels, **dict(zip(_OWN_LABELS, map(str, (workers, rank)), strict=True))},
         # a worker cannot come back into a ring that goes on
         retries=0,
+        # it is the first one's results that are compared
+        rerun_of=spec.rerun_of if rank == 0 else "",
     )
 
 

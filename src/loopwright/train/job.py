@@ -9,11 +9,16 @@ from typing import Any
 
 import msgspec
 
-from loopwright.compute import JobSpec, Resources
+from loopwright.compute import JobSpec, Limits, Resources
 from loopwright.core.digest import digest_bytes, digest_file, digest_value
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.problem import Task
-from loopwright.train.algorithm import ALGORITHMS, TargetTransform, get_algorithm
+from loopwright.train.algorithm import (
+    ALGORITHMS,
+    TargetTransform,
+    check_settings,
+    get_algorithm,
+)
 from loopwright.train.hyperparameter import checked_hyperparameters
 from loopwright.train.outcome import Outcome
 from loopwright.train.plugin import algorithm_plugins, plugin_package
@@ -129,6 +134,8 @@ def training_job(
     validation: Path,
     resources: Resources | None = None,
     time_limit_s: float | None = None,
+    limits: Limits | None = None,
+    retries: int = 1,
     labels: Mapping[str, str] | None = None,
 ) -> JobSpec:
     """Return the job that trains a model.
@@ -146,18 +153,19 @@ def training_job(
         `Recipe.to_json()`.
     train, validation
         Parquet files of raw rows, with the target and without missing targets.
-    resources, time_limit_s, labels
-        See `JobSpec`.
+    resources, time_limit_s, limits, retries, labels
+        See `JobSpec`; a machine that is lost is not the model's fault.
 
     Raises
     ------
     InvalidInputError
-        If a hyperparameter is unknown or out of range.
+        If a hyperparameter is unknown, out of range or not for the task.
     NotFoundError
         If there is no such algorithm.
     """
     algorithm = get_algorithm(spec.algorithm)
     checked = checked_hyperparameters(algorithm, spec.hyperparameters)
+    check_settings(algorithm, checked, task=spec.task, classes=spec.classes)
     recipe = recipe.encode() if isinstance(recipe, str) else recipe
     resources = resources or Resources()
     order = msgspec.to_builtins(spec)
@@ -190,8 +198,8 @@ def training_job(
         seed=spec.seed,
         # they tell times
         varying=(RESULT_FILE, METRICS_FILE),
-        # a machine that is lost is not the model's fault
-        retries=1,
+        limits=limits or Limits(),
+        retries=retries,
     )
 
 

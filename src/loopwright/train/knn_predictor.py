@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.kernel import find_kernel
 from loopwright.core.lazy import LazyModule
 from loopwright.train.inverted_index import InvertedIndex
 from loopwright.train.link import Link, checked_link
@@ -16,6 +17,8 @@ from loopwright.train.predictor import MAX_FEATURE, Predictor, completed
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from loopwright.core import _kernel
 
     # rows, points and their squared distances
     _Pairs = tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64]]
@@ -71,11 +74,18 @@ class KnnPredictor(Predictor):
     index: InvertedIndex | None = None
     link: Link = "identity"
     _squares: npt.NDArray[np.float64] = field(init=False, repr=False)
+    _compiled: _kernel.Points | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         checked_link(self.link)
         _check(self)
         object.__setattr__(self, "_squares", np.einsum("ij,ij->i", self.points, self.points))
+        kernel = find_kernel()
+        compiled = None
+        if kernel is not None:
+            points = np.ascontiguousarray(self.points)
+            compiled = kernel.Points(points=points, n_features=self.n_features)
+        object.__setattr__(self, "_compiled", compiled)
 
     @property
     def n_features(self) -> int:
@@ -112,6 +122,10 @@ class KnnPredictor(Predictor):
         k = min(k, among.stop - among.start)
         indices = np.empty((len(X), k), dtype=np.intp)
         squared = np.empty((len(X), k))
+        if self._compiled is not None:
+            rows_ = np.ascontiguousarray(X)
+            self._compiled.nearest(rows_, among.start, among.stop, k, indices, squared)
+            return indices, squared
         step = max(1, _CHUNK_DISTANCES // (among.stop - among.start))
         for start in range(0, len(X), step):
             rows = slice(start, start + step)

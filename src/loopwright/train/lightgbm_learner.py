@@ -12,6 +12,7 @@ from loopwright.core.lazy import LazyModule
 from loopwright.problem import Task
 from loopwright.train.algorithm import Features, FittedModel, OnMetric
 from loopwright.train.boosting import (
+    check_boosting,
     check_eval_metric,
     comparison_rows,
     gain_shares,
@@ -155,6 +156,10 @@ class LightgbmLearner:
                 help="looks at one random threshold a feature only",
             ),
         }
+
+    def check(self, hyperparameters: Mapping[str, Any], *, task: Task) -> None:
+        """See `Algorithm`."""
+        check_boosting(hyperparameters, task=task)
 
     def library(self, task: Task) -> str | None:
         """Return the module that `fit` imports; see `Algorithm.library`."""

@@ -124,6 +124,11 @@ class LinearLearner:
             "predictor_type": PREDICTOR_TYPE,
         }
 
+    def check(self, hyperparameters: Mapping[str, Any], *, task: Task) -> None:
+        """See `Algorithm`."""
+        task_loss(hyperparameters["loss"], task)
+        _descends(_penalties(hyperparameters))
+
     def library(self, task: Task) -> str | None:
         """Return the module that `fit` imports; see `Algorithm.library`."""
         return "sklearn.linear_model" if task != "regression" else None

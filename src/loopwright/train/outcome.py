@@ -10,6 +10,8 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
 from loopwright.problem import TASKS, Task
+from loopwright.train.calibration import Calibration
+from loopwright.train.interval import Interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,18 +32,25 @@ class Outcome:
         Names of the classes in the order of their index; none for regression, for `binary` the
         negative and then the positive one.
     threshold
-        Binary only: probability from which the positive class is said, 0 to 1.
+        Binary only: probability from which the positive class is said, 0 to 1; a calibrated
+        probability where there is a calibration.
+    calibration
+        Repairs the probabilities of a classification; nothing leaves them as they are.
+    interval
+        Makes prediction intervals of a regression; nothing when there are none.
 
     Raises
     ------
     InvalidInputError
-        If the number of classes does not go with the task, two are the same, or the threshold is
-        out of range.
+        If the number of classes does not go with the task, two are the same, the threshold is out
+        of range, or the calibration or the interval is for another task.
     """
 
     task: Task
     classes: tuple[str, ...] = ()
     threshold: float = 0.5
+    calibration: Calibration | None = None
+    interval: Interval | None = None
 
     def __post_init__(self) -> None:
         n_classes = len(self.classes)
@@ -65,6 +74,24 @@ class Outcome:
                 hint="It is a probability from 0 to 1.",
                 field="threshold",
                 value=self.threshold,
+            )
+        self._check_additions()
+
+    def _check_additions(self) -> None:
+        method = self.calibration.method if self.calibration else None
+        fits = {"binary": method != "temperature", "multiclass": method == "temperature"}
+        if method is not None and not fits.get(self.task, False):
+            raise InvalidInputError(
+                f"A {self.task} problem cannot have a calibration by {method}.",
+                hint="platt, beta and isotonic are for two classes, temperature for more.",
+                field="calibration",
+                value=method,
+            )
+        if self.interval is not None and self.task != "regression":
+            raise InvalidInputError(
+                f"A {self.task} problem cannot have prediction intervals.",
+                hint="Only a predicted number has one.",
+                field="interval",
             )
 
     @property
@@ -94,8 +121,12 @@ class Outcome:
             indices[row] = index
         return indices
 
+    def calibrated(self, raw: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Return the numbers behind the answers, from `Predictor.predict_raw`."""
+        return raw if self.calibration is None else self.calibration.applied(raw)
+
     def said(self, raw: npt.NDArray[np.float64]) -> list[float] | list[str]:
-        """Return the value or the class said for each row, from `Predictor.predict_raw`."""
+        """Return the value or the class said for each row, from `calibrated` numbers."""
         if self.task == "regression":
             values: list[float] = raw.tolist()
             return values
@@ -105,7 +136,7 @@ class Outcome:
         return [self.classes[index] for index in raw.argmax(axis=1).tolist()]
 
     def answers(self, raw: npt.NDArray[np.float64]) -> list[dict[str, Any]]:
-        """Return one answer a row, from `Predictor.predict_raw`.
+        """Return one answer a row, from `calibrated` numbers.
 
         `{"prediction": value}`; with `probability` (of the positive class) for two classes, and
         `probabilities` (by class) for more.
@@ -123,7 +154,16 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON types."""
-        return {"task": self.task, "classes": list(self.classes), "threshold": self.threshold}
+        value: dict[str, Any] = {
+            "task": self.task,
+            "classes": list(self.classes),
+            "threshold": self.threshold,
+        }
+        if self.calibration is not None:
+            value["calibration"] = self.calibration.to_json()
+        if self.interval is not None:
+            value["interval"] = self.interval.to_json()
+        return value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Outcome:
@@ -137,7 +177,8 @@ class Outcome:
         try:
             task, classes = value["task"], tuple(value["classes"])
             threshold = value["threshold"]
-        except (KeyError, TypeError) as error:
+            calibration, interval = value.get("calibration"), value.get("interval")
+        except (KeyError, TypeError, AttributeError) as error:
             raise InvalidInputError(
                 "The outcome lacks its task, its classes or its threshold.",
                 hint="Pack the model again.",
@@ -149,7 +190,13 @@ class Outcome:
                 hint=did_you_mean(str(task)[:80], TASKS),
                 field="task",
             )
-        return cls(task=task, classes=classes, threshold=threshold)
+        return cls(
+            task=task,
+            classes=classes,
+            threshold=threshold,
+            calibration=None if calibration is None else Calibration.from_json(calibration),
+            interval=None if interval is None else Interval.from_json(interval),
+        )
 
 
 def class_text(value: object) -> str:

@@ -22,6 +22,7 @@ from loopwright.train.plugin import (
     predictor_plugins,
 )
 from loopwright.train.predictor import Predictor
+from loopwright.train.stack_predictor import StackPredictor
 from loopwright.train.symmetric_predictor import SymmetricTreesPredictor
 from loopwright.train.trees_predictor import TreesPredictor
 
@@ -38,6 +39,7 @@ PREDICTORS: dict[str, Any] = {
     "symmetric-trees": SymmetricTreesPredictor,
     "network": NetworkPredictor,
     "blend": BlendPredictor,
+    "stack": StackPredictor,
 }
 _FORMAT = 1
 _MAX_META_BYTES = 1 << 20

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from loopwright.compute import Job, JobSpec, Resources
+from loopwright.compute import Job, JobSpec, Limits, Resources
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError, WrongStateError
 from loopwright.core.files import read_json
 from loopwright.core.names import did_you_mean, new_id
@@ -55,6 +55,7 @@ def script_job(
     env: Mapping[str, str] | None = None,
     resources: Resources | None = None,
     time_limit_s: float | None = None,
+    limits: Limits | None = None,
     grace_s: float = 30.0,
     checkpoint_dir: str | Path | None = None,
     retries: int = 0,
@@ -88,6 +89,8 @@ def script_job(
         What the job may use.
     time_limit_s, grace_s
         Seconds after which SIGTERM is sent, and how many later SIGKILL; None for no limit.
+    limits
+        What its processes may do beside that; see `JobSpec`.
     checkpoint_dir
         The folder behind `/opt/ml/checkpoints`; by default one that all attempts of this job
         share. Give that of an earlier job to go on from where it was.
@@ -132,7 +135,15 @@ def script_job(
         variables=tuple(sorted(env or {})),
     )
     key = f"{KIND}/{new_id()}"
-    return _spec(order, files, key=key, env=env or {}, resources=resources, retries=retries)
+    return _spec(
+        order,
+        files,
+        key=key,
+        env=env or {},
+        resources=resources,
+        limits=limits or Limits(),
+        retries=retries,
+    )
 
 
 def retried_job(job: Job, *, env: Mapping[str, str] | None = None) -> JobSpec:
@@ -189,7 +200,15 @@ def retried_job(job: Job, *, env: Mapping[str, str] | None = None) -> JobSpec:
     if order.requirements == _REQUIREMENTS:
         files[_REQUIREMENTS] = root / _REQUIREMENTS
     own = {each: given[each] for each in order.variables}
-    return _spec(order, files, key=job.key, env=own, resources=job.resources, retries=job.retries)
+    return _spec(
+        order,
+        files,
+        key=job.key,
+        env=own,
+        resources=job.resources,
+        limits=job.limits,
+        retries=job.retries,
+    )
 
 
 def _spec(
@@ -199,6 +218,7 @@ def _spec(
     key: str,
     env: Mapping[str, str],
     resources: Resources,
+    limits: Limits,
     retries: int,
 ) -> JobSpec:
     limit = order.time_limit_s
@@ -214,6 +234,7 @@ def _spec(
         time_limit_s=None if limit is None else limit + order.grace_s + _PACKING_S,
         labels={"script": order.entry_point},
         checkpoint=order.checkpoints is None,
+        limits=limits,
         retries=retries,
         # these tell times
         varying=(METRICS_FILE, RESULT_FILE),

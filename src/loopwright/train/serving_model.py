@@ -17,12 +17,14 @@ from loopwright.prepare import (
     FittedRecipe,
     RecipeUnion,
     RowEncoder,
+    RowReader,
     Signature,
     UnionEncoder,
     open_fitted,
     row_encoder,
 )
 from loopwright.problem import Task
+from loopwright.train.extra import EXTRAS, checked_extras
 from loopwright.train.outcome import Outcome
 from loopwright.train.predictor import Predictor
 from loopwright.train.predictor_file import ARRAYS_MEMBER, META_MEMBER, open_predictor
@@ -61,6 +63,7 @@ class ServingModel:
     predictor: Predictor
     members: Mapping[str, bytes] = field(repr=False)
     _encoder: RowEncoder | UnionEncoder = field(init=False, repr=False)
+    _reader: RowReader = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         n_features = len(self.fitted.feature_names)
@@ -76,6 +79,7 @@ class ServingModel:
                 field="members",
             )
         object.__setattr__(self, "_encoder", row_encoder(self.fitted))
+        object.__setattr__(self, "_reader", RowReader(self.signature, self.fitted))
 
     @property
     def task(self) -> Task:
@@ -87,11 +91,27 @@ class ServingModel:
         """The classes of a classification, in a fixed order; nothing for regression."""
         return self.outcome.classes or None
 
+    @property
+    def extras(self) -> dict[str, Mapping[str, Any]]:
+        """What the model can add to its answers, each with its JSON Schema; see `train.extra`."""
+        return {name: extra.schema for name, extra in EXTRAS.items() if extra.is_offered(self)}
+
+    def check_extras(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names without repetition if the model can add all of them.
+
+        Raises
+        ------
+        InvalidInputError
+            If one is unknown, or this model cannot add it.
+        """
+        return checked_extras(names, offered=self.extras)
+
     def predict(
         self,
         rows: Sequence[Mapping[str, Any]] | pl.DataFrame | pd.DataFrame,
         *,
         today: date | None = None,
+        extras: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Return one answer a row; a row's answer does not depend on the rows that come with it.
 
@@ -102,6 +122,8 @@ class ServingModel:
             Polars or pandas.
         today
             The date for features that depend on it; by default the present one, in UTC.
+        extras
+            What to add to every answer, such as `interval`; each comes under its own name.
 
         Returns
         -------
@@ -111,19 +133,60 @@ class ServingModel:
         Raises
         ------
         InvalidInputError
-            For the first value that does not fit the signature.
+            For the first value that does not fit the signature, or an extra that cannot be added.
         """
+        extras = self.check_extras(extras) if extras else ()
         if hasattr(rows, "collect_schema") or hasattr(rows, "columns"):
             rows = _table_rows(rows)
         if not rows:
             return []
-        check = self.signature.check_row
-        checked = [check(row, index=index) for index, row in enumerate(rows)]
-        features = self._encoder.encode(checked, today=today)
-        return self.outcome.answers(self.predictor.predict_raw(features))
+        return self.check_and_predict(rows, today=today, extras=extras)[1]
+
+    def check_and_predict(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        index: int = 0,
+        today: date | None = None,
+        extras: Sequence[str] = (),
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the rows as `signature.check_row` gives them, and one answer a row.
+
+        Parameters
+        ----------
+        rows
+            At least one.
+        index
+            The place of the first row in its request, for errors.
+        today, extras
+            See `predict`; the extras have been checked.
+
+        Raises
+        ------
+        InvalidInputError
+            For the first value that does not fit the signature.
+        """
+        found = self._reader.read(rows, today=today)
+        if found is None:
+            check = self.signature.check_row
+            checked = [check(row, index=at) for at, row in enumerate(rows, start=index)]
+            features = self._encoder.encode(checked, today=today)
+        else:
+            checked, features = found
+        raw = self.outcome.calibrated(self.predictor.predict_raw(features))
+        answers = self.outcome.answers(raw)
+        for name in extras:
+            added = EXTRAS[name].added(self, checked, features, raw)
+            for answer, each in zip(answers, added, strict=True):
+                answer[name] = each
+        return checked, answers
 
     def predict_frame(
-        self, frame: pl.DataFrame | pd.DataFrame, *, today: date | None = None
+        self,
+        frame: pl.DataFrame | pd.DataFrame,
+        *,
+        today: date | None = None,
+        calibrated: bool = True,
     ) -> npt.NDArray[np.float64]:
         """Return the numbers behind the answers for a table; see `Predictor.predict_raw`.
 
@@ -135,6 +198,8 @@ class ServingModel:
         frame
             A table of Polars or pandas, as training read it or as it came: text is read as it was
             at training.
+        calibrated
+            False for probabilities as they were before their repair; for those who judge it.
 
         Raises
         ------
@@ -142,7 +207,8 @@ class ServingModel:
             If a column holds something else than at training.
         """
         frame = self._with_texts_read(_polars_table(frame))
-        return self.predictor.predict_raw(self.fitted.transform(frame, today=today))
+        raw = self.predictor.predict_raw(self.fitted.transform(frame, today=today))
+        return self.outcome.calibrated(raw) if calibrated else raw
 
     def _with_texts_read(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a table with the conversions of training applied where its text is as it came."""
