@@ -10,7 +10,14 @@ import numpy as np
 import polars as pl
 
 from loopwright.prepare import Signature, fit_recipe, suggest
-from loopwright.train import TrainingData, TrainingPart, fit_algorithm, get_algorithm, named_outcome, pack_bundle
+from loopwright.train import (
+    TrainingData,
+    TrainingPart,
+    fit_algorithm,
+    get_algorithm,
+    named_outcome,
+    pack_bundle,
+)
 from loopwright.train.predictor_file import pack_predictor
 from loopwright.tune import families_of
 

@@ -11,6 +11,7 @@ import loopwright as lw
 from loopwright.compute import JobState
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.notebook.curve import curve_svg
+from loopwright.notebook.job_keeping import rerun
 from loopwright.notebook.training_job import TrainingJob, follow
 from loopwright.train import open_bundle
 
@@ -137,6 +138,58 @@ def test_what_does_not_go_together_is_named(
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"workers": 2, "algorithm": "knn"}, "workers is 2, and knn trains in one process"),
+        ({"workers": 200, "cpus": 1}, r"workers is 200.* this machine can run \d+ of 1 CPUs"),
+        ({"limits": {"lg": "1 MiB"}}, "no limit 'lg'. Did you mean 'log'"),
+        ({"limits": {"processes": "many"}}, "limits cannot be"),
+        ({"retries": -1}, r"train\.retries is out of range"),
+        ({"hyperparameters": {"num_leafs": 3}}, "num_leafs.* Did you mean 'num_leaves'"),
+        ({"hyperparameters": {"class_weight": "balanced"}}, "which has no classes"),
+    ],
+)
+def test_what_no_job_can_do_is_refused_and_nothing_is_trained(
+    tmp_path: Path, given: dict[str, Any], message: str
+) -> None:
+    frame = pl.read_parquet(EXAMPLE / "houses.parquet").gather_every(16)
+
+    with pytest.raises(InvalidInputError, match=message):
+        lw.train(frame, target="price", home=tmp_path / "home", **given)
+
+    assert not (tmp_path / "home" / "jobs").exists()
+
+
+@pytest.mark.slow
+def test_workers_and_limits_reach_the_jobs_and_a_rerun_gives_the_same_model(tmp_path: Path) -> None:
+    frame = pl.read_parquet(EXAMPLE / "houses.parquet").gather_every(8)
+
+    job = lw.train(
+        frame,
+        target="price",
+        algorithm="xgboost",
+        hyperparameters={"rounds": 30},
+        workers=2,
+        limits={"log": "3 MiB", "processes": "200"},
+        time_limit="4 minutes",
+        cpus=0.5,
+        memory="1 GiB",
+        home=tmp_path / "home",
+    )
+    again = rerun(job.workspace, job.id)
+
+    workers = job.workspace.compute.list_(kind="training")
+    assert [each.labels["rank"] for each in workers] == ["0", "1", "0", "1"]
+    assert {each.limits.log_bytes for each in workers} == {3 << 20}
+    assert {each.time_limit_s for each in workers} == {240.0}
+    assert job.figures["rmse"]["value"] > 0
+    assert again.comparison.is_same
+    assert [each.rerun_of for each in workers] == ["", "", job.id, ""]
+    with pytest.raises(InvalidInputError, match="the first of them holds the model"):
+        rerun(job.workspace, workers[1].id)
+
+
 def test_one_algorithm_is_trained_on_a_table(tmp_path: Path) -> None:
     frame = pl.read_parquet(EXAMPLE / "houses.parquet").gather_every(16)
 
@@ -154,7 +207,10 @@ def test_one_algorithm_is_trained_on_a_table(tmp_path: Path) -> None:
     row = {key: value for key, value in frame.row(0, named=True).items() if key != "price"}
     assert job.predictor().predict([row])
     assert open_bundle(job.model).algorithm == "linear-learner"
-    assert lw.job(job.id, home=tmp_path / "home").model == job.model
+    found = lw.job(job.id[-6:], home=tmp_path / "home")
+    assert found.model == job.model
+    assert found.predictor().predict([row]) == job.predictor().predict([row])
+    assert lw.jobs(home=tmp_path / "home")["name"].to_list() == [job.name]
     assert "on validation rows" in job._repr_html_()
     assert lw.status(home=tmp_path / "home")[0].value.round is None
 

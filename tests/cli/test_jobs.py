@@ -64,6 +64,19 @@ def test_a_job_shows_what_it_was_made_of(workspace: Workspace) -> None:
     assert facts["hardware"]["memory_mib"] > 0
 
 
+def test_the_end_of_an_identifier_is_enough_wherever_a_job_is_typed(workspace: Workspace) -> None:
+    job = ran(workspace, "print('hello')")
+    short = job.id[-6:]
+
+    def said(*arguments: str) -> str:
+        return CliRunner().invoke(cli, ["--home", str(workspace.home), *arguments]).stdout
+
+    assert job.id in said("jobs", "show", short)
+    assert said("logs", short) == "hello\n"
+    assert said("stop", short) == "houses: succeeded\n"
+    assert said("jobs", "rerun", short).startswith("same model: yes")
+
+
 def test_metrics_of_a_job_are_shown(workspace: Workspace) -> None:
     line = '{"step": 1, "name": "loss", "value": 0.25}'
     job = ran(workspace, f"open('out/metrics.jsonl', 'w').write({line!r} + chr(10))")

@@ -122,6 +122,8 @@ def test_a_script_can_be_left_to_itself(tmp_path: Path, script: Path) -> None:
         (["--time-limit", "soon"], "time_limit is 'soon'"),
         (["--env", "NOT_SET_ANYWHERE"], "'NOT_SET_ANYWHERE' is not set"),
         (["--algorithm", "xgboost"], "algorithm is for built-in algorithms, not a script"),
+        (["--workers", "2"], "workers is for built-in algorithms, not a script"),
+        (["--limit", "log=much"], "limits.log is 'much'"),
         (["--cpus", "4000"], "4000 CPUs"),
     ],
 )

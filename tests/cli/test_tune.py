@@ -75,6 +75,11 @@ def test_a_name_does_not_mix_studies(tmp_path: Path, loop: Path) -> None:
         (("--space", "alpha=a..b"), "cannot be read"),
         (("--algorithm", "linear-learner", "--space", "alfa=0..1"), "alpha"),
         (("--trials", "0"), "tune.trials is below 1"),
+        (("--space", "num_leaves=64..8"), "goes from 64 to 8, which is no range"),
+        (("--space", "num_leaves=2..inf"), "reaches to inf"),
+        (("--space", "num_leaves=nan..9"), "which is no range"),
+        (("--space", "learning_rate=0..1:log"), "which has no logarithm"),
+        (("--space", "num_leaves=8,many"), "names 'many'; a whole number is expected"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_is_read(
@@ -85,6 +90,27 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_read(
     assert done.exit_code == 2
     assert says in done.output
     assert not (tmp_path / "home").exists()
+
+
+def test_a_class_with_two_rows_is_no_obstacle(tmp_path: Path, loop: Path) -> None:
+    frame = pl.read_parquet(tmp_path / "rows.parquet")
+    kind = frame.select(
+        pl.when(pl.int_range(pl.len()).is_in([5, 400]))
+        .then(pl.lit("rare"))
+        .when(pl.col("price") > 104)
+        .then(pl.lit("dear"))
+        .otherwise(pl.lit("cheap"))
+        .alias("price")
+    )
+    frame.with_columns(kind["price"]).write_parquet(tmp_path / "rows.parquet")
+    loop.write_text(
+        loop.read_text().replace("{metric: rmse, at_most: 4}", "{metric: accuracy, at_least: 0.5}")
+    )
+
+    done = loopwright(tmp_path, "tune", str(loop), *TUNE, "--trials", "1", "--json")
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["value"] > 0.7
 
 
 def test_a_round_searches_when_the_file_asks_for_it(tmp_path: Path, loop: Path) -> None:

@@ -33,6 +33,7 @@ class SlopeModel:
     name = "slope"
     classes = None
     signature = SIGNATURE
+    extras: Mapping[str, Mapping[str, Any]] = {"double": {"type": "number"}}
 
     def __init__(self, *, slope: float, golden: float, delay_s: float, task: str) -> None:
         self.slope = slope
@@ -40,15 +41,31 @@ class SlopeModel:
         self._golden = golden
         self._delay_s = delay_s
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def check_extras(self, names: Sequence[str]) -> tuple[str, ...]:
+        if unknown := set(names) - set(self.extras):
+            raise InvalidInputError(f"{sorted(unknown)[0]!r} cannot be added.", field="with")
+        return tuple(dict.fromkeys(names))
+
+    def check_and_predict(
+        self, rows: Sequence[Mapping[str, Any]], *, index: int = 0, extras: Sequence[str] = ()
+    ) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
+        checked = [self.signature.check_row(row, index=at) for at, row in enumerate(rows, index)]
+        return checked, self._answers(checked, extras)
+
+    def _answers(
+        self, rows: Sequence[Mapping[str, Any]], extras: Sequence[str]
+    ) -> list[dict[str, Any]]:
         if self._delay_s:
             time.sleep(self._delay_s)
         if any(row["city"] == "Boom" for row in rows):
             raise ZeroDivisionError("the model divides by zero in Boom")
-        return [
+        answers = [
             {"prediction": float("nan") if row["city"] == "Nowhere" else self.slope * row["area"]}
             for row in rows
         ]
+        for answer in answers if "double" in extras else ():
+            answer["double"] = 2 * answer["prediction"]
+        return answers
 
     def check_golden(self) -> None:
         found = self.slope * 10

@@ -45,6 +45,7 @@ def test_predictions_come_back_as_a_table(tmp_path: Path) -> None:
 
     assert frame.columns == [
         "inference_id", "at", "version", "inputs", "prediction", "probability", "probabilities",
+        "variant",
     ]  # fmt: skip
     assert frame["at"].to_list() == [datetime(2026, 1, 31, 12, 0, 0, 500_000, tzinfo=UTC)] * 2
     assert frame["version"].to_list() == ["1", "v2"]
@@ -168,3 +169,29 @@ def test_a_column_keeps_every_value_whatever_is_mixed(
 
     assert found.to_list() == expected
     assert found.dtype == dtype
+
+
+def test_answers_of_shadows_are_kept_apart_from_those_that_were_seen(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        prediction("a", variant="live"),
+        prediction("a", variant="shade", shadow=True, version="v2"),
+        prediction("a", variant="other", shadow=True, version="v3"),
+        prediction("a", variant="other", shadow=True, version="v3"),
+    )
+
+    page = read_capture(tmp_path)
+
+    assert page.frame["variant"].to_list() == ["live"]
+    assert page.shadows["version"].to_list() == ["v2", "v3"]
+    assert page.n_repeated == 1
+
+
+def test_a_capture_of_the_time_before_variants_is_read(tmp_path: Path) -> None:
+    line = b'{"inference_id":"a","at":"2026-01-31T12:00:00Z","version":1,"inputs":{},"prediction":2}'
+    (tmp_path / "00000001.ndjson").write_bytes(line + b"\n")
+
+    page = read_capture(tmp_path)
+
+    assert page.frame.select("inference_id", "variant").rows() == [("a", None)]
+    assert page.shadows.height == 0

@@ -128,3 +128,39 @@ def test_there_is_no_room_when_the_wait_would_be_long() -> None:
         return before, during
 
     assert asyncio.run(main()) == (True, False)
+
+
+def test_a_short_request_is_answered_at_once_while_nobody_waits() -> None:
+    async def main() -> list[str | None]:
+        queue: WorkQueue[str] = WorkQueue()
+        alone = queue.answer_now(turns("alone", 0, []))
+        queue.submit(turns("before", 1, []), done=lambda _: None, is_wanted=lambda: True)
+        behind = queue.answer_now(turns("behind", 0, []))
+        return [alone, behind]
+
+    assert asyncio.run(main()) == ["alone", None]
+
+
+def test_a_request_of_several_turns_goes_on_in_the_queue_after_its_first() -> None:
+    trace: list[str] = []
+
+    async def main() -> list[Any]:
+        queue: WorkQueue[str] = WorkQueue()
+        steps, ended = turns("long", 2, trace), list[Any]()
+        if queue.answer_now(steps) is None:
+            queue.submit(steps, done=ended.append, is_wanted=lambda: True)
+        while len(queue):
+            await asyncio.sleep(0)
+        return ended
+
+    assert asyncio.run(main()) == ["long"]
+    assert trace == ["long", "long"]
+
+
+def test_slow_requests_take_their_turns() -> None:
+    async def main() -> str | None:
+        queue: WorkQueue[str] = WorkQueue()
+        queue._turn_s = 0.01
+        return queue.answer_now(turns("slow", 0, []))
+
+    assert asyncio.run(main()) is None

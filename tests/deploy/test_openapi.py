@@ -31,7 +31,7 @@ def test_the_answer_is_described_by_task(
 
     properties = document["components"]["schemas"]["Answer"]["properties"]
     assert properties["prediction"] == prediction
-    assert set(properties) == {"prediction", "inference_id", "model_version"} | more
+    assert set(properties) == {"prediction", "inference_id", "model_version", "double"} | more
     assert document["components"]["schemas"]["Label"]["properties"]["label"] == prediction
 
 

@@ -63,6 +63,21 @@ def test_every_form_of_a_batch_gets_the_same_answers(
     assert len({each["inference_id"] for each in answer["predictions"]}) == 2
 
 
+@pytest.mark.parametrize("n_rows", [64, 65, 100, 128, 129, 1_500])
+def test_batches_of_several_turns_are_answered_row_by_row(run_endpoint: Run, n_rows: int) -> None:
+    site = run_endpoint()
+    body = json.dumps([{"area": area} for area in range(n_rows)]).encode()
+
+    with site.dial() as line:
+        status, answer = send(line, body, "application/json")
+
+    assert status == 200
+    assert [each["prediction"] for each in answer["predictions"]] == [
+        2.0 * a for a in range(n_rows)
+    ]
+    assert len({each["inference_id"] for each in answer["predictions"]}) == n_rows
+
+
 def test_a_list_of_one_gets_a_list(run_endpoint: Run) -> None:
     site = run_endpoint()
 

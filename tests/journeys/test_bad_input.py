@@ -17,6 +17,8 @@ from loopwright.cli.main import cli
 
 from .conftest import LOOP_FILE, sales
 
+CLASSES = "{metric: roc_auc, at_least: 0.6}"
+
 
 def entries(folder: Path) -> dict[str, bytes]:
     return {
@@ -103,6 +105,24 @@ def check_refused(path: Path, message: str, remedy: str) -> None:
             "__import__",
             "",
         ),
+        (
+            "data:",
+            "prepare: {steps: [{step: bin, columns: [sqft_living], n_bins: 1}]}\ndata:",
+            "prepare.steps[0]: n_bins is 1",
+            "2 to 1,000",
+        ),
+        (
+            "data:",
+            "prepare: {steps: [{step: log1p, columns: [date]}]}\ndata:",
+            "prepare.steps[0]: ",
+            "",
+        ),
+        (
+            "data:",
+            "prepare: {steps: [{step: impute}, {step: drop_correlated, threshold: 2}]}\ndata:",
+            "prepare.steps[1]: The threshold is 2",
+            "at most 1",
+        ),
         ("cpus: 1", "cpus: 1, memry: 1", "no key 'memry'", "'memory'"),
         (
             "endpoint: houses",
@@ -116,12 +136,58 @@ def check_refused(path: Path, message: str, remedy: str) -> None:
             "shares 0.9",
             "add up",
         ),
+        (
+            "target: price",
+            "target: waterfront\n  task: binary\n  payoff: {true_positive: 9, false_positive: 3}",
+            "loop.yaml, line 6: problem.payoff has a wrong sign",
+            "Costs are negative",
+        ),
+        (
+            "target: price",
+            "target: waterfront\n  task: binary\n  payoff: {true_positive: 0.1 * prize}",
+            "loop.yaml, line 6: problem.payoff.true_positive: ",
+            "Did you mean 'price'",
+        ),
+        (
+            "target: price",
+            "target: waterfront\n  task: binary\n  payoff: {true_positive: -0.1 * price}",
+            "on average over ",
+            "Costs are negative",
+        ),
+        (
+            "at_most: 0.24}",
+            "at_most: 0.24}\n    - {metric: share_within_5_percent, at_least: 30}",
+            "loop.yaml, line 7: problem.criteria[1]: no answers can have",
+            "30 percent is 0.30",
+        ),
+        (
+            "target: price",
+            "target: price\n  constraints: {fairness: [{column: sex, metric: mae, at_most_gap: 9}]}",
+            "problem.constraints.fairness[0].column is 'sex'",
+            "",
+        ),
+        (
+            "target: price",
+            "target: price\n  constraints: {latency: 20}",
+            "problem.constraints has no key 'latency'",
+            "'latency_ms'",
+        ),
+        (
+            "approve: auto",
+            "approve: later",
+            "retrain.approve cannot be 'later'",
+            "auto",
+        ),
     ],
 )
 def test_a_loop_file_that_cannot_work_changes_nothing(
     folder: Path, old: str, new: str, message: str, remedy: str
 ) -> None:
-    path = written(folder, lambda text: text.replace(old, new, 1))
+    def change(text: str) -> str:
+        text = text.replace(old, new, 1)
+        return text.replace("{metric: mape, at_most: 0.24}", CLASSES) if "binary" in text else text
+
+    path = written(folder, change)
 
     check_refused(path, message, remedy.split("|")[0] if "|" not in remedy else "")
 

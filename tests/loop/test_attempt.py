@@ -71,3 +71,48 @@ def test_no_idea_is_tried_twice() -> None:
 
     assert len(tried) >= 3
     assert seen.ideas == ("defaults",)
+
+
+def test_a_model_that_overfits_gets_fewer_columns_and_smaller_trees() -> None:
+    seen = evidence(missed=("rmse",), fit="overfitting", weak_columns=("a", "b"), told=("why",))
+
+    first = following(seen)
+    second = following(evidence(**vars_of(seen), ideas=("defaults", "fewer columns")))
+
+    assert first is not None
+    assert first.idea == "fewer columns"
+    assert first.drop == ("a", "b")
+    assert first.evidence == ("why",)
+    assert second is not None
+    assert second.idea == "smaller trees"
+    assert "on new rows" in second.hypothesis
+
+
+def test_a_model_that_underfits_gets_larger_trees_although_it_stopped_early() -> None:
+    seen = evidence(
+        missed=("rmse",), fit="underfitting", best_iterations={"lightgbm": 40, "xgboost": 40}
+    )
+
+    assert following(seen).idea == "larger trees"  # type: ignore[union-attr]
+
+
+def test_places_on_a_map_are_tried_and_leaks_left_out() -> None:
+    seen = evidence(missed=("rmse",), has_places=True, leaks=("sold_for",))
+
+    first = following(seen)
+    second = following(evidence(**vars_of(seen), ideas=("defaults", "without leaks")))
+
+    assert first is not None
+    assert (first.idea, first.drop) == ("without leaks", ("sold_for",))
+    assert "sold_for" in first.hypothesis
+    assert second is not None
+    assert (second.idea, second.variant) == ("places", "places")
+
+
+def test_what_was_trained_before_attempts_left_columns_out_is_still_found() -> None:
+    assert "drop" not in first_attempt(["knn"], {}).to_json()
+
+
+def vars_of(seen: Evidence) -> dict[str, object]:
+    names = ("missed", "fit", "weak_columns", "leaks", "has_places")
+    return {name: getattr(seen, name) for name in names}

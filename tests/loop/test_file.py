@@ -128,3 +128,19 @@ def test_an_unknown_word_in_a_list_is_refused_with_the_nearest() -> None:
         InvalidInputError, match=r"retrain\.when\[0\] cannot be 'drft'.*mean 'drift'"
     ):
         parse_loop_file(f"{text}retrain: {{when: [drft]}}".encode())
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("resources: {memory: lots}", "line 11: train.resources.memory is 'lots'"),
+        ("resources: {cpus: 0}", "line 11: train.resources.cpus is 0"),
+        ("limits: {log: much}", "line 11: train.limits.log is 'much'"),
+        ("limits: {processes: 0}", "line 11: train.limits.processes is 0"),
+        ("limits: {lg: 1 MiB}", "line 11: train.limits has no key 'lg'. Did you mean 'log'"),
+        ("workers: two", "line 11: train.workers is 'two'"),
+    ],
+)
+def test_what_a_job_may_use_is_refused_with_its_line(block: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        parse_loop_file(f"{GOOD}train:\n  {block}\n".encode())

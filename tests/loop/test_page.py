@@ -451,3 +451,32 @@ def test_the_last_decision_is_the_newest_that_ended(tmp_path: Path) -> None:
     assert none_yet is None
     assert found is not None
     assert found["round"] == 2
+
+
+def test_what_was_moved_who_agreed_and_how_often_test_rows_judged_is_shown(
+    live: LoopStatus,
+) -> None:
+    sealed = {
+        **seal("mape at most 0.2"),
+        "people": ["Bo Chen (head of sales)"],
+        "terms": {"constraints": "99 of 100 answers within 20 ms"},
+    }
+    move = {"told": "2026-11-22 12:16 by ada: mape at most 0.15 became mape at most 0.2"}
+    look = {"loop": "house-prices", "round": 1, "candidate": "m", "at": AT, "by": "ada"}
+    status = replace(
+        live,
+        seals=(seal("mape at most 0.15"), sealed),
+        goalposts=(move,),
+        looks=(
+            {**look, "decision": "d1", "reason": ""},
+            {**look, "decision": "d2", "reason": "the board agreed <again>"},
+        ),
+    )
+
+    page = loop_page(status, HISTORY)
+
+    assert "agreed by Bo Chen (head of sales)" in page
+    assert "99 of 100 answers within 20 ms" in page
+    assert "mape at most 0.15 became mape at most 0.2" in page
+    assert "These test rows were used for 2 decisions" in page
+    assert "the board agreed &lt;again&gt;" in page

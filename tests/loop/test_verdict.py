@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from loopwright.evaluate import Comparison
+from loopwright.evaluate import Comparison, SegmentComparison
 from loopwright.loop.verdict import _decision
 
 
@@ -54,3 +55,33 @@ def test_who_goes_live(holds: bool, beside: Any, own: bool, promoted: bool) -> N
 
     assert decided is promoted
     assert told.startswith("On 400 rows it never saw, lightgbm: mape 0.19.")
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("not_worse", "promoted"), [(True, True), (None, True), (False, False)])
+def test_a_guarded_segment_stops_what_was_not_shown_to_be_no_worse_there(
+    own: bool, not_worse: bool | None, promoted: bool
+) -> None:
+    coast = SegmentComparison(
+        name="the coast",
+        n_rows=90,
+        champion=0.2,
+        challenger=0.21,
+        gain=-0.01,
+        lower=-0.03,
+        margin=0.05,
+        not_worse=not_worse,
+    )
+
+    decided, told = _decision(
+        holds=True,
+        told="mape 0.19",
+        comparison=replace(BETTER, segments=(coast,)),
+        own=own,
+        title="lightgbm",
+        n_rows=400,
+        is_same=False,
+    )
+
+    assert decided is promoted
+    assert ("guarded 'the coast'" in told) is not promoted

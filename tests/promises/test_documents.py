@@ -193,7 +193,7 @@ def test_every_command_mentioned_by_its_name_exists(name: str) -> None:
     assert set(mentioned) <= set(cli.commands)
 
 
-@pytest.mark.parametrize("command", ["rum", "run --refesh", "init a.csv", "status a b"])
+@pytest.mark.parametrize("command", ["rum", "run --refesh", "init a.csv b.csv", "status a b"])
 def test_the_check_of_commands_sees_what_cannot_be_typed(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

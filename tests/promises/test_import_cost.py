@@ -60,4 +60,4 @@ def test_what_starts_often_loads_no_heavy_library(code: str, kept_out: set[str])
 
 
 def test_the_check_would_see_a_heavy_library() -> None:
-    assert "numpy" in loaded("from loopwright.problem.metric import np; np.zeros(1)")
+    assert "numpy" in loaded("from loopwright.problem.mean import np; np.zeros(1)")

@@ -164,6 +164,7 @@ def contract(home: Path | None, as_json: bool, name: str) -> None:
     """Show what the rows of the loop NAME are expected to look like."""
     from loopwright.cli.show import echo_json, table
     from loopwright.data import Contract
+    from loopwright.loop.intake import shown_categories
 
     record = _workspace(home).metadata.get("contract", name)
     if as_json:
@@ -175,7 +176,8 @@ def contract(home: Path | None, as_json: bool, name: str) -> None:
             column.name,
             column.type + (", key" if column.is_key else ""),
             "may be" if column.nullable else "never",
-            ", ".join(column.categories[:6]) + (", ..." if len(column.categories) > 6 else "")
+            ", ".join(shown_categories(column)[:6])
+            + (", ..." if len(column.categories) > 6 else "")
             if column.categories
             else f"{column.low:,.6g} to {column.high:,.6g}"
             if column.low is not None and column.high is not None

@@ -118,6 +118,7 @@ def run_demo(folder: Path, *, stop: bool, as_json: bool) -> int:
     third = loop.run(on_news=Progress(quiet=as_json)).outcome
     pages = {
         "the whole loop on one page": loop.page().save(folder / "loop.html"),
+        "the model, for the people it concerns": loop.model_report().save(folder / "report.html"),
         "what the rows look like": loop.profile().save(folder / "profile.html"),
         "drift and live quality": loop.report().save(folder / "monitor.html"),
     }

@@ -1,4 +1,4 @@
-"""The commands on experiments: list, show, compare, start, add, conclude."""
+"""The commands on experiments: list, show, compare, start, add, conclude, reproduce."""
 
 from __future__ import annotations
 
@@ -151,6 +151,29 @@ def conclude(home: Path | None, as_json: bool, name: str, conclusion: str) -> No
     from loopwright.loop.experiment import conclude_experiment
 
     _echo(conclude_experiment(_workspace(home), name, conclusion), as_json=as_json)
+
+
+@experiment_command
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--best", "best_only", is_flag=True, help="Only the best of them.")
+def reproduce(home: Path | None, as_json: bool, names: tuple[str, ...], best_only: bool) -> int:
+    """Do jobs, experiments, rounds and studies again, and tell whether the same came out.
+
+    Exit code 3 if something else came out, or something could not be done again.
+    """
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook.reproduction import reproduce as done_again
+
+    def tell(job: Any) -> None:
+        if not as_json:
+            click.echo(f"{job.name} ({job.id}) {job.state.value}", err=True)
+
+    found = done_again(names, best_only=best_only, home=home, on_change=tell)
+    if as_json:
+        echo_json([each.to_json() for each in found.results])
+    else:
+        click.echo("\n".join(found.lines()))
+    return 0 if found.is_same else 3
 
 
 def _echo(found: Experiment, *, as_json: bool) -> None:

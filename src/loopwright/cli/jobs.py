@@ -15,15 +15,14 @@ from loopwright.cli.main import _workspace, cli, command
 def _listed(home: Path | None, as_json: bool) -> None:
     """List the jobs: training, scripts and endpoints."""
     from loopwright.cli.show import echo_json, table
+    from loopwright.notebook.training_job import about, ran_s
 
     found = _workspace(home).compute.list_()
     if as_json:
         echo_json([_job(job) for job in found])
         return
     header = ("id", "kind", "name", "state", "seconds", "about")
-    rows = [
-        (job.id, job.kind, job.name, job.state.value, _seconds(job), _about(job)) for job in found
-    ]
+    rows = [(job.id, job.kind, job.name, job.state.value, ran_s(job), about(job)) for job in found]
     click.echo(table(header, rows))
 
 
@@ -59,7 +58,8 @@ def show(home: Path | None, as_json: bool, job: str, packages: bool, metrics: bo
     from loopwright.notebook.job_keeping import job_facts
     from loopwright.notebook.training_job import latest_metrics
 
-    facts = job_facts(_workspace(home), job)
+    workspace = _workspace(home)
+    facts = job_facts(workspace, _whole(workspace, job))
     if metrics or as_json:
         facts["metrics"] = latest_metrics(Path(facts["folder"]))
     if as_json:
@@ -82,7 +82,8 @@ def rerun(home: Path | None, as_json: bool, job: str) -> int:
         if not as_json:
             click.echo(f"{each.name} ({each.id}) {each.state.value}", err=True)
 
-    again = run_again(_workspace(home), job, on_change=tell)
+    workspace = _workspace(home)
+    again = run_again(workspace, _whole(workspace, job), on_change=tell)
     found = again.comparison
     if as_json:
         echo_json(
@@ -97,15 +98,9 @@ def rerun(home: Path | None, as_json: bool, job: str) -> int:
             }
         )
         return 0 if found.is_same else 3
-    click.secho(f"same model: {'yes' if found.is_same else 'no'}", bold=True)
-    if found.is_same:
-        click.echo(f"  {found.n_files} files are equal, bit for bit")
-    else:
-        click.echo(f"  first difference: {found.difference}")
-    if found.not_compared:
-        click.echo(f"  not compared: {', '.join(found.not_compared)}")
-    for change in again.changed:
-        click.echo(f"  changed since: {change}")
+    first, *others = repr(again).splitlines()
+    click.secho(first, bold=True)
+    click.echo("\n".join(others))
     return 0 if found.is_same else 3
 
 
@@ -183,8 +178,7 @@ def logs(home: Path | None, as_json: bool, job: str, follow: bool) -> None:
     from loopwright.notebook.training_job import follow as follow_log
 
     workspace = _workspace(home)
-    service = workspace.compute.find(job) if job.startswith("endpoint/") else None
-    job = service.id if service else job
+    job = _whole(workspace, job)
     if follow and not as_json:
         for text in follow_log(workspace, job):
             click.echo(text, nl=False)
@@ -205,57 +199,34 @@ def stop(home: Path | None, as_json: bool, job: str, grace_s: float) -> None:
     """Stop a job (or `endpoint/NAME`): its whole process tree ends."""
     from loopwright.cli.show import echo_json
 
-    compute = _workspace(home).compute
-    found = compute.find(job) if job.startswith("endpoint/") else None
-    stopped = compute.stop(found.id if found else job, grace_s=grace_s)
+    workspace = _workspace(home)
+    compute = workspace.compute
+    stopped = compute.stop(_whole(workspace, job), grace_s=grace_s)
     if as_json:
         echo_json(_job(stopped))
         return
     click.echo(f"{stopped.name}: {stopped.state.value}")
 
 
+def _whole(workspace: Any, typed: str) -> str:
+    """Return the identifier of the job that was typed: part of it, or `endpoint/NAME`."""
+    from loopwright.compute.identity import job_id_of
+
+    service = workspace.compute.find(typed) if typed.startswith("endpoint/") else None
+    return service.id if service else job_id_of(workspace.compute, typed)
+
+
 def _job(job: Any) -> dict[str, Any]:
+    from loopwright.notebook.training_job import cause, latest_metrics, ran_s
+
     return {
         "id": job.id,
         "kind": job.kind,
         "name": job.name,
         "state": job.state.value,
-        "seconds": _seconds(job),
-        "reason": _cause(job),
-        "metrics": _metrics(job),
+        "seconds": ran_s(job),
+        "reason": cause(job),
+        "metrics": latest_metrics(job.folder),
         "labels": job.labels,
         "folder": str(job.folder),
     }
-
-
-def _cause(job: Any) -> str:
-    from loopwright.notebook.training_job import cause
-
-    return cause(job)
-
-
-def _metrics(job: Any) -> dict[str, float | None]:
-    from loopwright.notebook.training_job import latest_metrics
-
-    return latest_metrics(job.folder)
-
-
-def _about(job: Any) -> str:
-    """Return in one line what is to be known of a job: why it waits or failed, or its metrics."""
-    from loopwright.notebook.training_job import cause, latest_metrics
-    from loopwright.train.script_result import read_script_result
-
-    if job.state.value == "queued":
-        return str(job.waits_for)
-    if job.state.has_ended and (reason := cause(job)):
-        return reason.splitlines()[0]
-    if (result := read_script_result(job.folder)) and result.warnings:
-        return result.warnings[0]
-    found = list(latest_metrics(job.folder).items())[:3]
-    return ", ".join(f"{name} {value:.5g}" for name, value in found if value is not None)
-
-
-def _seconds(job: Any) -> float | None:
-    if job.started_at is None or job.ended_at is None:
-        return None
-    return float((job.ended_at - job.started_at).total_seconds())

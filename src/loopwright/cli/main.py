@@ -76,42 +76,20 @@ def file_argument(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @command
-@click.argument("source")
-@click.option("--target", required=True, help="Column to predict.")
-@click.option("--name", help="Name of the loop [default: from the source].")
-@click.option("--question", default="", help="The business question, in words.")
-@click.option("--output", "-o", default="loop.yaml", type=click.Path(path_type=Path))
-def init(
-    home: Path | None,
-    as_json: bool,
-    source: str,
-    target: str,
-    name: str | None,
-    question: str,
-    output: Path,
-) -> None:
-    """Write a loop file for a table: SOURCE is a file, or a database URL with #table."""
-    from loopwright.cli.show import echo_json
-    from loopwright.notebook import init as write_file
-
-    path = write_file(output, source=source, target=target, name=name, question=question)
-    if as_json:
-        echo_json({"file": str(path)})
-        return
-    click.echo(f"Wrote {path}. Edit the criteria in it, then: loopwright run {path}")
-
-
-@command
 @file_argument
 @click.option("--refresh", is_flag=True, help="Extract the source anew in any case.")
 @click.option("--overrule", default="", help="Your reason to train although no model is needed.")
-def run(home: Path | None, as_json: bool, file: Path, refresh: bool, overrule: str) -> int:
+@click.option("--again", default="", help="Your reason to read the same test rows once more.")
+def run(
+    home: Path | None, as_json: bool, file: Path, refresh: bool, overrule: str, again: str
+) -> int:
     """Take a loop as far as it can go now; go on where it was interrupted."""
     from loopwright.cli.show import Progress, echo_json
     from loopwright.notebook import Loop
 
     loop = Loop(file, home=home)
-    outcome = loop.run(refresh=refresh, overrule=overrule, on_news=Progress(quiet=as_json)).outcome
+    told = Progress(quiet=as_json)
+    outcome = loop.run(refresh=refresh, overrule=overrule, again=again, on_news=told).outcome
     if as_json:
         echo_json(outcome.to_json())
         return outcome.exit_code
@@ -151,11 +129,17 @@ def status(home: Path | None, as_json: bool, name: str | None, page: Path | None
 @command
 @file_argument
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the page here.")
-def explore(home: Path | None, as_json: bool, file: Path, output: Path | None) -> None:
-    """Show what the rows of a loop that has run look like."""
-    from loopwright.cli.show import echo_json
+@click.option("--target", help="The column to predict, where FILE is no loop but a table.")
+def explore(
+    home: Path | None, as_json: bool, file: Path, output: Path | None, target: str | None
+) -> None:
+    """Show what the rows of a loop that has run look like, or those of a table such as sales.csv."""
+    from loopwright.cli.show import echo_json, echo_profile
     from loopwright.notebook import Loop
 
+    if file.suffix.lower() not in (".yaml", ".yml"):
+        echo_profile(file, target, as_json=as_json, output=output)
+        return
     loop = Loop(file, home=home)
     if output is not None:
         path = loop.profile().save(output)
@@ -216,12 +200,15 @@ def note(
 @command
 @file_argument
 @click.option("--rows", "-r", type=click.File("rb"), help="JSON or JSON lines [default: stdin].")
-def predict(home: Path | None, as_json: bool, file: Path, rows: Any) -> None:
+@click.option("--with", "extras", multiple=True, help="Add to every answer, such as interval.")
+def predict(
+    home: Path | None, as_json: bool, file: Path, rows: Any, extras: tuple[str, ...]
+) -> None:
     """Send rows to the live endpoint and print its answers as JSON lines."""
     from loopwright.cli.show import echo_json
     from loopwright.notebook import Loop
 
-    answers = Loop(file, home=home).predict(_rows(rows or sys.stdin.buffer))
+    answers = Loop(file, home=home).predict(_rows(rows or sys.stdin.buffer), extras=extras)
     if as_json:
         echo_json(answers)
         return
@@ -261,22 +248,6 @@ def monitor(home: Path | None, as_json: bool, file: Path, output: Path | None) -
         echo_json(report.to_json())
         return
     click.echo("\n".join(summary(report)))
-
-
-@command
-@file_argument
-@click.option("--reason", default="", help="Why; kept on record.")
-def approve(home: Path | None, as_json: bool, file: Path, reason: str) -> None:
-    """Approve the model that waits for it; the next run deploys it."""
-    from loopwright.cli.show import echo_json
-    from loopwright.notebook import Loop
-
-    loop = Loop(file, home=home)
-    loop.approve(reason=reason)
-    if as_json:
-        echo_json({"approved": loop.name})
-        return
-    click.echo(f"Approved. `loopwright run {file}` deploys it.")
 
 
 @command

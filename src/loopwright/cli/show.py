@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from loopwright.core.errors import LoopwrightError
 from loopwright.loop import LoopStatus, StepNews
+from loopwright.loop.judged_rows import Look, told_looks
 
 _MARKS = {
     "done": ("✓", "green"),
@@ -122,6 +124,11 @@ def status_lines(status: LoopStatus) -> list[str]:
         lines.append(f"  {click.style(mark, fg=colour)} {step['stage']:<11} {text}{kept}")
     if latest["conclusion"]:
         lines += [f"  {part}" for part in str(latest["conclusion"]).splitlines()]
+    if (said := status.approval) and said.get("by") != "policy":
+        why = f": {said['reason']}" if said["reason"] else ""
+        lines.append(f"  {said.get('decision', 'approved')} by {said['by']}{why}")
+    if status.report:
+        lines.append(f"  report: loopwright report {status.file} --output report.html")
     if status.champion:
         lines.append(
             f"  champion: {status.champion['algorithm']}, version {status.champion['version']}, "
@@ -130,6 +137,8 @@ def status_lines(status: LoopStatus) -> list[str]:
     if status.endpoint:
         alive = status.endpoint["url"] if status.endpoint["alive"] else "its process has ended"
         lines.append(f"  endpoint {status.endpoint['name']}: {alive}")
+    if status.rollout and status.rollout["phase"] != "done":
+        lines.append(click.style(f"  rollout: {status.rollout['told']}", fg="yellow"))
     if status.monitor:
         lines += [f"  monitor: {status.monitor['verdict']}: {status.monitor['reason']}"]
     if status.quarantine:
@@ -138,4 +147,23 @@ def status_lines(status: LoopStatus) -> list[str]:
         lines.append(
             click.style(f"  the goalposts were moved {len(status.seals) - 1} time(s)", fg="yellow")
         )
+        lines += [f"    {move['told']}" for move in status.goalposts]
+    if told := told_looks([Look(**look) for look in status.looks]):
+        lines.append(click.style(f"  {told}", fg="yellow"))
     return lines
+
+
+def echo_profile(file: Path, target: str | None, *, as_json: bool, output: Path | None) -> None:
+    """Print what the rows of a table look like, before there is a loop over it."""
+    from loopwright.explore import profile_page, profile_summary
+    from loopwright.notebook.look import profile_file
+
+    found = profile_file(file, target=target)
+    if output is not None:
+        output.write_text(profile_page(found), encoding="utf-8")
+    if as_json:
+        echo_json(found.to_json())
+        return
+    click.echo("\n".join(profile_summary(found)))
+    if output is not None:
+        click.echo(f"Wrote {output}.")

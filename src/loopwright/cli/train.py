@@ -32,8 +32,17 @@ _LOOP_FILES = (".yaml", ".yml")
 @click.option("--memory", help="Memory of the job, such as '4 GiB'.")
 @click.option("--gpus", type=int, default=0, help="GPUs of the job.")
 @click.option("--time-limit", help="Such as '30 minutes'.")
+@click.option(
+    "--limit", "limits", multiple=True, metavar="NAME=VALUE", help="Such as log='10 MiB'."
+)
+@click.option("--workers", type=int, help="Jobs that train one model together.")
+@click.option(
+    "--distill",
+    type=click.Choice(["if_as_good", "always"]),
+    help="For auto: one fast model that learns what the blend says, served if as good, or always.",
+)
 @click.option("--checkpoints", type=click.Path(path_type=Path), help="Folder to go on from.")
-@click.option("--retries", type=int, default=0, help="Tries more when the job is lost.")
+@click.option("--retries", type=int, help="Tries more when the job is lost.")
 @click.option("--name", help="What the job is called [default: the script's name].")
 @click.option("--wait/--detach", default=True, help="Show the log to the end, or return at once.")
 def train(
@@ -51,8 +60,11 @@ def train(
     memory: str | None,
     gpus: int,
     time_limit: str | None,
+    limits: tuple[str, ...],
+    workers: int | None,
+    distill: str | None,
     checkpoints: Path | None,
-    retries: int,
+    retries: int | None,
     name: str | None,
     wait: bool,
 ) -> int:
@@ -78,6 +90,9 @@ def train(
         memory=memory,
         gpus=gpus,
         time_limit=time_limit,
+        limits=dict(_pairs("limit", limits)) or None,
+        workers=workers,
+        distill=distill,
         checkpoint_dir=checkpoints,
         retries=retries,
         name=name,
@@ -157,6 +172,8 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
     if told["meets"] is not None and told["figures"]:
         missed = ", ".join(told["missed"])
         lines.append(f"  misses {missed}" if missed else "  meets every criterion")
+    if told["distilled"]:
+        lines.append(f"  {told['distilled']['told']}")
     if not told["figures"]:
         lines += [f"  {name}: {_number(value)}" for name, value in told["metrics"].items()]
     if told["model"]:

@@ -22,9 +22,11 @@ _SHOWN = 5
 @click.option("--algorithm", default="lightgbm", show_default=True, help="What is trained.")
 @click.option("--trials", type=int, help="How many sets of hyperparameters [default: 30].")
 @click.option("--minutes", type=float, help="Wall time of the search [default: no limit].")
+@click.option("--money", type=float, help="What its processors may cost [default: no limit].")
 @click.option("--parallel", type=int, help="Jobs side by side [default: what there is room for].")
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), help="[default: tpe]")
 @click.option("--prune/--no-prune", default=None, help="End jobs that fall behind [default: yes].")
+@click.option("--recipe/--no-recipe", default=None, help="Try other features too [default: no].")
 @click.option(
     "--space",
     "space",
@@ -40,9 +42,11 @@ def tune(
     algorithm: str,
     trials: int | None,
     minutes: float | None,
+    money: float | None,
     parallel: int | None,
     sampler: str | None,
     prune: bool | None,
+    recipe: bool | None,
     space: tuple[str, ...],
     name: str | None,
 ) -> int:
@@ -59,9 +63,11 @@ def tune(
         algorithm=algorithm,
         trials=trials,
         minutes=minutes,
+        money=money,
         parallel=parallel,
         sampler=sampler,
         prune=prune,
+        recipe=recipe,
         space=dict(_range(text) for text in space) or None,
         name=name,
         home=home,
@@ -90,7 +96,8 @@ def _show(result: TuningResult) -> None:
     from loopwright.notebook.tuning import shown
 
     found = result.found
-    click.secho(f"{found.study}: {len(found.trials)} trials", bold=True)
+    cost = "" if found.cost is None else f", cost {found.cost:.4g}"
+    click.secho(f"{found.study}: {len(found.trials)} trials{cost}", bold=True)
     for trial in result.ranked()[:_SHOWN]:
         settings = ", ".join(f"{k}: {shown(v)}" for k, v in trial.hyperparameters.items())
         origin = "" if trial.origin == "search" else f"   ({trial.origin})"
@@ -98,6 +105,9 @@ def _show(result: TuningResult) -> None:
     settings = ", ".join(f"{k}: {shown(v)}" for k, v in result.best.items())
     click.echo("To use the best, write into the loop file:")
     click.echo(f"train:\n  hyperparameters:\n    {found.algorithm}: {{{settings}}}")
+    if result.recipe:
+        choices = ", ".join(f"{k}: {v}" for k, v in result.recipe.items())
+        click.echo(f"  recipe: {{{choices}}}")
 
 
 def _range(text: str) -> tuple[str, Any]:

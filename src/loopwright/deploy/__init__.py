@@ -16,11 +16,14 @@ from loopwright.deploy.endpoint import (
     write_desired,
 )
 from loopwright.deploy.labels import Label, LabelLog, LabelPage, add_labels, read_labels
-from loopwright.deploy.plan import DeployPlan, Rollout, checked_deploy
+from loopwright.deploy.plan import DeployPlan, checked_deploy
+from loopwright.deploy.rollout import Alarms, Rollout, RolloutState
 from loopwright.deploy.segment import Cursor, has_more
+from loopwright.deploy.variant import Variant
 
 __all__ = [
     "ActualState",
+    "Alarms",
     "CapturePage",
     "CaptureSettings",
     "CapturedPrediction",
@@ -33,6 +36,8 @@ __all__ = [
     "LabelLog",
     "LabelPage",
     "Rollout",
+    "RolloutState",
+    "Variant",
     "add_labels",
     "check_port",
     "checked_deploy",

@@ -41,6 +41,10 @@ class CapturedPrediction(msgspec.Struct, frozen=True, kw_only=True, omit_default
         A number for regression, a class otherwise.
     probability
         P(positive), binary tasks only; `probabilities` gives one for each class of a multiclass task.
+    variant
+        The variant that made the answer; None where the endpoint has no variants.
+    shadow
+        Whether nobody saw the answer: it was made to be compared with the one under the same id.
     """
 
     inference_id: str
@@ -50,6 +54,8 @@ class CapturedPrediction(msgspec.Struct, frozen=True, kw_only=True, omit_default
     prediction: Any
     probability: float | None = None
     probabilities: dict[str, float] | None = None
+    variant: str | None = None
+    shadow: bool = False
 
 
 def plain_value(value: Any) -> Any:
@@ -150,7 +156,11 @@ class CapturePage:
     ----------
     frame
         Columns `inference_id`, `at` (UTC), `version` (text), `inputs` (a struct of the raw columns;
-        `frame.unnest("inputs")` spreads them), `prediction`, `probability` and `probabilities`.
+        `frame.unnest("inputs")` spreads them), `prediction`, `probability`, `probabilities` and
+        `variant`.
+    shadows
+        The same columns for the answers of shadow variants, which nobody saw; their ids are those of
+        the predictions in `frame`.
     cursor
         Pass it as `after` to read what comes next.
     n_repeated
@@ -160,6 +170,7 @@ class CapturePage:
     """
 
     frame: pl.DataFrame
+    shadows: pl.DataFrame
     cursor: Cursor
     n_repeated: int = 0
     n_unreadable: int = 0
@@ -171,12 +182,13 @@ def read_capture(
     """Return what was captured since a cursor, one page at a time, oldest first.
 
     Memory stays bounded by `max_bytes`; call again with the page's cursor until its frame is empty.
-    Of several predictions with one inference id the first in the page is kept; a reader that stores
-    by inference id does the same across pages.
+    Of several predictions with one inference id the first in the page is kept, of shadows the first
+    of each variant; a reader that stores by inference id does the same across pages.
     """
     page = read_page(folder, after=after, max_bytes=max_bytes)
     decoder = msgspec.json.Decoder(CapturedPrediction)
     first: dict[str, CapturedPrediction] = {}
+    shadows: dict[tuple[str, str | None], CapturedPrediction] = {}
     n_read = 0
     for line in page.lines:
         try:
@@ -184,11 +196,15 @@ def read_capture(
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
         n_read += 1
-        first.setdefault(prediction.inference_id, prediction)
+        if prediction.shadow:
+            shadows.setdefault((prediction.inference_id, prediction.variant), prediction)
+        else:
+            first.setdefault(prediction.inference_id, prediction)
     return CapturePage(
         frame=capture_frame(list(first.values())),
+        shadows=capture_frame(list(shadows.values())),
         cursor=page.cursor,
-        n_repeated=n_read - len(first),
+        n_repeated=n_read - len(first) - len(shadows),
         n_unreadable=len(page.lines) - n_read,
     )
 
@@ -206,6 +222,7 @@ def capture_frame(predictions: Sequence[CapturedPrediction]) -> pl.DataFrame:
             column("prediction", [each.prediction for each in predictions]),
             pl.Series("probability", [each.probability for each in predictions], dtype=pl.Float64),
             _probabilities([each.probabilities for each in predictions]),
+            pl.Series("variant", [each.variant for each in predictions], dtype=pl.String),
         ]
     )
 

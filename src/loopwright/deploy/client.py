@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -70,7 +70,13 @@ class EndpointClient:
         return cls(parts.hostname, port, token=token, timeout_s=timeout_s)
 
     def invoke(
-        self, rows: Sequence[Mapping[str, Any]], *, inference_ids: Sequence[str] | None = None
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        *,
+        inference_ids: Sequence[str] | None = None,
+        extras: Sequence[str] = (),
+        variant: str | None = None,
+        sticky_key: str | None = None,
     ) -> list[dict[str, Any]]:
         """Return one answer for each row, in their order.
 
@@ -80,12 +86,19 @@ class EndpointClient:
             One or more rows of plain values; None is a missing value.
         inference_ids
             One for each row; made here when absent, so that a repeated request is recognised.
+        extras
+            What the model is to add to every answer, such as `interval`.
+        variant
+            Name of the variant that is to answer; the endpoint chooses when absent.
+        sticky_key
+            What your requests have in common, such as a customer's number: they are answered by the
+            same variant.
 
         Returns
         -------
         list of dict
             Each with `prediction`, `inference_id`, `model_version` and, by task, `probability` or
-            `probabilities`.
+            `probabilities`; where there are variants, `variant` says which one answered.
 
         Raises
         ------
@@ -101,23 +114,30 @@ class EndpointClient:
                 for row, inference_id in zip(rows, ids, strict=True)
             ]
         )
-        answer = self._request("POST", "/invocations", body)
-        version = answer["model_version"]
-        return [{**each, "model_version": version} for each in answer["predictions"]]
+        query = f"?with={quote(','.join(extras), safe=',')}" if extras else ""
+        wishes = {"X-Amzn-SageMaker-Target-Variant": variant, "X-Sticky-Key": sticky_key}
+        headers = {name: value for name, value in wishes.items() if value is not None}
+        answer = self._request("POST", f"/invocations{query}", body, headers)
+        shared = {name: answer[name] for name in ("model_version", "variant") if name in answer}
+        return [{**each, **shared} for each in answer["predictions"]]
 
     def invoke_many(
         self,
         rows: Sequence[Mapping[str, Any]],
         *,
         inference_ids: Sequence[str] | None = None,
+        extras: Sequence[str] = (),
         batch_rows: int = 500,
+        variant: str | None = None,
     ) -> list[dict[str, Any]]:
         """Return one answer for each row, asked in batches; else as `invoke`."""
         ids = _ids(rows, inference_ids)
         answers: list[dict[str, Any]] = []
         for begin in range(0, len(rows), batch_rows):
             part = slice(begin, begin + batch_rows)
-            answers += self.invoke(rows[part], inference_ids=ids[part])
+            answers += self.invoke(
+                rows[part], inference_ids=ids[part], extras=extras, variant=variant
+            )
         return answers
 
     def send_labels(self, labels: Mapping[str, Any]) -> int:
@@ -145,8 +165,14 @@ class EndpointClient:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> Any:
-        status, data = self._exchange(method, path, body)
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        status, data = self._exchange(method, path, body, headers or {})
         try:
             value = msgspec.json.decode(data)
         except msgspec.DecodeError as error:
@@ -159,8 +185,10 @@ class EndpointClient:
             return value
         raise _error(value, status=status, address=self._address)
 
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        headers = dict(self._headers)
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, wishes: Mapping[str, str]
+    ) -> tuple[int, bytes]:
+        headers = {**self._headers, **wishes}
         if body is not None:
             headers["Content-Type"] = "application/json"
         # the endpoint may have closed a kept-alive connection just before this request

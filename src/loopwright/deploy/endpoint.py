@@ -16,6 +16,7 @@ from loopwright.core.errors import BackendError, InvalidInputError, WrongStateEr
 from loopwright.core.files import write_json_atomically
 from loopwright.core.names import checked_name
 from loopwright.deploy.address import LOOPBACK, is_loopback
+from loopwright.deploy.variant import MAIN, Variant, checked_variants
 
 _POLL_S = 0.02
 
@@ -35,11 +36,15 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     name
         Name of the endpoint.
     bundle
-        Absolute path of the `model.tar.gz`.
+        Absolute path of the `model.tar.gz`; empty where there are variants.
     bundle_digest
         `sha256:<hex>` of that file; one with other bytes is not served. None takes it as it is.
     version
         Version that every answer of this model carries.
+    variants
+        Several models, with their parts of the requests, in place of the one above.
+    workers
+        How many processes answer.
     generation
         Counts the changes; `ActualState.generation` follows when one has been carried out.
     host, port
@@ -56,16 +61,34 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     name: str
-    bundle: str
-    version: int | str
     generation: int
+    bundle: str = ""
+    version: int | str = ""
     bundle_digest: str | None = None
+    variants: tuple[Variant, ...] = ()
+    workers: int = 1
     host: str = LOOPBACK
     port: int = 0
     capture: CaptureSettings | None = None
     max_body_bytes: int = 16 << 20
     token_digest: str | None = None
     allowed_hosts: tuple[str, ...] = ()
+
+    @property
+    def all_variants(self) -> tuple[Variant, ...]:
+        """The variants; the one model, called `main`, where there are none."""
+        if self.variants:
+            return self.variants
+        only = Variant(
+            name=MAIN, bundle=self.bundle, version=self.version, bundle_digest=self.bundle_digest
+        )
+        return (only,)
+
+    @property
+    def primary(self) -> Variant:
+        """The variant that answers most; the first of several that do."""
+        live = [variant for variant in self.all_variants if not variant.shadow]
+        return max(live, key=lambda variant: variant.weight)
 
 
 class ActualState(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +99,9 @@ class ActualState(msgspec.Struct, frozen=True, kw_only=True):
     pid, host, port
         The process and where it listens.
     version, generation
-        What it serves; None until it is ready.
+        What it serves, or what most requests are answered by; None until it is ready.
+    variants
+        The version of each variant, where there are several.
     ready_at
         When it began to serve this generation: ISO 8601, UTC.
     error
@@ -93,6 +118,7 @@ class ActualState(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: str | None = None
     error: str | None = None
     error_generation: int | None = None
+    variants: dict[str, int | str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +142,11 @@ class Endpoint:
     def capture_folder(self) -> Path:
         """Where its predictions are kept, unless `DesiredState.capture` says otherwise."""
         return self.folder / "capture"
+
+    @property
+    def counts_folder(self) -> Path:
+        """Where its processes keep what they have counted."""
+        return self.folder / "counts"
 
     @property
     def labels_folder(self) -> Path:
@@ -176,6 +207,7 @@ def read_desired(folder: Path) -> DesiredState:
             field="desired.json",
         ) from error
     checked_name(desired.name, what="endpoint")
+    _check_models(desired, path)
     if not is_loopback(desired.host) and desired.token_digest is None:
         raise InvalidInputError(
             f"Endpoint {desired.name!r} would listen on {desired.host}, which other machines can"
@@ -185,6 +217,17 @@ def read_desired(folder: Path) -> DesiredState:
             value=desired.host,
         )
     return desired
+
+
+def _check_models(desired: DesiredState, path: Path) -> None:
+    if bool(desired.bundle) == bool(desired.variants) or desired.workers < 1:
+        raise InvalidInputError(
+            f"{path} cannot be used: it must have a bundle or variants, and at least one worker.",
+            hint="Write it with loopwright.deploy.write_desired.",
+            field="desired.json",
+        )
+    if desired.variants:
+        checked_variants(desired.variants)
 
 
 def read_actual(folder: Path) -> ActualState | None:

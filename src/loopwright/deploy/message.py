@@ -31,9 +31,11 @@ class Request:
         Seconds on the event loop's clock.
     route
         The path of the route that answers, for the metrics.
+    variant
+        The variant that answers, for the metrics; None where the endpoint has no variants.
     """
 
-    __slots__ = ("body", "headers", "method", "received_at", "route", "target")
+    __slots__ = ("body", "headers", "method", "received_at", "route", "target", "variant")
 
     def __init__(
         self, *, method: bytes, target: bytes, headers: dict[bytes, bytes], body: bytes = b""
@@ -44,6 +46,7 @@ class Request:
         self.body = body
         self.received_at = 0.0
         self.route = "other"
+        self.variant: str | None = None
 
     @property
     def path(self) -> bytes:

@@ -42,8 +42,8 @@ class InputSignature(Protocol):
 class ServedModel(Protocol):
     """A model that is ready to answer; `loopwright.train.ServingModel` is one.
 
-    `predict` is called from one thread at a time, with rows that `signature.check_row` returned.
-    `check_golden` may run in another thread before the first `predict`.
+    `check_and_predict` is called from one thread at a time. `check_golden` may run in another thread
+    before the first call.
     """
 
     @property
@@ -66,8 +66,25 @@ class ServedModel(Protocol):
         """The classes of a classification, in a fixed order; nothing for regression."""
         ...
 
-    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Return one `{"prediction": ...}` a row, with `probability` or `probabilities` if it has."""
+    @property
+    def extras(self) -> Mapping[str, Mapping[str, Any]]:
+        """What can be added to an answer when a request asks for it: JSON Schemas by name."""
+        ...
+
+    def check_extras(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the names once each, or raise `InvalidInputError` for one that cannot be added."""
+        ...
+
+    def check_and_predict(
+        self, rows: Sequence[Mapping[str, Any]], *, index: int = 0, extras: Sequence[str] = ()
+    ) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
+        """Return the rows as the model read them, and one answer a row, which the caller may change.
+
+        An answer is `{"prediction": ...}`, with `probability` or `probabilities` if it has; every
+        extra is added under its own name, they have been checked. Raises `InvalidInputError` for
+        the first row that does not fit the signature; `index` is the place of `rows[0]` in its
+        request.
+        """
         ...
 
     def check_golden(self) -> None:
@@ -81,7 +98,12 @@ ModelOpener = Callable[[Path], ServedModel]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """A model and the version that its answers carry; a request keeps to one of these to its end."""
+    """A model and what its answers carry; a request keeps to one of these to its end.
+
+    `variant` is None where the endpoint has one model and no variants.
+    """
 
     model: ServedModel
     version: int | str
+    variant: str | None = None
+    is_shadow: bool = False

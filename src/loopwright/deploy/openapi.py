@@ -16,7 +16,7 @@ def openapi(
         "openapi": "3.1.0",
         "info": {"title": endpoint, "version": str(version)},
         "paths": {
-            "/invocations": {"post": _invocations(row.get("example"))},
+            "/invocations": {"post": _invocations(row.get("example"), sorted(model.extras))},
             "/labels": {"post": _labels()},
             "/ping": {"get": _simple("Whether the endpoint is ready to answer.")},
             "/metrics": {"get": _simple("Counters in the Prometheus text format.", "text/plain")},
@@ -63,10 +63,11 @@ def _answer_schema(model: ServedModel) -> dict[str, Any]:
         properties["probability"] = share
     elif model.task == "multiclass":
         properties["probabilities"] = {"type": "object", "additionalProperties": share}
+    properties |= {name: dict(schema) for name, schema in model.extras.items()}
     return {"type": "object", "properties": properties}
 
 
-def _invocations(example: Any) -> dict[str, Any]:
+def _invocations(example: Any, extras: list[str]) -> dict[str, Any]:
     row = {"$ref": "#/components/schemas/Row"}
     rows = {"type": "array", "items": row}
     answer = {"$ref": "#/components/schemas/Answer"}
@@ -91,7 +92,8 @@ def _invocations(example: Any) -> dict[str, Any]:
                 "in": "header",
                 "description": "Joins the prediction with its ground truth; made when absent.",
                 "schema": {"type": "string", "maxLength": 256},
-            }
+            },
+            *([_with_parameter(extras)] if extras else []),
         ],
         "requestBody": {
             "required": True,
@@ -105,6 +107,17 @@ def _invocations(example: Any) -> dict[str, Any]:
             },
         },
         "responses": _responses("200", "The predictions.", {"anyOf": [answer, answers]}),
+    }
+
+
+def _with_parameter(extras: list[str]) -> dict[str, Any]:
+    return {
+        "name": "with",
+        "in": "query",
+        "description": "What to add to every answer, divided by commas.",
+        "style": "form",
+        "explode": False,
+        "schema": {"type": "array", "items": {"enum": extras}},
     }
 
 

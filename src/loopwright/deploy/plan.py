@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import checked_name
 from loopwright.deploy.address import LOOPBACK, is_loopback
 from loopwright.deploy.capture import checked_share
+from loopwright.deploy.rollout import Rollout, checked_rollout
 
-
-class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How traffic moves to a new model version.
-
-    Parameters
-    ----------
-    kind
-        `all_at_once`: every request after the switch is answered by the new version.
-    steps
-        Shares of the traffic, for kinds that move it in steps.
-    """
-
-    kind: str = "all_at_once"
-    steps: tuple[float, ...] = ()
+_MOST_WORKERS = 64
 
 
 class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +30,11 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         How traffic moves to a new version.
     capture_share
         Share of the predictions that is kept for the monitor, 0 to 1.
+    approve
+        Who lets the first model go live, and those of rounds that a person causes: `auto`, the
+        criteria; `manual`, a person. Absent: as `retrain.approve` says for the loop's own rounds.
+    workers
+        How many processes answer; they share the port.
     """
 
     endpoint: str
@@ -47,6 +42,8 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     port: int | None = None
     rollout: Rollout = msgspec.field(default_factory=Rollout)
     capture_share: float = 1.0
+    approve: Literal["auto", "manual"] | None = None
+    workers: int = 1
 
 
 def checked_deploy(plan: DeployPlan) -> DeployPlan:
@@ -55,7 +52,7 @@ def checked_deploy(plan: DeployPlan) -> DeployPlan:
     Raises
     ------
     InvalidInputError
-        If the name, the port, the capture share or the kind of rollout is not one we can serve.
+        If the name, the port, the capture share, the workers or the rollout is not one we can serve.
     """
     checked_name(plan.endpoint, what="endpoint")
     checked_share(plan.capture_share)
@@ -73,13 +70,12 @@ def checked_deploy(plan: DeployPlan) -> DeployPlan:
             field="deploy.host",
             value=plan.host,
         )
-    if plan.rollout.kind != "all_at_once" or plan.rollout.steps:
-        steps = f" with steps {list(plan.rollout.steps)}" if plan.rollout.steps else ""
+    if not 1 <= plan.workers <= _MOST_WORKERS:
         raise InvalidInputError(
-            f"deploy.rollout is {plan.rollout.kind!r}{steps}, which this release cannot do.",
-            hint="Use {kind: all_at_once}: the new version takes over in one step, between requests.",
-            field="deploy.rollout.kind",
-            value=plan.rollout.kind,
-            expected=["all_at_once"],
+            f"deploy.workers is {plan.workers}, which is no number of processes.",
+            hint=f"Give 1 to {_MOST_WORKERS}; one for each processor core answers most.",
+            field="deploy.workers",
+            value=plan.workers,
         )
+    checked_rollout(plan.rollout)
     return plan

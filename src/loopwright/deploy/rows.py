@@ -1,4 +1,4 @@
-"""Rows as they come over the wire: JSON, JSON lines and CSV."""
+"""Rows as they come over the wire: JSON, JSON lines, CSV, and tables in binary forms."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -94,18 +95,26 @@ def json_lines_batch(body: bytes, _fields: Sequence[InputField]) -> Batch:
     return _list_batch(json_lines(body))
 
 
-def csv_batch(body: bytes, fields: Sequence[InputField]) -> Batch:
-    """Return the rows of a `text/csv` body with a header line.
+def csv_batch(
+    body: bytes, fields: Sequence[InputField], *, has_header: bool | None = None
+) -> Batch:
+    """Return the rows of a `text/csv` body.
 
     Values take the kind of their column: an empty value is a missing one, numbers and booleans are
     read as such. What cannot be read stays text, which the signature then refuses by name.
+
+    Parameters
+    ----------
+    has_header
+        Whether the first line names the columns; without it the values stand in the order of the
+        signature. By default it does, unless it names no column of the model, has one value for each
+        of them, and a number where the model wants one: so SageMaker's clients send rows.
     """
     if body.count(b"\n") > MAX_ROWS:
         raise too_many_rows()
     readers = {field.name: _READERS.get(field.kind, _text) for field in fields}
     try:
         lines = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        header = next(lines, [])
         table = [values for values in lines if values]
     except (csv.Error, UnicodeDecodeError) as error:
         raise InvalidInputError(
@@ -113,6 +122,11 @@ def csv_batch(body: bytes, fields: Sequence[InputField]) -> Batch:
             hint="Send UTF-8 text with commas, a header line, and quotes around commas.",
             expected="CSV",
         ) from error
+    first = table[0] if table else []
+    if has_header is False or (has_header is None and _are_values(first, fields)):
+        header = [field.name for field in fields]
+    else:
+        header = table.pop(0) if table else []
     _check_columns(header)
     convert = [readers.get(name, _text) for name in header]
     rows = []
@@ -124,6 +138,19 @@ def csv_batch(body: bytes, fields: Sequence[InputField]) -> Batch:
     return _list_batch(rows)
 
 
+def _are_values(line: Sequence[str], fields: Sequence[InputField]) -> bool:
+    if len(line) != len(fields) or any(field.name in line for field in fields):
+        return False
+    pairs = zip(line, fields, strict=True)
+    return any(field.kind == "number" and type(_number(value)) is float for value, field in pairs)
+
+
+def _binary_batch(kind: str, body: bytes, fields: Sequence[InputField]) -> Batch:
+    from loopwright.deploy.table import TABLE_READERS
+
+    return Batch(TABLE_READERS[kind](body, fields))
+
+
 BatchReader = Callable[[bytes, Sequence[InputField]], Batch]
 READERS: dict[bytes, BatchReader] = {
     b"application/json": json_batch,
@@ -131,7 +158,23 @@ READERS: dict[bytes, BatchReader] = {
     b"application/jsonlines": json_lines_batch,
     b"application/jsonl": json_lines_batch,
     b"text/csv": csv_batch,
+    b"application/x-npy": partial(_binary_batch, "npy"),
+    b"application/x-parquet": partial(_binary_batch, "parquet"),
+    b"application/vnd.apache.parquet": partial(_binary_batch, "parquet"),
+    b"application/vnd.apache.arrow.stream": partial(_binary_batch, "arrow"),
 }
+_CSV_HEADERS = {b"header=present": True, b"header=absent": False}
+
+
+@lru_cache(maxsize=64)
+def find_reader(content_type: bytes) -> BatchReader | None:
+    """Return what reads bodies of a `Content-Type`; parameters that mean nothing here are passed over."""
+    media, *parameters = (part.strip().lower() for part in content_type.split(b";"))
+    reader = READERS.get(media)
+    if reader is csv_batch:
+        for has_header in (_CSV_HEADERS[each] for each in parameters if each in _CSV_HEADERS):
+            return partial(csv_batch, has_header=has_header)
+    return reader
 
 
 class TooManyRowsError(InvalidInputError):

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.names import new_id
 from loopwright.deploy.address import is_own_host, is_token
 from loopwright.deploy.capture import CaptureLog, utc_text
+from loopwright.deploy.counts import keep_counts, kept_counts
 from loopwright.deploy.dispatch import Steps, WorkQueue
 from loopwright.deploy.endpoint import DesiredState
 from loopwright.deploy.http import Connection
@@ -28,8 +30,13 @@ from loopwright.deploy.metrics import EndpointMetrics
 from loopwright.deploy.model import Served
 from loopwright.deploy.openapi import openapi
 from loopwright.deploy.rows import MAX_ROWS, json_lines, json_value, too_many_rows
+from loopwright.deploy.shadow import Shadows, identified
+from loopwright.deploy.variant import TARGET_HEADER, Fleet, named
 
 _log = logging.getLogger(__name__)
+
+# a request of so few bytes may be answered without a turn of its own
+_SMALL_BYTES = 1 << 14
 
 Handler = Callable[["Service", Request], Response | Steps[Response]]
 
@@ -54,12 +61,28 @@ class Service:
         self.served: Served | None = None
         self.desired: DesiredState | None = None
         self.capture: CaptureLog | None = None
+        # None where there is one model and no variants
+        self.fleet: Fleet | None = None
+        self.shadow_capture: CaptureLog | None = None
+        self.shadows = Shadows(counts=self.metrics.shadows, is_busy=lambda: len(queue) > 0)
+        self.counts_folder: Path | None = None
         self._allowed_hosts: frozenset[str] = frozenset()
         self._own_hosts: set[bytes | None] = set()
 
-    def switch(self, served: Served, desired: DesiredState, capture: CaptureLog | None) -> None:
-        """Answer from now on with another model."""
+    def switch(
+        self,
+        served: Served,
+        desired: DesiredState,
+        capture: CaptureLog | None,
+        *,
+        fleet: Fleet | None = None,
+    ) -> None:
+        """Answer from now on with another model, or with several.
+
+        `served` is the model that labels, documents and facts go by.
+        """
         self.served = served
+        self.fleet = fleet
         self.desired = desired
         self.capture = capture
         self._allowed_hosts = frozenset(name.lower() for name in desired.allowed_hosts)
@@ -72,6 +95,37 @@ class Service:
         ).encode()
         for connection in list(self.connections):
             connection.check_time(now)
+        if self.counts_folder is not None:
+            keep_counts(self.counts_folder, self.metrics.counts(self.gauges()))
+
+    def served_for(self, request: Request) -> Served:
+        """Return the model that answers a request.
+
+        Raises
+        ------
+        InvalidInputError
+            If the request names a variant that does not answer.
+        """
+        served = self.served
+        assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
+        if self.fleet is not None:
+            served = self.fleet.chosen(request)
+            request.variant = served.variant
+        elif TARGET_HEADER in request.headers:
+            return named((served,), request.headers[TARGET_HEADER])
+        return served
+
+    def gauges(self) -> dict[str, float]:
+        """Return how things stand now in this process."""
+        logs = [log for log in (self.capture, self.shadow_capture) if log is not None]
+        return {
+            "captured_predictions": float(sum(log.n_written for log in logs)),
+            "dropped_captures": float(sum(log.n_dropped for log in logs)),
+            "open_connections": float(len(self.connections)),
+            "waiting_requests": float(len(self.queue)),
+            "buffered_bytes": float(self.n_buffered_bytes),
+            "start_time_seconds": self.started_at,
+        }
 
     # --- what a connection asks for ---
 
@@ -133,6 +187,8 @@ class Service:
         self.metrics.count_request(
             request.route, response.status, latency_s if is_invocation else None
         )
+        if request.variant is not None:
+            self.metrics.count_variant(request.variant, response.status, latency_s)
 
     def _turned_away(self, request: Request) -> Response | None:
         desired = self.desired
@@ -160,12 +216,20 @@ class Service:
 # --- the routes ---
 
 
-def _queued(steps: Callable[[Service, Request], Steps[Response]]) -> Handler:
-    """Return a handler that takes its turn with the others, or answers 503 when too many wait."""
+def _queued(
+    steps: Callable[[Service, Request], Steps[Response]], *, at_once_bytes: int = -1
+) -> Handler:
+    """Return a handler that takes its turn with the others, or answers 503 when too many wait.
+
+    A body of up to `at_once_bytes` is answered without waiting for a turn while turns are short.
+    """
 
     def handler(service: Service, request: Request) -> Response | Steps[Response]:
         if service.queue.has_room():
-            return steps(service, request)
+            begun = steps(service, request)
+            if len(request.body) > at_once_bytes:
+                return begun
+            return service.queue.answer_now(begun) or begun
         return error_response(
             503,
             f"{len(service.queue)} requests are waiting; try again in a moment.",
@@ -177,11 +241,15 @@ def _queued(steps: Callable[[Service, Request], Steps[Response]]) -> Handler:
 
 def _invocation(service: Service, request: Request) -> Steps[Response]:
     # taken once, at the first turn: the model and the log of this request are not exchanged later
-    served, capture = service.served, service.capture
-    assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
+    served, capture = service.served_for(request), service.capture
+    shadows = service.fleet.shadows if service.fleet is not None else ()
+    if shadows:
+        identified(request)
     response, n_rows = yield from invocation(request, served=served, capture=capture)
     if n_rows:
-        service.metrics.count_predictions(served.version, n_rows)
+        service.metrics.count_predictions(served.version, n_rows, served.variant)
+        if shadows:
+            service.shadows.offer(request, shadows, service.shadow_capture)
     return response
 
 
@@ -237,16 +305,14 @@ def _home(service: Service, _request: Request) -> Response:
 
 
 def _metrics(service: Service, _request: Request) -> Response:
-    gauges = {
-        "captured_predictions": float(service.capture.n_written if service.capture else 0),
-        "dropped_captures": float(service.capture.n_dropped if service.capture else 0),
-        "open_connections": float(len(service.connections)),
-        "waiting_requests": float(len(service.queue)),
-        "buffered_bytes": float(service.n_buffered_bytes),
-        "start_time_seconds": service.started_at,
-    }
-    facts = {name: str(value) for name, value in _facts(service).items()}
-    text = service.metrics.text(gauges=gauges, model=facts)
+    folder = service.counts_folder
+    text = service.metrics.text(
+        gauges=service.gauges(),
+        model={
+            name: str(value) for name, value in _facts(service).items() if name != "variants"
+        },
+        others=kept_counts(folder, but=os.getpid()) if folder is not None else (),
+    )
     return Response(200, text, content_type=METRICS_TYPE)
 
 
@@ -265,13 +331,20 @@ def _facts(service: Service) -> dict[str, Any]:
     served, desired = service.served, service.desired
     assert served is not None  # noqa: S101 `_turned_away` answers before there is a model
     assert desired is not None  # noqa: S101
-    return {
+    facts: dict[str, Any] = {
         "endpoint": desired.name,
         "model": served.model.name,
         "model_version": served.version,
         "task": served.model.task,
         "generation": desired.generation,
     }
+    if desired.variants:
+        facts["variants"] = [
+            {"name": each.name, "version": each.version, "weight": each.weight}
+            | ({"shadow": True} if each.shadow else {})
+            for each in desired.variants
+        ]
+    return facts
 
 
 def _json_response(value: Any, *, status: int = 200) -> Response:
@@ -284,6 +357,6 @@ ROUTES: Mapping[bytes, Mapping[bytes, Handler]] = {
     b"/ping": dict.fromkeys(_READ_ONLY, _ping),
     b"/metrics": dict.fromkeys(_READ_ONLY, _metrics),
     b"/openapi.json": dict.fromkeys(_READ_ONLY, _openapi),
-    b"/invocations": {b"POST": _queued(_invocation)},
+    b"/invocations": {b"POST": _queued(_invocation, at_once_bytes=_SMALL_BYTES)},
     b"/labels": {b"POST": _queued(_take_labels)},
 }

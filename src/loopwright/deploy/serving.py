@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +22,7 @@ from loopwright.core.errors import InvalidInputError, LoopwrightError
 from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import bound_socket
 from loopwright.deploy.capture import CaptureLog, checked_share
+from loopwright.deploy.counts import forget_counts
 from loopwright.deploy.dispatch import WorkQueue
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read_desired
 from loopwright.deploy.http import Connection
@@ -30,6 +31,7 @@ from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, Served
 from loopwright.deploy.service import Service
+from loopwright.deploy.variant import Fleet, Variant
 
 _log = logging.getLogger(__name__)
 _Value = TypeVar("_Value")
@@ -96,6 +98,7 @@ class EndpointServer:
         self._woken = asyncio.Event()
         self._is_told = False
         self._stopped = asyncio.Event()
+        self._models: list[tuple[Variant, Served]] = []
         self.actual = ActualState(pid=os.getpid(), host="")
 
     async def run(self) -> None:
@@ -113,10 +116,10 @@ class EndpointServer:
             generation = desired.generation
             await self._tell(host=desired.host)
             with bound_socket(desired.host, desired.port) as listener:
-                served = await self._unless_stopped(lambda: opened(desired, self._open_model))
-                if served is not None:
+                found = await self._unless_stopped(lambda: self._opened(desired))
+                if found is not None:
                     service = self._service(desired)
-                    service.switch(served, desired, self._capture(desired, None))
+                    self._switch(service, desired, found)
                     await self._serve(service, listener, stamp)
         except Exception as error:
             await self._tell(error=told(error), error_generation=generation)
@@ -130,6 +133,49 @@ class EndpointServer:
         """Look at `desired.json` now."""
         self._is_told = True
         self._woken.set()
+
+    # --- models ---
+
+    def _opened(self, desired: DesiredState) -> tuple[Served, ...]:
+        """Return the model of every variant; those that are served already are kept."""
+        return tuple(
+            self._kept(variant) or opened(variant, self._open_model)
+            for variant in desired.all_variants
+        )
+
+    def _kept(self, variant: Variant) -> Served | None:
+        # a shadow is asked from another thread and shares its model with no other
+        if variant.bundle_digest is None:
+            return None
+        for known, served in self._models:
+            if (known.bundle_digest, known.shadow) == (variant.bundle_digest, variant.shadow):
+                return replace(served, version=variant.version)
+        return None
+
+    def _switch(
+        self, service: Service, desired: DesiredState, found: tuple[Served, ...]
+    ) -> None:
+        """Answer from now on with the models that were opened."""
+        variants = desired.all_variants
+        self._models = list(zip(variants, found, strict=True))
+        named = tuple(
+            replace(served, variant=variant.name if desired.variants else None)
+            for variant, served in self._models
+        )
+        fleet = Fleet.of(variants, named) if desired.variants else None
+        primary = named[variants.index(desired.primary)]
+        before = (service.capture, service.shadow_capture)
+        capture = self._capture(desired, before[0])
+        has_shadows = fleet is not None and bool(fleet.shadows)
+        shadow_capture = self._capture(desired, before[1]) if has_shadows else before[1]
+        service.switch(primary, desired, capture, fleet=fleet)
+        service.shadow_capture = shadow_capture
+        if (fleet is not None or desired.workers > 1) and service.counts_folder is None:
+            if desired.workers == 1:
+                forget_counts(self._endpoint.counts_folder)
+            service.counts_folder = self._endpoint.counts_folder
+        if before[0] is not None and before[0] is not capture:
+            before[0].close()
 
     # --- serving ---
 
@@ -174,8 +220,12 @@ class EndpointServer:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if service.capture is not None:
-                service.capture.close()
+            # joins a thread for a moment: all requests have been answered
+            service.shadows.close()
+            for log in (service.capture, service.shadow_capture):
+                if log is not None:
+                    log.close()
+            service.check_time(loop.time())
             service.labels.close()
         _log.info("Stopped.")
 
@@ -224,11 +274,8 @@ class EndpointServer:
                 await self._tell(error=None, error_generation=None)
                 return
             _refuse_fixed_changes(service.desired, desired, port=self.actual.port)
-            served = await _in_thread(lambda: opened(desired, self._open_model))
-            before = service.capture
-            service.switch(served, desired, self._capture(desired, before))
-            if before is not None and before is not service.capture:
-                before.close()
+            found = await _in_thread(lambda: self._opened(desired))
+            self._switch(service, desired, found)
         except Exception as error:
             service.metrics.n_failed_reloads += 1
             _log.error("The change was not carried out: %s", error, exc_info=unforeseen(error))
@@ -250,10 +297,12 @@ class EndpointServer:
         desired = service.desired
         if desired is None:
             return
-        _log.info("Serving version %s (generation %d).", desired.version, desired.generation)
+        version = desired.primary.version
+        _log.info("Serving version %s (generation %d).", version, desired.generation)
         await self._tell(
             port=port,
-            version=desired.version,
+            version=version,
+            variants={each.name: each.version for each in desired.variants},
             generation=desired.generation,
             ready_at=datetime.now(UTC).isoformat(),
             error=None,
@@ -271,8 +320,8 @@ class EndpointServer:
             _log.error("actual.json could not be written: %s", error)
 
 
-def opened(desired: DesiredState, open_model: ModelOpener) -> Served:
-    """Return the model that is desired, once it has proved to be the right one and to work.
+def opened(variant: Variant, open_model: ModelOpener) -> Served:
+    """Return the model of a variant, once it has proved to be the right one and to work.
 
     Raises
     ------
@@ -280,21 +329,21 @@ def opened(desired: DesiredState, open_model: ModelOpener) -> Served:
         If the bundle cannot be opened, is another file, or answers its golden rows otherwise than
         when it was packed.
     """
-    bundle = Path(desired.bundle)
+    bundle = Path(variant.bundle)
     if (
-        desired.bundle_digest is not None
-        and (found := digest_file(bundle)) != desired.bundle_digest
+        variant.bundle_digest is not None
+        and (found := digest_file(bundle)) != variant.bundle_digest
     ):
         raise InvalidInputError(
-            f"{bundle} has the digest {found}, not {desired.bundle_digest}.",
+            f"{bundle} has the digest {found}, not {variant.bundle_digest}.",
             hint="The file was changed after it was approved; restore it.",
             field="bundle",
             value=found,
-            expected=desired.bundle_digest,
+            expected=variant.bundle_digest,
         )
     model = open_model(bundle)
     model.check_golden()
-    return Served(model=model, version=desired.version)
+    return Served(model=model, version=variant.version, is_shadow=variant.shadow)
 
 
 def _refuse_fixed_changes(
@@ -303,7 +352,7 @@ def _refuse_fixed_changes(
     if desired.port in (0, port):
         # any port will do, or the one that was chosen
         known = known and msgspec.structs.replace(known, port=desired.port)
-    for field in ("name", "host", "port", "max_body_bytes"):
+    for field in ("name", "host", "port", "max_body_bytes", "workers"):
         if known is not None and getattr(known, field) != getattr(desired, field):
             raise InvalidInputError(
                 f"{field} cannot change from {getattr(known, field)!r} to"

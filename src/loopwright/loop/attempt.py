@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 BOOSTERS = ("xgboost", "lightgbm")
 _ABSOLUTE_METRICS = ("mape", "mae", "share_within")
-MAX_ATTEMPTS = 4
+MAX_ATTEMPTS = 5
 # a round of the loop's own must beat the champion soon, not find the best model there can be
 MAX_OWN_ATTEMPTS = 2
 
@@ -33,6 +33,12 @@ class Attempt:
         Which choice of features; see `loopwright.prepare.suggest`.
     windows
         Which of the round's windows of rows are learnt from.
+    drop
+        Columns left out besides those that people left out.
+    recipe
+        Choices about the recipe that a search found; see `RecipeChoice`.
+    evidence
+        What the idea follows from, a sentence each.
     """
 
     number: int
@@ -42,10 +48,16 @@ class Attempt:
     hyperparameters: dict[str, dict[str, Any]] = field(default_factory=dict)
     variant: Literal["plain", "places"] = "plain"
     windows: tuple[str, ...] = ("all",)
+    drop: tuple[str, ...] = ()
+    recipe: dict[str, str] = field(default_factory=dict)
+    evidence: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the attempt as JSON types."""
-        return {
+        more: dict[str, Any] = {"drop": list(self.drop)} if self.drop else {}
+        if self.recipe:
+            more["recipe"] = self.recipe
+        return more | {
             "number": self.number,
             "idea": self.idea,
             "hypothesis": self.hypothesis,
@@ -74,6 +86,14 @@ class Evidence:
         Training jobs so far.
     ideas
         Ideas tried already.
+    fit
+        `overfitting`, `underfitting`, `balanced` or `unknown`; see `Diagnosis`.
+    weak_columns, leaks
+        Columns that carry almost nothing, and those that may be known only with the answer.
+    has_places
+        Whether there are a latitude and a longitude.
+    told
+        The same in sentences.
     """
 
     ranking: tuple[str, ...]
@@ -82,6 +102,11 @@ class Evidence:
     jobs_used: int
     ideas: tuple[str, ...]
     window: str = "all"
+    fit: str = "unknown"
+    weak_columns: tuple[str, ...] = ()
+    leaks: tuple[str, ...] = ()
+    has_places: bool = False
+    told: tuple[str, ...] = ()
 
 
 def first_attempt(
@@ -128,23 +153,38 @@ def next_attempt(
     boosters = tuple(name for name in evidence.ranking if name in BOOSTERS)
     if not evidence.missed or not boosters or number > max_attempts:
         return None
-    for idea, hypothesis, algorithms, changes in _ideas(evidence, task, boosters):
-        if idea in evidence.ideas:
+    for idea in _ideas(evidence, task, boosters):
+        if idea.name in evidence.ideas:
             continue
-        if evidence.jobs_used + len(algorithms) > max_jobs:
+        if evidence.jobs_used + len(idea.algorithms) > max_jobs:
             return None
         return Attempt(
             number=number,
-            idea=idea,
-            hypothesis=hypothesis,
-            algorithms=algorithms,
-            hyperparameters={name: {**changes[name], **given.get(name, {})} for name in algorithms},
+            idea=idea.name,
+            hypothesis=idea.hypothesis,
+            algorithms=idea.algorithms,
+            hyperparameters={
+                name: {**idea.changes.get(name, {}), **given.get(name, {})}
+                for name in idea.algorithms
+            },
+            variant=idea.variant,
             windows=(evidence.window,),
+            drop=idea.drop,
+            evidence=evidence.told,
         )
     return None
 
 
-_Idea = tuple[str, str, tuple[str, ...], dict[str, dict[str, Any]]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Idea:
+    """What may help: settings, features, or columns to leave out."""
+
+    name: str
+    hypothesis: str
+    algorithms: tuple[str, ...]
+    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    variant: Literal["plain", "places"] = "plain"
+    drop: tuple[str, ...] = ()
 
 
 def _ideas(evidence: Evidence, task: str, boosters: tuple[str, ...]) -> list[_Idea]:
@@ -155,32 +195,91 @@ def _ideas(evidence: Evidence, task: str, boosters: tuple[str, ...]) -> list[_Id
     if task == "regression" and any(m.startswith(_ABSOLUTE_METRICS) for m in evidence.missed):
         absolute = {"objective": "absolute"}
         ideas.append(
-            (
-                "absolute errors",
-                f"{missed} counts absolute errors, the models minimise squared ones",
-                boosters,
-                dict.fromkeys(boosters, absolute),
+            _Idea(
+                name="absolute errors",
+                hypothesis=f"{missed} counts absolute errors, the models minimise squared ones",
+                algorithms=boosters,
+                changes=dict.fromkeys(boosters, absolute),
             )
         )
-    stopped_early = [name for name in boosters if evidence.best_iterations.get(name, 0) < 150]
-    larger = (
-        "larger trees",
-        f"{missed} is missed because the trees are too small for how the columns work together",
-        boosters,
-        {
+    return [
+        *ideas,
+        *_about_columns(evidence, boosters, absolute),
+        *_about_size(evidence, missed, boosters, absolute),
+    ]
+
+
+def _about_columns(
+    evidence: Evidence, boosters: tuple[str, ...], absolute: dict[str, Any]
+) -> list[_Idea]:
+    same = dict.fromkeys(boosters, absolute)
+    ideas = []
+    if evidence.leaks:
+        ideas.append(
+            _Idea(
+                name="without leaks",
+                hypothesis=f"{', '.join(evidence.leaks)} may be known only with the answer, and "
+                "mislead where it is not",
+                algorithms=boosters,
+                changes=same,
+                drop=evidence.leaks,
+            )
+        )
+    if evidence.has_places:
+        ideas.append(
+            _Idea(
+                name="places",
+                hypothesis="what is near each other on the map has much in common: the mean of the "
+                "target around a place may tell more than its coordinates",
+                algorithms=boosters,
+                changes=same,
+                variant="places",
+            )
+        )
+    if evidence.weak_columns and evidence.fit == "overfitting":
+        ideas.append(
+            _Idea(
+                name="fewer columns",
+                hypothesis=f"{len(evidence.weak_columns)} columns carry almost nothing, and give an "
+                "overfitting model noise to learn by heart",
+                algorithms=boosters,
+                changes=same,
+                drop=evidence.weak_columns,
+            )
+        )
+    return ideas
+
+
+def _about_size(
+    evidence: Evidence, missed: str, boosters: tuple[str, ...], absolute: dict[str, Any]
+) -> list[_Idea]:
+    stopped_early = any(evidence.best_iterations.get(name, 0) < 150 for name in boosters)
+    overfits = evidence.fit == "overfitting"
+    smaller_first = overfits or (stopped_early and evidence.fit != "underfitting")
+    larger = _Idea(
+        name="larger trees",
+        hypothesis=f"{missed} is missed on the rows learnt from too: the trees are too small for how "
+        "the columns work together"
+        if evidence.fit == "underfitting"
+        else f"{missed} is missed because the trees are too small for how the columns work together",
+        algorithms=boosters,
+        changes={
             "xgboost": {**absolute, "max_depth": 9, "learning_rate": 0.03},
             "lightgbm": {**absolute, "num_leaves": 127, "learning_rate": 0.03},
         },
     )
-    smaller = (
-        "smaller trees",
-        "training stopped early, so the trees fit noise; smaller ones generalise better"
+    smaller = _Idea(
+        name="smaller trees",
+        hypothesis="the model does much worse on new rows than on those it learnt from: smaller "
+        "trees learn less by heart"
+        if overfits
+        else "training stopped early, so the trees fit noise; smaller ones generalise better"
         if stopped_early
         else "smaller trees average out more noise",
-        boosters,
-        {
+        algorithms=boosters,
+        changes={
             "xgboost": {**absolute, "max_depth": 3, "min_child_weight": 10.0},
             "lightgbm": {**absolute, "num_leaves": 8, "min_child_samples": 50},
         },
     )
-    return [*ideas, *((smaller, larger) if stopped_early else (larger, smaller))]
+    return [smaller, larger] if smaller_first else [larger, smaller]

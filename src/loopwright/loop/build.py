@@ -9,7 +9,8 @@ import msgspec
 
 from loopwright.core.lazy import LazyModule
 from loopwright.data import Snapshot
-from loopwright.evaluate import best_threshold, figure, verdicts
+from loopwright.evaluate import figure, verdicts
+from loopwright.loop.answering import answering, units_of_rows
 from loopwright.loop.attempt import (
     MAX_ATTEMPTS,
     MAX_OWN_ATTEMPTS,
@@ -19,17 +20,20 @@ from loopwright.loop.attempt import (
     next_attempt,
 )
 from loopwright.loop.candidate import Candidate
+from loopwright.loop.deciding import RULE, rule_as_model
+from loopwright.loop.diagnosis import Diagnosis, diagnosed
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
-from loopwright.loop.judging import as_answers
 from loopwright.loop.noting import with_reasons
+from loopwright.loop.recipe_choice import as_json, chosen_transform, with_choice
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner, round_key
-from loopwright.loop.training import trained_models
+from loopwright.loop.training import round_minutes, trained_models
 from loopwright.loop.tuning import searchable, searched_attempt
 from loopwright.loop.workspace import Workspace
+from loopwright.loop.worth import row_money
 from loopwright.prepare import suggest
-from loopwright.problem import checked_problem, metric_named, primary_metric
+from loopwright.problem import checked_problem, primary_metric
 from loopwright.tune import families_of
 
 if TYPE_CHECKING:
@@ -51,12 +55,13 @@ def best_candidate(
     parts: dict[str, Any],
     kinds: dict[str, str],
     reasons: dict[str, str] | None = None,
+    leaks: Sequence[str] = (),
 ) -> Candidate:
     """Return the best model found within the budget.
 
     While a criterion is missed on validation rows and the budget lasts, another attempt is made
     with what the evidence suggests. Test rows are not touched. `reasons` are people's own for the
-    columns they drop.
+    columns they drop; `leaks` are columns that may be known only with the answer.
 
     Raises
     ------
@@ -70,6 +75,7 @@ def best_candidate(
         loop.train.algorithms, loop.train.settings(), windows=tuple(parts["windows"])
     )
     n_jobs = 0
+    minutes = round_minutes(loop.train, workspace.compute.capacity())
     while attempt is not None:
         suffix = "" if attempt.number == 1 else f".{attempt.number}"
         recipes = prepared_recipes(
@@ -84,10 +90,12 @@ def best_candidate(
             recipes,
             attempt,
             suffix,
-            minutes=loop.train.budget.minutes - _spent_minutes(runner),
+            minutes=minutes - _spent_minutes(runner),
             jobs=loop.train.budget.jobs - n_jobs,
         )
-        chosen = _chosen(runner, workspace, loop, target, parts, models, found, attempt, suffix)
+        chosen = _chosen(
+            runner, workspace, loop, target, parts, models, found, attempt, suffix, leaks
+        )
         found = [Candidate.from_json(each) for each in chosen["candidates"]]
         tried.append(attempt.idea)
         n_jobs += len(models["jobs"])
@@ -104,6 +112,7 @@ def best_candidate(
             jobs_used=n_jobs,
             ideas=tuple(tried),
             window=best.window,
+            **_seen_in(chosen),
         )
         searched = searchable(loop, best, evidence)
         if searched is not None:
@@ -118,16 +127,35 @@ def best_candidate(
                 max_jobs=loop.train.budget.jobs,
                 max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
             )
-        if attempt is not None and _spent_minutes(runner) > loop.train.budget.minutes:
+        if attempt is not None and _spent_minutes(runner) > minutes:
             runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
             attempt = None
         if attempt is not None:
             runner.note(
                 f"{metric.name} {best.score:.4g} on validation misses {', '.join(best.missed)}; "
                 f"trying {attempt.idea}",
-                reason=attempt.hypothesis,
+                reason="; ".join([attempt.hypothesis, *attempt.evidence]),
+            )
+        elif best.missed:
+            runner.note(
+                f"nothing is left to try: {', '.join(best.missed)} stays missed on validation",
+                reason=f"tried: {', '.join(tried)}",
             )
     return found[0]
+
+
+def _seen_in(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the diagnosis of the best model adds to the evidence."""
+    if not chosen.get("diagnosis"):
+        return {}
+    found = Diagnosis.from_json(chosen["diagnosis"])
+    return {
+        "fit": found.fit,
+        "weak_columns": found.weak_columns,
+        "leaks": found.leaks,
+        "has_places": found.has_places,
+        "told": (str(found),),
+    }
 
 
 def _spent_minutes(runner: StepRunner) -> float:
@@ -159,6 +187,12 @@ def prepared_recipes(
     left_out = loop.problem.today.column if loop.problem.today else None
     if left_out is not None and left_out not in plan.drop:
         plan = msgspec.structs.replace(plan, drop=(*plan.drop, left_out))
+    if attempt.drop:
+        wanted = {*plan.keep, *plan.drop, *(each.column for each in plan.overrule)}
+        more = [name for name in attempt.drop if name not in wanted]
+        plan = msgspec.structs.replace(plan, drop=(*plan.drop, *more))
+
+    choices = {**as_json(loop.train.recipe), **attempt.recipe}
 
     def work() -> StepResult:
         recipes: dict[str, str] = {}
@@ -176,7 +210,7 @@ def prepared_recipes(
                     kinds=kinds,
                     today=today,
                 )
-                recipe = with_reasons(recipe, reasons)
+                recipe = with_choice(with_reasons(recipe, reasons), choices, target)
                 recipes[f"{family}/{window}"] = workspace.artifacts.put_bytes(
                     recipe.to_json().encode()
                 )
@@ -184,6 +218,8 @@ def prepared_recipes(
                     [name, list(columns), reason] for name, columns, reason in recipe.explain()
                 ]
         transform, why = _target_transform(workspace, target, parts)
+        if choices.get("target", "suggested") != "suggested":
+            transform, why = chosen_transform(transform, choices, target), "chosen"
         n_steps = {name: len(steps) for name, steps in explained.items()}
         return StepResult(
             output={
@@ -212,6 +248,7 @@ def prepared_recipes(
             list(attempt.windows),
             str(today),
             reasons,
+            *([choices] if choices else []),
         ],
         work=work,
     )
@@ -247,13 +284,16 @@ def _chosen(
     earlier: Sequence[Candidate],
     attempt: Attempt,
     suffix: str,
+    leaks: Sequence[str],
 ) -> dict[str, Any]:
     """Judge the new candidates on validation rows and rank them with the earlier ones."""
 
     def work() -> StepResult:
-        y = truth(read_part(workspace, parts["validation"]), target)
+        rows = read_part(workspace, parts["validation"])
+        y, money = truth(rows, target), row_money(loop.problem, target, rows)
+        units = units_of_rows(loop, rows)
         new = [
-            _judged(workspace, loop, target, y, model, attempt.number)
+            _judged(workspace, loop, target, y, money, units, model, attempt.number)
             for model in trained["jobs"]
             if "members" in model
         ]
@@ -268,8 +308,23 @@ def _chosen(
         if not loop.problem.criteria:
             met = "no criteria are stated"
         conclusion = _conclusion(best, earlier, metric.name)
+        diagnosis = None
+        if best.missed:
+            diagnosis = diagnosed(
+                workspace,
+                loop,
+                target,
+                parts,
+                best,
+                importance=_importance(trained, best),
+                leaks=leaks,
+            ).to_json()
         return StepResult(
-            output={"candidates": [each.to_json() for each in ranked], "conclusion": conclusion},
+            output={
+                "candidates": [each.to_json() for each in ranked],
+                "conclusion": conclusion,
+                "diagnosis": diagnosis,
+            },
             summary=f"{best.title}: {metric.name} {best.score:.4g} on {len(y):,} validation rows; {met}",
             reason=conclusion,
         )
@@ -281,10 +336,60 @@ def _chosen(
             trained["jobs"],
             parts["validation"],
             msgspec.to_builtins(loop.problem),
+            [loop.data.split.by, loop.evaluate and loop.evaluate.interval],
             msgspec.to_builtins(target),
         ],
         work=work,
     )
+
+
+def _importance(trained: Mapping[str, Any], best: Candidate) -> Sequence[Any]:
+    """Return the importance of the features of the best model, if this attempt trained it."""
+    same = [
+        model["importance"]
+        for model in trained["jobs"]
+        if model.get("members", {}).get("predictor.npz") == best.members["predictor.npz"]
+    ]
+    return same[0] if same else ()
+
+
+def rule_candidate(
+    runner: StepRunner,
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    parts: dict[str, Any],
+    verdict: dict[str, Any],
+) -> Candidate:
+    """Return the rule that is enough as a candidate, judged on validation rows like a model."""
+
+    def work() -> StepResult:
+        rows = read_part(workspace, parts["validation"])
+        y, money = truth(rows, target), row_money(loop.problem, target, rows)
+        model = rule_as_model(workspace, loop, target, parts, verdict)
+        rule = _judged(workspace, loop, target, y, money, units_of_rows(loop, rows), model, 1)
+        metric = primary_metric(loop.problem, task=target.task).name
+        return StepResult(
+            output={"candidates": [rule.to_json()], "conclusion": verdict["reason"]},
+            summary=f"a rule of {verdict['rule']['n_conditions']} conditions: {metric} "
+            f"{rule.score:.4g} on {len(y):,} validation rows",
+            reason=verdict["reason"],
+            artifacts=tuple(rule.members.values()),
+        )
+
+    chosen = runner.run(
+        "choose",
+        inputs=[
+            verdict["rule"]["tree"],
+            parts["windows"],
+            parts["validation"],
+            msgspec.to_builtins(loop.problem),
+            [loop.data.split.by, loop.evaluate and loop.evaluate.interval],
+            msgspec.to_builtins(target),
+        ],
+        work=work,
+    )
+    return Candidate.from_json(chosen["candidates"][0])
 
 
 def _conclusion(best: Candidate, earlier: Sequence[Candidate], metric: str) -> str:
@@ -300,6 +405,8 @@ def _judged(
     loop: LoopFile,
     target: Target,
     y: Any,
+    money: Any,
+    units: Any,
     model: Mapping[str, Any],
     attempt: int,
 ) -> Candidate:
@@ -308,19 +415,23 @@ def _judged(
         raw = said["prediction"].to_numpy()
     else:
         raw = said["probability" if target.task == "binary" else "probabilities"].to_numpy()
-    problem = loop.problem
-    threshold = 0.5
-    if target.task == "binary" and problem.payoff:
-        profit = metric_named("profit_per_case", payoff=problem.payoff)
-        threshold = best_threshold(profit, y, raw)
-    answers = as_answers(raw, target, threshold=threshold)
+    problem, seed = loop.problem, loop.train.seed
+    # people read a rule's shares: what is deployed says what is printed
+    is_rule = model["algorithm"] == RULE
+    found = answering(loop, target, y, raw, money=money, repairs=not is_rule)
     metrics = checked_problem(problem, task=target.task)
     judged = verdicts(
-        problem.criteria, metrics, y, answers, confidence=problem.confidence, seed=loop.train.seed
+        problem.criteria,
+        metrics,
+        y,
+        found.answers,
+        confidence=problem.confidence,
+        seed=seed,
+        units=units,
     )
     primary = primary_metric(problem, task=target.task)
     shown = {v.figure.metric: v.figure.to_json() for v in judged} or {
-        primary.name: figure(primary, y, answers, seed=loop.train.seed).to_json()
+        primary.name: figure(primary, y, found.answers, seed=seed, units=units).to_json()
     }
     return Candidate(
         algorithm=model["algorithm"],
@@ -333,5 +444,6 @@ def _judged(
         meets=all(verdict.holds for verdict in judged),
         missed=tuple(v.figure.metric for v in judged if not v.holds),
         figures=shown,
-        threshold=threshold,
+        threshold=found.threshold,
+        how=found.how,
     )

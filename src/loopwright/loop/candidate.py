@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
 from loopwright.loop.workspace import Workspace
-from loopwright.train import Outcome, ServingModel, open_bundle, pack_bundle
+from loopwright.train import (
+    Calibration,
+    Interval,
+    Outcome,
+    ServingModel,
+    open_bundle,
+    pack_bundle,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +34,9 @@ class Candidate:
     missed
         Metrics of the criteria that miss.
     threshold
-        Binary only: chosen on validation by payoff, else 0.5.
+        Binary only: chosen on validation as the problem asks, else 0.5.
+    how
+        The rest of how it answers, and why so; see `Answering.how`.
     """
 
     algorithm: str
@@ -41,6 +50,7 @@ class Candidate:
     missed: tuple[str, ...]
     figures: dict[str, dict[str, Any]]
     threshold: float = 0.5
+    how: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the candidate as JSON types."""
@@ -60,10 +70,13 @@ class Candidate:
 
 def outcome_of(target: Target, winner: Candidate) -> Outcome:
     """Return what the candidate says, in the words of the problem."""
+    calibration, interval = winner.how.get("calibration"), winner.how.get("interval")
     return Outcome(
         task=target.task,  # type: ignore[arg-type]
         classes=target.classes,
         threshold=winner.threshold,
+        calibration=Calibration.from_json(calibration) if calibration else None,
+        interval=Interval.from_json(interval) if interval else None,
     )
 
 

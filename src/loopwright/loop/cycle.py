@@ -19,8 +19,11 @@ from loopwright.loop.preflight import (
     checked_endpoint,
     checked_over_columns,
     checked_plans,
+    checked_rows,
     checked_sizes,
 )
+from loopwright.loop.progress import look_after_rollout
+from loopwright.loop.report_page import keep_report
 from loopwright.loop.rounds import Rounds
 from loopwright.loop.sourcing import Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
@@ -29,7 +32,16 @@ from loopwright.loop.watching import last_report, look
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
 from loopwright.monitor import MonitorReport
 
-EXIT_CODES = {"live": 0, "waiting for approval": 0, "criterion missed": 3, "not ml": 4}
+EXIT_CODES = {
+    "live": 0,
+    "rule enough": 0,
+    "waiting for approval": 0,
+    "rolling out": 0,
+    "criterion missed": 3,
+    "rejected": 3,
+    "rolled back": 3,
+    "not ml": 4,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +51,8 @@ class Outcome:
     Parameters
     ----------
     state
-        `live`, `waiting for approval`, `criterion missed` or `not ml`.
+        `live`, `waiting for approval`, `rolling out`, `rolled back`, `rule enough`,
+        `criterion missed`, `rejected` or `not ml`.
     message
         The result in one or two sentences.
     n_steps
@@ -85,6 +98,7 @@ def run_loop(
     on_news: OnNews,
     refresh: bool = False,
     overrule: str = "",
+    again: str = "",
 ) -> Outcome:
     """Take a loop to where it can go now, and go round again if the monitor calls for it.
 
@@ -109,6 +123,9 @@ def run_loop(
         Whether to extract the source anew although it need not have changed.
     overrule
         A person's reason to go on although the verdict was that no model is needed; recorded.
+    again
+        A person's reason to read test rows again that were read for this decision; recorded, and
+        shown by every report.
 
     Raises
     ------
@@ -133,14 +150,18 @@ def run_loop(
         ) as extraction:
             with read.telling_lines():
                 checked_over_columns(read.content, extraction.sourced)
+                checked_rows(read.content, extraction, workspace)
                 checked_sizes(read.content, extraction.sourced)
                 checked_endpoint(read.content, workspace)
             workspace = workspace or open_workspace()
             with locked_loop(home, read.content.name):
                 workspace.sweep_scratch()
                 keep_extraction(workspace, read, extraction)
-                rounds = Rounds(workspace, read, extraction.sourced, on_news, overrule)
-                state, message = rounds.turn()
+                rounds = Rounds(workspace, read, extraction.sourced, on_news, overrule, again)
+                with read.telling_lines():
+                    state, message = rounds.turn()
+                if rounds.n_done:
+                    keep_report(workspace, read.content.name)
     except BackendError as error:
         if rounds is None:  # nothing was begun: what was given cannot be used
             raise InvalidInputError(error.message, hint=error.hint, **error.facts) from error
@@ -160,6 +181,8 @@ def run_loop(
 def look_at_loop(read: ReadFile, *, workspace: Workspace, on_news: OnNews) -> MonitorReport:
     """Look at what the endpoint saw since the last look, and start nothing.
 
+    A rollout that is under way is taken as far as it can go now.
+
     Raises
     ------
     WrongStateError
@@ -175,6 +198,8 @@ def look_at_loop(read: ReadFile, *, workspace: Workspace, on_news: OnNews) -> Mo
             name=name,
         )
     with locked_loop(workspace.home, name):
+        if look_after_rollout(workspace, read.content, on_news) is not None:
+            champion = workspace.metadata.get("champion", name)
         runner = StepRunner(workspace, name, champion.body["round"], on_news)
         sourced = msgspec.convert(source.body, Sourced)
         look(runner, workspace, read.content, sourced, champion.body)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from loopwright.compute.identity import job_id_of
 from loopwright.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from loopwright.core.names import checked_name, did_you_mean
 from loopwright.loop.step import round_key
@@ -220,7 +221,7 @@ def jobs_named(workspace: Workspace, part: str) -> list[str]:
     if found is not None:
         return list(found.jobs)
     try:
-        return [workspace.compute.get(part).id]
+        return [workspace.compute.get(job_id_of(workspace.compute, part)).id]
     except NotFoundError as error:
         what = "job, experiment, study or round"
         raise _unknown(workspace, part, what=what) from error

@@ -17,6 +17,7 @@ from loopwright.core.names import checked_name, did_you_mean, nearest
 from loopwright.core.quantity import seconds
 from loopwright.data import DataPlan
 from loopwright.deploy import DeployPlan
+from loopwright.evaluate import EvaluatePlan
 from loopwright.monitor import MonitorPlan
 from loopwright.prepare import PreparePlan, check_orders
 from loopwright.problem import Problem, checked_task
@@ -63,15 +64,30 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_rows: int = 500
 
 
+class DecidePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The `decide:` block: how to go on once it is known whether a model is needed.
+
+    Parameters
+    ----------
+    when_rule_is_enough
+        `stop`: the rule is shown, and nothing is trained. `deploy`: it is judged on the test rows
+        and served like a model.
+    """
+
+    when_rule_is_enough: Literal["stop", "deploy"] = "stop"
+
+
 class LoopFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole loop, as its file states it."""
 
     name: str
     problem: Problem
     data: DataPlan
+    decide: DecidePlan | None = None
     prepare: PreparePlan = PreparePlan()
     train: TrainPlan = TrainPlan()
     tune: TunePlan | None = None
+    evaluate: EvaluatePlan | None = None
     deploy: DeployPlan | None = None
     monitor: MonitorPlan = MonitorPlan()
     retrain: RetrainPlan = RetrainPlan()
@@ -138,6 +154,9 @@ def _parsed(data: bytes, *, name: str) -> tuple[LoopFile, dict[str, int]]:
     value, lines = _parsed_yaml(data, name=name)
     try:
         loop = msgspec.convert(value, LoopFile, strict=True)
+    except InvalidInputError as error:
+        # of a value that checks itself, and does not know where it stands
+        raise _placed(error, lines=lines, name=name) from error
     except msgspec.ValidationError as error:
         raise _explained(str(error), value=value, lines=lines, name=name) from error
     with _with_lines(lines, name):
@@ -257,6 +276,17 @@ def _explained(message: str, *, value: Any, lines: dict[str, int], name: str) ->
         field=path[1:],
         value=found if isinstance(found, str | int | float | bool) else None,
     )
+
+
+def _placed(error: InvalidInputError, *, lines: Mapping[str, int], name: str) -> InvalidInputError:
+    """Return an error about a key with where it stands, if only one key of the file is called so."""
+    field = str(error.facts.get("field", ""))
+    places = [path for path in lines if field and path.endswith(f".{field}")]
+    if len(places) != 1:
+        return error
+    facts = {**error.facts, "field": places[0][1:]}
+    said = error.message.replace(field, places[0][1:], 1)
+    return InvalidInputError(f"{_at(places[0], lines, name)}{said}", hint=error.hint, **facts)
 
 
 @contextmanager

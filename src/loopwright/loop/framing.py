@@ -1,4 +1,4 @@
-"""The first steps of a round: the problem, its rows, what they look like, and whether it is ML."""
+"""The first steps of a round: the problem, its rows, and what they look like."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.data import Snapshot, assign_parts, naming_columns, split_leaks, split_remarks
-from loopwright.evaluate import framing
 from loopwright.explore import ColumnNote, profile, profile_page, profile_summary
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Sourced, Target, class_indices
 from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
-from loopwright.problem import checked_problem, class_answers, sealed, value_answers
+from loopwright.problem import sealed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -213,50 +212,12 @@ def explored(
             "kinds": {column.name: column.kind for column in found.columns},
             "summary": profile_summary(found),
             "n_findings": len(found.findings),
+            "leaks": [each.column for each in found.findings if each.kind == "leak"],
         },
         summary=f"{len(found.columns)} columns, {len(found.findings)} findings",
         reason="; ".join(finding.evidence for finding in found.findings[:2]),
         artifacts=(data, page),
     )
-
-
-def decided(
-    workspace: Workspace, loop: LoopFile, target: Target, parts: dict[str, Any], dropped: list[str]
-) -> StepResult:
-    """Answer whether this should be machine learning, before any training job."""
-    train = read_part(workspace, parts["windows"]["all"])
-    validation = read_part(workspace, parts["validation"])
-    problem = loop.problem
-    left_out = [target.column, *dropped]
-    today = None
-    if problem.today and problem.today.column:
-        left_out.append(problem.today.column)
-        said = validation[problem.today.column]
-        if target.classes:
-            indices = class_indices(said, target.classes).fill_null(0.0).cast(pl.Int64).to_numpy()
-            today = (problem.today.does, class_answers(np.eye(len(target.classes))[indices]))
-        else:
-            values = said.cast(pl.Float64, strict=False).fill_null(strategy="mean")
-            today = (problem.today.does, value_answers(values))
-    inputs = [name for name in train.columns if name not in left_out]
-    result = framing(
-        train.select(inputs),
-        validation.select(inputs),
-        y_train=truth(train, target),
-        y_validation=truth(validation, target),
-        classes=target.classes,
-        criteria=problem.criteria,
-        metrics=checked_problem(problem, task=target.task),
-        confidence=problem.confidence,
-        today=today,
-        seed=loop.train.seed,
-    )
-    summary = {
-        "ml_worth_it": "machine learning is worth it",
-        "rule_enough": "no model needed",
-        "no_signal": "no signal",
-    }[result.decision]
-    return StepResult(output=result.to_json(), summary=summary, reason=result.reason)
 
 
 def page_file(workspace: Workspace, digest: str, path: Path) -> Path:

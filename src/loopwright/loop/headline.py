@@ -56,7 +56,25 @@ _CLOSED = {
         tone="warn",
         title="A model waits for your approval",
         meaning="It was judged on rows it never saw and is ready to go live.",
-        action="Approve it with `loopwright approve`, then run the loop.",
+        action="Approve it with `loopwright approve`, then run the loop; or `loopwright reject` it.",
+    ),
+    "rolling out": Headline(
+        tone="warn",
+        title="A new model is being rolled out",
+        meaning="It answers a part of the callers and is watched; the champion answers the others.",
+        action="Run the loop now and then, or `loopwright rollout --watch`, until it has ended.",
+    ),
+    "rolled back": Headline(
+        tone="bad",
+        title="The new model was rolled back",
+        meaning="An alarm came while it answered a part of the callers; the champion answers all.",
+        action="The conclusion below says which; mend it and run the loop again.",
+    ),
+    "rejected": Headline(
+        tone="warn",
+        title="The model was rejected",
+        meaning="It met the criteria, and a person decided that it does not go live.",
+        action="Change what was missing, such as a criterion or a column, and run the loop again.",
     ),
 }
 _NOT_ML = {
@@ -64,7 +82,15 @@ _NOT_ML = {
         tone="good",
         title="No model is needed",
         meaning="A rule that a person can read meets every criterion.",
-        action="Use the rule below. To train a model all the same, run with --overrule and a reason.",
+        action="Use the rule below, or let it be served: decide: {when_rule_is_enough: deploy}. To "
+        "train a model all the same, run with --overrule and a reason.",
+    ),
+    "not_with_this_data": Headline(
+        tone="warn",
+        title="Not with this data",
+        meaning="The columns tell something of the answer, but not enough for what was agreed.",
+        action="Collect what is said below, or agree on less. To train a model all the same, run "
+        "with --overrule and a reason.",
     ),
     "no_signal": Headline(
         tone="warn",
@@ -112,7 +138,7 @@ def headline(
     state = str(status.round["state"])
     if state == "open":
         return _open(steps)
-    if state == "not ml":
+    if state in ("not ml", "rule enough"):
         return _NOT_ML.get(str(output_of(steps, "decide").get("decision")), _NOT_ML["no_signal"])
     if state in _CLOSED:
         return _CLOSED[state]

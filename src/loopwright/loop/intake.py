@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from loopwright.core.lazy import LazyModule
 from loopwright.data import (
+    ColumnContract,
     Contract,
     ContractPlan,
     Snapshot,
@@ -26,10 +28,17 @@ from loopwright.data import (
     take_increment,
     take_snapshot,
 )
+from loopwright.explore import masked_value, personal_data
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from loopwright.core.clock import Clock
     from loopwright.store import ArtifactStore
+else:
+    pl = LazyModule("polars")
+
+_JUDGED_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +145,12 @@ def take_rows(
     contract = _contract(before)
     violations: tuple[Violation, ...] = ()
     if contract is not None and before is not None and before.snapshot.digest != snapshot.digest:
-        found = contract_violations(planned(contract, plan), rows, n_before=before.snapshot.n_rows)
+        found = contract_violations(
+            planned(contract, plan),
+            rows,
+            n_before=before.snapshot.n_rows,
+            show=_masks(before, rows),
+        )
         violations = not_allowed(found, plan)
     start = None
     if cursor is not None and not violations:
@@ -193,7 +207,12 @@ def _increment(
     if found.n_new:
         rows = scan(found.snapshot, artifacts)
         fresh = rows.slice(found.snapshot.n_rows - found.n_new)
-        broken = contract_violations(planned(contract, plan), rows, fresh=fresh)
+        broken = contract_violations(
+            planned(contract, plan),
+            rows,
+            fresh=fresh,
+            show=_masks(before, rows),
+        )
         violations = not_allowed(broken, plan)
     return Intake(
         snapshot=found.snapshot,
@@ -205,6 +224,33 @@ def _increment(
         contract=contract,
         n_replaced=found.n_replaced,
     ), ""
+
+
+def _masks(before: Before, rows: pl.LazyFrame) -> Callable[[str, str], str]:
+    """Return what may be shown of values: of personal data as little as on the pages."""
+    found: dict[str, bool] = {}
+
+    def shown(name: str, value: str) -> str:
+        if name not in found:
+            known = (rows, scan(before.snapshot, before.artifacts))
+            found[name] = any(_is_personal(name, each) for each in known)
+        return masked_value(value) if found[name] else value
+
+    return shown
+
+
+def _is_personal(name: str, rows: pl.LazyFrame) -> bool:
+    if name not in rows.collect_schema():
+        return False
+    first = rows.select(name).head(_JUDGED_ROWS).collect().to_series()
+    return personal_data(first) is not None
+
+
+def shown_categories(column: ColumnContract) -> list[str]:
+    """Return the categories that are expected of a column; of personal data as little as on pages."""
+    texts = pl.Series(column.name, column.categories, dtype=pl.String)
+    is_personal = bool(column.categories) and personal_data(texts) is not None
+    return [masked_value(each) if is_personal else each for each in column.categories]
 
 
 def _contract(before: Before | None) -> Contract | None:

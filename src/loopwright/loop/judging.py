@@ -39,16 +39,31 @@ def loss_metric(problem: Problem, *, task: str) -> Metric:
     return metric_named("mae" if task == "regression" else "log_loss")
 
 
-def as_answers(raw: npt.NDArray[np.float64], target: Target, *, threshold: float) -> Answers:
-    """Return what a predictor's numbers say; see `Predictor.predict_raw`."""
-    return class_answers(raw, threshold=threshold) if target.classes else value_answers(raw)
+def as_answers(
+    raw: npt.NDArray[np.float64],
+    target: Target,
+    *,
+    threshold: float,
+    money: npt.NDArray[np.float64] | None = None,
+) -> Answers:
+    """Return what a predictor's numbers say; see `Predictor.predict_raw` and `Answers.money`."""
+    if not target.classes:
+        return value_answers(raw)
+    return class_answers(raw, threshold=threshold, money=money)
 
 
-def captured_answers(frame: pl.DataFrame, target: Target, *, threshold: float) -> Answers:
+def captured_answers(
+    frame: pl.DataFrame,
+    target: Target,
+    *,
+    threshold: float,
+    money: npt.NDArray[np.float64] | None = None,
+) -> Answers:
     """Return the answers in captured predictions."""
     if not target.classes:
         return value_answers(frame["prediction"].cast(pl.Float64).to_numpy())
     if target.task == "binary":
-        return class_answers(frame["probability"].to_numpy(), threshold=threshold)
+        return class_answers(frame["probability"].to_numpy(), threshold=threshold, money=money)
     shares = frame["probabilities"].struct.unnest()
-    return class_answers(np.stack([shares[name].to_numpy() for name in target.classes], axis=1))
+    stacked = np.stack([shares[name].to_numpy() for name in target.classes], axis=1)
+    return class_answers(stacked, money=money)

@@ -8,6 +8,7 @@ from math import cos, pi, sin
 from typing import Any
 
 from loopwright.loop.headline import Target, headline, output_of, stated_targets
+from loopwright.loop.judged_rows import Look, told_looks
 from loopwright.loop.status import LoopStatus
 from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
@@ -21,9 +22,9 @@ _RING = (
     ("Problem", ("problem",)),
     ("Data", ("data",)),
     ("Explore", ("explore",)),
-    ("Is it ML?", ("decide",)),
+    ("Is it ML?", ("feasible", "decide")),
     ("Build", ("prepare", "train", "choose")),
-    ("Judge", ("evaluate", "pack")),
+    ("Judge", ("evaluate", "explain", "advise", "pack", "constrain")),
     ("Deploy", ("deploy", "verify")),
     ("Monitor", ("monitor",)),
 )
@@ -89,6 +90,7 @@ def loop_page(
         events=_events(history),
         latest_at=history[-1]["at"] if history else None,
         many_columns=_MANY_COLUMNS,
+        looks=told_looks([Look(**each) for each in status.looks]),
     )
     return whole_page(f"{status.name}: {status.question}" if status.question else status.name, part)
 

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from loopwright.compute import Capacity
+from loopwright.compute import Capacity, Resources
 from loopwright.compute.resource import refuse_impossible
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
+from loopwright.core.names import did_you_mean
 from loopwright.data import Snapshot, check_plan, check_split
 from loopwright.deploy import check_port, checked_deploy, read_actual
+from loopwright.evaluate import check_evaluate
+from loopwright.loop.constraining import check_explainable
 from loopwright.loop.file import LoopFile, ReadFile
-from loopwright.loop.sourcing import Sourced
+from loopwright.loop.slices import checked_slices
+from loopwright.loop.sourcing import Extraction, Sourced
 from loopwright.loop.workspace import Workspace
-from loopwright.prepare import checked_prepare
-from loopwright.train import checked_train
+from loopwright.loop.worth import checked_payoff_columns, checked_worth
+from loopwright.prepare import check_ordered, checked_prepare
+from loopwright.problem import Problem, is_per_row
+from loopwright.train import TrainPlan, check_task, checked_train
 from loopwright.tune import checked_tune
 
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
 LEAST_ROWS = 50
+_STEP_ROWS = 10_000
 
 
 def checked_plans(read: ReadFile, capacity: Capacity) -> None:
@@ -29,14 +46,36 @@ def checked_plans(read: ReadFile, capacity: Capacity) -> None:
     """
     loop = read.content
     check_plan(loop.data)
+    check_explainable(loop)
     checked_train(loop.train)
     if loop.tune is not None:
         checked_tune(loop.tune)
     if loop.train.resources is not None:
         refuse_impossible(loop.train.resources, capacity)
+    _check_room(loop.train, capacity)
+    if loop.evaluate is not None:
+        check_evaluate(loop.evaluate)
     loop.monitor.checked()
     if loop.deploy is not None:
         checked_deploy(loop.deploy)
+
+
+def _check_room(plan: TrainPlan, capacity: Capacity) -> None:
+    """Check that all workers of one model can run at once: those there would wait for the others."""
+    resources = plan.resources or Resources()
+    room = capacity.at_once(resources)
+    if plan.workers <= max(1, room):
+        return
+    where = f"the {len(capacity.nodes)} nodes" if capacity.nodes else capacity.where
+    raise InvalidInputError(
+        f"train.workers is {plan.workers}, and all of them must run at once; {where} can run "
+        f"{room} of {resources.cpus:g} CPUs and {resources.memory_mib:,} MiB each.",
+        hint=f"Use at most {max(1, room)}, give each less in `train.resources`, or train on a "
+        "larger cluster.",
+        field="train.workers",
+        value=plan.workers,
+        available=room,
+    )
 
 
 def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
@@ -49,6 +88,7 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
     """
     columns = [column.name for column in Snapshot.from_json(sourced.snapshot).columns]
     check_split(loop.data.split, columns)
+    check_task(loop.train, task=sourced.target.task, classes=sourced.target.classes)  # type: ignore[arg-type]
     checked_prepare(loop.prepare, [name for name in columns if name != loop.problem.target])
     if "inference_id" in columns and "inference_id" not in loop.prepare.drop:
         raise InvalidInputError(
@@ -57,16 +97,73 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
             field="data",
             value="inference_id",
         )
+    checked_payoff_columns(loop.problem, sourced.target, columns)
+    if loop.evaluate is not None:
+        checked_slices(loop.evaluate, [name for name in columns if name != loop.problem.target])
+    check_fair_columns(loop.problem, columns)
     today = loop.problem.today
     if today is not None and today.column is not None and today.column not in columns:
-        from loopwright.core.names import did_you_mean
-
         raise InvalidInputError(
             f"problem.today.column is {today.column!r}, which is not a column.",
             hint=did_you_mean(today.column, columns),
             field="problem.today.column",
             value=today.column,
         )
+
+
+def check_fair_columns(problem: Problem, columns: Sequence[str]) -> None:
+    """Check that groups are told apart by columns there are.
+
+    Raises
+    ------
+    InvalidInputError
+        With the nearest right one.
+    """
+    limits = problem.constraints.fairness if problem.constraints else ()
+    for number, limit in enumerate(limits):
+        if limit.column not in columns or limit.column == problem.target:
+            field = f"problem.constraints.fairness[{number}].column"
+            raise InvalidInputError(
+                f"{field} is {limit.column!r}, which is not a column that could be compared.",
+                hint=did_you_mean(limit.column, columns),
+                field=field,
+                value=limit.column,
+            )
+
+
+def checked_rows(loop: LoopFile, extraction: Extraction, workspace: Workspace | None) -> None:
+    """Check what the loop file says about every row, where it says something.
+
+    Raises
+    ------
+    InvalidInputError
+        If a row's worth cannot be computed, or its signs make no sense; if an ordered step of the
+        recipe cannot be done to its columns.
+    """
+    if not (loop.prepare.steps or is_per_row(loop.problem.payoff)):
+        return
+    rows = pl.scan_parquet(_kept_rows(extraction, workspace), glob=False)
+    if loop.prepare.steps:
+        _check_steps(loop, extraction.sourced, rows)
+    if is_per_row(loop.problem.payoff):
+        checked_worth(loop.problem, extraction.sourced.target, rows)
+
+
+def _check_steps(loop: LoopFile, sourced: Sourced, rows: pl.LazyFrame) -> None:
+    target, n_rows = sourced.target.column, Snapshot.from_json(sourced.snapshot).n_rows
+    some = rows.gather_every(max(1, n_rows // _STEP_ROWS)).drop_nulls(target).collect()
+    today = datetime.now(UTC).date()
+    check_ordered(some.drop(target), loop.prepare, some[target], today=today)
+
+
+def _kept_rows(extraction: Extraction, workspace: Workspace | None) -> Path:
+    sourced, parquet = extraction.sourced, extraction.parquet
+    if parquet is None or sourced.quarantine is not None:
+        if workspace is None:
+            raise AssertionError("rows that were not read are in a store")
+        digest = Snapshot.from_json(sourced.snapshot).digest
+        parquet = workspace.artifacts.local_path(digest)
+    return parquet
 
 
 def checked_sizes(loop: LoopFile, sourced: Sourced) -> None:

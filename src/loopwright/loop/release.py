@@ -23,6 +23,7 @@ from loopwright.deploy import (
     wait_until_serving,
     write_desired,
 )
+from loopwright.loop.approval import check_released
 from loopwright.loop.candidate import Candidate, candidate_model, model_files, outcome_of
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
@@ -33,6 +34,7 @@ from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import build_reference
 from loopwright.train import open_bundle, pack_bundle
+from loopwright.train.reason import EXPLANATION_MEMBER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +44,7 @@ else:
     pl = LazyModule("polars")
 
 _N_GOLDEN = 5
-_START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 60.0
 # the endpoint's row path and the table path may differ in the last bits of a logarithm
 _SAME = 1e-9
 
@@ -54,8 +56,10 @@ def packed(
     winner: Candidate,
     parts: dict[str, Any],
     judged: dict[str, Any],
+    *,
+    explanation: str,
 ) -> StepResult:
-    """Pack the model with all it needs to answer, to be judged and to be watched."""
+    """Pack the model with all it needs to answer, to explain, to be judged and to be watched."""
     model = candidate_model(workspace, loop, target, winner)
     train = read_part(workspace, parts["windows"][winner.window])
     test = read_part(workspace, parts["test"])
@@ -74,6 +78,7 @@ def packed(
     members: dict[str, bytes] = {
         **model_files(workspace, winner),
         "reference.json": canonical_json(reference.to_json()),
+        EXPLANATION_MEMBER: workspace.artifacts.get_bytes(explanation),
         "evaluation.json": canonical_json(
             {"test": judged["figures"], "validation": winner.figures, "n_rows": judged["n_rows"]}
         ),
@@ -104,10 +109,17 @@ def packed(
 
 
 def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> StepResult | None:
-    """See to it that the endpoint serves the bundle; None when it does already."""
+    """See to it that the endpoint serves the bundle; None when it does already.
+
+    Raises
+    ------
+    WrongStateError
+        If neither a person nor the policy approved the bundle.
+    """
     plan = loop.deploy
     if plan is None:
         return None
+    check_released(workspace, loop.name, bundle["bundle"])
     folder = workspace.endpoint_folder(plan.endpoint)
     endpoint = Endpoint(plan.endpoint, folder)
     path = str(workspace.artifacts.local_path(bundle["bundle"]).resolve())
@@ -123,6 +135,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         # keep the port over restarts, so that callers find the endpoint again
         port=plan.port or (known.port if known else free_port(plan.host)),
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=plan.capture_share),
+        workers=plan.workers,
     )
     failed = actual is not None and actual.error_generation == wanted.generation
     if known == wanted and not failed:
@@ -131,7 +144,13 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         wanted = msgspec.structs.replace(wanted, generation=known.generation + 1)
     job = workspace.compute.find(f"endpoint/{plan.endpoint}")
     alive = job is not None and not job.state.has_ended
-    if job is not None and alive and known is not None and known.port != wanted.port:
+    fixed = ("port", "workers")
+    if (
+        job is not None
+        and alive
+        and known is not None
+        and any(getattr(known, field) != getattr(wanted, field) for field in fixed)
+    ):
         workspace.compute.stop(job.id)  # a listening process cannot move to another port
         alive = False
     if (
@@ -151,7 +170,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
                 wanted, port=free_port(plan.host), generation=wanted.generation + 1
             )
             write_desired(folder, wanted)
-        job = workspace.compute.submit(_service(endpoint, loop))
+        job = workspace.compute.submit(service_job(endpoint, loop))
     if job is None:
         raise AssertionError("an endpoint that is not alive was just submitted")
     job_id = job.id
@@ -159,7 +178,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         state = wait_until_serving(
             folder,
             generation=wanted.generation,
-            timeout_s=_START_TIMEOUT_S,
+            timeout_s=START_TIMEOUT_S,
             is_alive=lambda: not workspace.compute.get(job_id).state.has_ended,
         )
     except BackendError as error:
@@ -177,6 +196,35 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         },
         summary=f"http://{state.host}:{state.port} serves version {state.version} ({how})",
     )
+
+
+def crowned(workspace: Workspace, loop: LoopFile, round_: dict[str, Any]) -> None:
+    """Record a round's model as the champion; the same round crowns the same model once."""
+    record, model = workspace.metadata.find("champion", loop.name), round_["waiting"]
+    before = record.body if record else None
+    if before is not None and before["round"] == round_["number"]:
+        return
+    champion = {
+        "round": round_["number"],
+        "version": model["version"],
+        "bundle": model["bundle"],
+        "algorithm": model["algorithm"],
+        "drop": list(loop.prepare.drop),
+        "figures": model["figures"],
+        "predictor": model["predictor"],
+        "learnt_from": model["learnt_from"],
+        "learnt_until": (round_["live"] or {}).get("until"),
+        "since": workspace.clock.now().isoformat(),
+        "before": {**before, "before": None} if before else None,
+    }
+    metadata = workspace.metadata
+    with metadata.transaction():
+        metadata.put("champion", loop.name, champion)
+        metadata.append(
+            f"loop/{loop.name}",
+            "champion",
+            {"round": round_["number"], "version": model["version"]},
+        )
 
 
 def end_other_endpoints(workspace: Workspace, loop: LoopFile) -> list[str]:
@@ -202,13 +250,15 @@ def _is_taken(host: str, port: int) -> bool:
     return False
 
 
-def _service(endpoint: Endpoint, loop: LoopFile) -> JobSpec:
+def service_job(endpoint: Endpoint, loop: LoopFile) -> JobSpec:
+    """Return the job that is the endpoint's process."""
+    n_workers = loop.deploy.workers if loop.deploy else 1
     return JobSpec(
         key=f"endpoint/{endpoint.name}",
         name=endpoint.name,
         kind="endpoint",
         command=endpoint.command,
-        resources=Resources(cpus=1, memory="1 GiB"),
+        resources=Resources(cpus=1, memory=f"{1 + n_workers // 4} GiB"),
         counted=False,
         labels={"loop": loop.name, "endpoint": endpoint.name},
     )
@@ -220,8 +270,12 @@ def verified(
     bundle: dict[str, Any],
     parts: dict[str, Any],
     number: int,
+    *,
+    variant: str | None = None,
 ) -> StepResult:
     """Send the test rows through the live endpoint and compare every answer with the table path.
+
+    `variant` names the one to ask where the endpoint has several.
 
     Raises
     ------
@@ -240,7 +294,9 @@ def verified(
     rows = test.select([field.name for field in model.signature.fields]).rows(named=True)
     ids = [f"{VERIFY_PREFIX}{number}-{row}" for row in range(len(rows))]
     with EndpointClient(actual.host, actual.port) as client:
-        answers = client.invoke_many([_plain(row) for row in rows], inference_ids=ids)
+        answers = client.invoke_many(
+            [plain_row(row) for row in rows], inference_ids=ids, variant=variant
+        )
     worst = 0.0
     for row, (answer, wanted) in enumerate(zip(answers, expected, strict=True)):
         gap = _gap(answer, wanted)
@@ -259,7 +315,8 @@ def verified(
     )
 
 
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
+def plain_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of a table as a request would hold it."""
     return {
         name: value.isoformat() if isinstance(value, date) else value for name, value in row.items()
     }

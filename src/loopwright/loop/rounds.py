@@ -8,18 +8,36 @@ import msgspec
 
 from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot
-from loopwright.loop.build import best_candidate
+from loopwright.loop.approval import (
+    allow_by_policy,
+    close_rejected,
+    find_rejection,
+    is_approved,
+    release_policy,
+)
+from loopwright.loop.build import best_candidate, rule_candidate
 from loopwright.loop.candidate import Candidate
+from loopwright.loop.constraining import constrained, measures_model, without_personal
+from loopwright.loop.deciding import can_be_served, decided, told_verdict
+from loopwright.loop.diagnosis import what_would_help
+from loopwright.loop.examination import examined
+from loopwright.loop.explaining import explained, personal_columns
+from loopwright.loop.feasible import feasible
 from loopwright.loop.file import LoopFile, ReadFile
-from loopwright.loop.framing import decided, explored, parted_rows, sealed_criteria, stated_problem
+from loopwright.loop.framing import explored, parted_rows, sealed_criteria, stated_problem
+from loopwright.loop.judged_rows import Look, candidate_digest, check_look, looks_at
 from loopwright.loop.noting import notes_in_force, reasons_to_drop, with_notes
+from loopwright.loop.progress import taken_further
 from loopwright.loop.release import (
+    crowned,
     deploy,
     end_other_endpoints,
     packed,
     verified,
 )
+from loopwright.loop.rollout import goes_in_steps, rollout_under_way
 from loopwright.loop.sourcing import Sourced
+from loopwright.loop.spec import asks_for_a_model, changes, decision_digest, redacted
 from loopwright.loop.step import OnNews, StepNews, StepRunner, round_key
 from loopwright.loop.trigger import Trigger
 from loopwright.loop.verdict import evaluated
@@ -27,8 +45,18 @@ from loopwright.loop.watching import OWN_CAUSES, look, rows_to_learn_from
 from loopwright.loop.workspace import Workspace
 
 MOST_ROUNDS = 10_000
-_SERVING = frozenset({"deploy", "monitor", "retrain"})
-_FINAL = frozenset({"live", "kept champion", "criterion missed", "not ml"})
+_FINAL = frozenset(
+    {
+        "live",
+        "kept champion",
+        "criterion missed",
+        "not ml",
+        "rule enough",
+        "rejected",
+        "rolled back",
+    }
+)
+_WITHOUT_MODEL = frozenset({"not ml", "rule enough"})
 
 
 class Rounds:
@@ -41,6 +69,7 @@ class Rounds:
         sourced: Sourced,
         on_news: OnNews,
         overrule: str,
+        again: str = "",
     ) -> None:
         self.workspace = workspace
         snapshot = Snapshot.from_json(sourced.snapshot)
@@ -51,13 +80,14 @@ class Rounds:
         self.sourced = sourced
         self.on_news = on_news
         self.overrule = overrule
+        self.again = again
         self.n_done = 0
         # what decides whether a figure means the same as before
         self.about = msgspec.json.decode(
             msgspec.json.encode({"problem": read.content.problem, "target": sourced.target})
         )
         # where a source lies and where a secret comes from are no part of what was decided
-        self.spec = _redacted(read.content.to_json())
+        self.spec = redacted(read.content.to_json())
         self.spec["snapshot"] = snapshot.digest
         if self.notes:
             self.spec["notes"] = [note.content for note in self.notes]
@@ -75,7 +105,8 @@ class Rounds:
             body = self._round(own)
             if self._champion() is not None and body["state"] in _FINAL:
                 self._watch(body["number"])
-        state = "live" if body["state"] == "kept champion" else body["state"]
+        stays = body["state"] in ("kept champion", "rejected")
+        state = "live" if stays else body["state"]
         return str(state), str(body["conclusion"])
 
     def _due_round(self) -> dict[str, Any]:
@@ -85,13 +116,13 @@ class Rounds:
             return self._begun(1, cause="first run", reason="the loop has not run before")
         is_open = latest["state"] not in _FINAL
         if latest["spec"] == self.spec and not (is_open and self.overrule):
-            if latest["state"] == "not ml" and self.overrule:
+            if latest["state"] in _WITHOUT_MODEL and self.overrule:
                 return self._begun(
                     latest["number"] + 1, cause="overruled", reason=self.overrule, live=None
                 )
             return latest
-        changed = _changes(latest["spec"], self.spec)
-        if is_open or not _asks_for_a_model(latest["spec"], self.spec):
+        changed = changes(latest["spec"], self.spec)
+        if is_open or not asks_for_a_model(latest["spec"], self.spec):
             # the round goes on under the new file; how it is served and watched is seen to later
             latest = {**latest, "spec": self.spec}
             latest["overruled"] = self.overrule or latest["overruled"]
@@ -211,27 +242,52 @@ class Rounds:
             inputs=[self.spec["snapshot"], self.spec["data"]["split"], target.column, live],
             work=lambda: parted_rows(workspace, loop, self.sourced, live),
         )
-        if body["state"] == "waiting for approval" and body["waiting"]["about"] == about:
+        has_model = body["state"] in ("waiting for approval", "rolling out")
+        if has_model and body["waiting"]["about"] == about:
             # the model that was judged waits; nothing is tried again meanwhile
             return self._gone_live(runner, body, parts)
+        # a look that will be refused is refused before anything is trained
+        check_look(
+            looks_at(workspace.metadata, parts["test"]),
+            loop=loop.name,
+            decision=decision_digest(self.spec),
+            candidate=None,
+            once=loop.problem.test_rows == "once",
+            reason=self.again,
+        )
+        if live is None and loop.problem.criteria:
+            runner.run(
+                "feasible",
+                inputs=[parts["test"], parts["n_rows"], about, loop.train.seed],
+                work=lambda: feasible(workspace, loop, target, parts),
+            )
         rows = {name: parts[name] for name in ("windows", "validation")}
         looked = runner.run(
             "explore",
             inputs=[rows, target.column, target.task, [note.content for note in self.notes]],
             work=lambda: explored(workspace, target, parts, self.notes),
         )
+        personal = personal_columns(workspace, loop.name, body["number"])
+        self.loop = loop = without_personal(loop, personal)
         if live is None:
             dropped = [
                 name for name, kind in looked["kinds"].items() if kind in ("identifier", "constant")
             ] + list(loop.prepare.drop)
             verdict = runner.run(
                 "decide",
-                inputs=[rows, about, sorted(dropped), loop.train.seed],
+                inputs=[
+                    rows,
+                    parts["n_rows"],
+                    about,
+                    self.spec["data"]["split"],
+                    sorted(dropped),
+                    loop.train.seed,
+                ],
                 work=lambda: decided(workspace, loop, target, parts, dropped),
             )
+            if verdict["decision"] != "ml_worth_it" and not body["overruled"]:
+                return self._without_model(runner, body, parts, verdict)
             if verdict["decision"] != "ml_worth_it":
-                if not body["overruled"]:
-                    return self._closed(body, "not ml", _told(verdict))
                 runner.note("the verdict was overruled", reason=body["overruled"])
         winner = best_candidate(
             runner,
@@ -241,8 +297,27 @@ class Rounds:
             parts=parts,
             kinds=looked["kinds"],
             reasons=reasons_to_drop(self.notes),
+            leaks=looked.get("leaks", ()),
         )
         return self._released(runner, body, winner, parts)
+
+    def _without_model(
+        self,
+        runner: StepRunner,
+        body: dict[str, Any],
+        parts: dict[str, Any],
+        verdict: dict[str, Any],
+    ) -> dict[str, Any]:
+        """End the round with the verdict, or let a rule that is enough go the way of a model."""
+        plan = self.loop.decide
+        if plan is not None and plan.when_rule_is_enough == "deploy" and can_be_served(verdict):
+            runner.note("the rule goes live like a model", reason="decide.when_rule_is_enough")
+            winner = rule_candidate(
+                runner, self.workspace, self.loop, self.sourced.target, parts, verdict
+            )
+            return self._released(runner, body, winner, parts)
+        state = "rule enough" if verdict["decision"] == "rule_enough" else "not ml"
+        return self._closed(body, state, told_verdict(verdict))
 
     def _released(
         self,
@@ -270,21 +345,56 @@ class Rounds:
                 body["cause"],
                 self.about,
                 loop.train.seed,
+                self.spec["evaluate"],
             ],
             work=lambda: evaluated(
-                workspace, loop, target, winner, parts, champion=rival, round_=body
+                workspace,
+                loop,
+                target,
+                winner,
+                parts,
+                champion=rival,
+                round_=body,
+                look=self._look(body, winner),
             ),
+        )
+        hidden = personal_columns(workspace, loop.name, body["number"])
+        runner.run(
+            "examine",
+            inputs=[
+                winner.to_json(),
+                parts["test"],
+                judged["verdicts"],
+                judged["comparison"],
+                self.about,
+                self.spec["data"]["split"],
+                self.spec["evaluate"],
+                loop.train.seed,
+                sorted(hidden),
+            ],
+            work=lambda: examined(workspace, loop, target, winner, parts, judged, hidden),
+        )
+        told = runner.run(
+            "explain",
+            inputs=[winner.to_json(), about_sources(parts), loop.train.seed, sorted(hidden)],
+            work=lambda: explained(workspace, loop, target, winner, parts, masked=hidden),
         )
         if not judged["promoted"]:
             own = body["cause"] in OWN_CAUSES
             missed = not own and not judged["criteria_hold"]
             state = "criterion missed" if missed or champion is None else "kept champion"
-            return self._closed(body, state, judged["conclusion"])
+            helping = self._helped(runner, winner, parts, judged) if missed else ""
+            return self._closed(body, state, f"{judged['conclusion']}{helping}")
         bundle = runner.run(
             "pack",
             inputs=[winner.to_json(), judged["figures"], about_sources(parts), self.about],
-            work=lambda: packed(workspace, loop, target, winner, parts, judged),
+            work=lambda: packed(
+                workspace, loop, target, winner, parts, judged, explanation=told["member"]
+            ),
         )
+        if broken := self._broken_constraints(runner, winner, bundle, parts):
+            state = "criterion missed" if champion is None else "kept champion"
+            return self._closed(body, state, f"{judged['conclusion']} {broken}")
         waiting = {
             **bundle,
             "predictor": winner.members["predictor.npz"],
@@ -294,21 +404,84 @@ class Rounds:
         }
         return self._gone_live(runner, {**body, "waiting": waiting}, parts)
 
+    def _broken_constraints(
+        self,
+        runner: StepRunner,
+        winner: Candidate,
+        bundle: dict[str, Any],
+        parts: dict[str, Any],
+    ) -> str:
+        """Return which constraints the packed model misses; empty where it keeps all."""
+        workspace, constraints = self.workspace, self.loop.problem.constraints
+        if constraints is None or not measures_model(constraints):
+            return ""
+        found = runner.run(
+            "constrain",
+            inputs=[bundle["bundle"], winner.algorithm, parts["test"], self.about],
+            work=lambda: constrained(workspace, constraints, winner, bundle, parts["test"]),
+        )
+        missed = [each["told"] for each in found["verdicts"] if not each["holds"]]
+        return f"It does not go live: {'; '.join(missed)}." if missed else ""
+
+    def _look(self, body: dict[str, Any], winner: Candidate) -> Look:
+        """Return the look at the test rows that judging the winner takes."""
+        return Look(
+            loop=self.loop.name,
+            round=body["number"],
+            decision=decision_digest(self.spec),
+            candidate=candidate_digest(winner),
+            at=self.workspace.clock.now().isoformat(),
+            by=self.workspace.user,
+            reason=self.again,
+        )
+
+    def _helped(
+        self,
+        runner: StepRunner,
+        winner: Candidate,
+        parts: dict[str, Any],
+        judged: dict[str, Any],
+    ) -> str:
+        """Return what would help where nothing tried did; empty where that cannot be told."""
+        missed = [each["metric"] for each in judged["verdicts"] if not each["holds"]]
+        if not missed:
+            return ""
+        workspace, loop, target = self.workspace, self.loop, self.sourced.target
+        dropped = sorted(loop.prepare.drop)
+        found = runner.run(
+            "advise",
+            inputs=[winner.to_json(), about_sources(parts), missed, dropped, self.about],
+            work=lambda: what_would_help(
+                workspace, loop, target, parts, winner, missed=missed, dropped=dropped
+            ),
+        )
+        return f" What would help: {'; '.join(found['advice'])}." if found["advice"] else ""
+
     def _gone_live(
         self, runner: StepRunner, body: dict[str, Any], parts: dict[str, Any]
     ) -> dict[str, Any]:
         """Deploy the packed model once it may be, try it in place, and make it the champion."""
         workspace, loop, model = self.workspace, self.loop, body["waiting"]
-        if loop.retrain.approve == "manual" and not self._approved(body["number"], model):
-            return self._closed(
-                body,
-                "waiting for approval",
-                f"{model['conclusion']} Version {model['version']} waits for "
-                f"`loopwright approve {self.file}`.",
-            )
+        number = body["number"]
+        if not is_approved(workspace, loop.name, number, model):
+            if (said := find_rejection(workspace, loop.name, model)) is not None:
+                # nobody is asked twice for the same model
+                return close_rejected(
+                    workspace, loop.name, body, {**said, "version": model["version"]}
+                )
+            if release_policy(loop, body["cause"]) == "manual":
+                return self._closed(
+                    body,
+                    "waiting for approval",
+                    f"{model['conclusion']} Version {model['version']} waits for "
+                    f"`loopwright approve {self.file}`.",
+                )
+            allow_by_policy(workspace, loop, number, model)
         if loop.deploy is None:
-            self._crowned(body)
+            crowned(workspace, loop, body)
             return self._closed(body, "live", f"{model['conclusion']} No endpoint is asked for.")
+        if goes_in_steps(workspace, loop, model):
+            return self._rolled_out(runner, body)
         try:
             runner.reconcile("deploy", work=lambda: deploy(workspace, loop, model))
             runner.run(
@@ -319,8 +492,13 @@ class Rounds:
         except BackendError:
             self._rolled_back(runner)
             raise
-        self._crowned(body)
+        crowned(workspace, loop, body)
         return self._closed(body, "live", model["conclusion"])
+
+    def _rolled_out(self, runner: StepRunner, body: dict[str, Any]) -> dict[str, Any]:
+        """Let the packed model have the traffic in steps, as far as it may go now."""
+        begun = self._closed(body, "rolling out", str(body["conclusion"]))
+        return taken_further(runner, self.workspace, self.loop, self.sourced.target, begun)
 
     def _rolled_back(self, runner: StepRunner) -> None:
         """Give the endpoint back to the champion, or end it where there is none."""
@@ -332,38 +510,6 @@ class Rounds:
             runner.note("the endpoint was stopped", reason="the new model failed in place")
             self.workspace.compute.stop(job.id)
 
-    def _approved(self, number: int, bundle: dict[str, Any]) -> bool:
-        """Tell whether a person approved this very model, not one that stood there before."""
-        record = self.workspace.metadata.find("approval", round_key(self.loop.name, number))
-        return record is not None and record.body["bundle"] == bundle["bundle"]
-
-    def _crowned(self, body: dict[str, Any]) -> None:
-        """Record the champion; the same round crowns the same model once."""
-        before, model = self._champion(), body["waiting"]
-        if before is not None and before["round"] == body["number"]:
-            return
-        champion = {
-            "round": body["number"],
-            "version": model["version"],
-            "bundle": model["bundle"],
-            "algorithm": model["algorithm"],
-            "drop": list(self.loop.prepare.drop),
-            "figures": model["figures"],
-            "predictor": model["predictor"],
-            "learnt_from": model["learnt_from"],
-            "learnt_until": (body["live"] or {}).get("until"),
-            "since": self.workspace.clock.now().isoformat(),
-            "before": {**before, "before": None} if before else None,
-        }
-        metadata = self.workspace.metadata
-        with metadata.transaction():
-            metadata.put("champion", self.loop.name, champion)
-            metadata.append(
-                f"loop/{self.loop.name}",
-                "champion",
-                {"round": body["number"], "version": model["version"]},
-            )
-
     def _watch(self, number: int) -> Trigger:
         """See to the endpoint and look at what it saw since the last look."""
         runner = StepRunner(self.workspace, self.loop.name, number, self.on_news)
@@ -371,7 +517,9 @@ class Rounds:
             runner.note(f"the endpoint {name!r} was ended", reason="the loop file names it no more")
         champion = self._champion() or {}
         try:
-            if self.loop.deploy is not None:
+            plan = self.loop.deploy
+            # a rollout sees to the endpoint itself
+            if plan is not None and rollout_under_way(self.workspace, plan.endpoint) is None:
                 runner.reconcile("deploy", work=lambda: deploy(self.workspace, self.loop, champion))
             return look(runner, self.workspace, self.loop, self.sourced, champion)
         finally:
@@ -388,29 +536,3 @@ def _forbidden(loop: LoopFile, champion: dict[str, Any]) -> str:
 def about_sources(parts: dict[str, Any]) -> dict[str, Any]:
     """Return the digests of the rows a bundle was made from."""
     return {name: parts[name] for name in ("windows", "validation", "test")}
-
-
-def _told(verdict: dict[str, Any]) -> str:
-    told = str(verdict["reason"])
-    if verdict["decision"] == "rule_enough":
-        told += f"\n{verdict['rule']['python']}\nAs SQL: {verdict['rule']['sql']}"
-    return f"{told}\nTo train a model all the same: loopwright run --overrule 'your reason'."
-
-
-def _asks_for_a_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether what changed decides about the model, not only how it is served and watched."""
-    return any(old.get(key) != new.get(key) for key in {*old, *new} - _SERVING)
-
-
-def _redacted(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the spec without what may hold a secret: a source's address and options."""
-    source = {k: v for k, v in spec["data"]["source"].items() if k not in ("url", "options")}
-    return {**spec, "data": {**spec["data"], "source": source}}
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    keys = dict.fromkeys([*new, *old])
-    changed = [
-        "the data" if key == "snapshot" else key for key in keys if old.get(key) != new.get(key)
-    ]
-    return ", ".join(changed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.compute import Resources
+from loopwright.compute import Limits, Resources
 from loopwright.core.clock import SystemClock
 from loopwright.core.files import write_atomically
 from loopwright.data import Snapshot
@@ -26,7 +26,14 @@ from loopwright.loop.sourcing import Target, extracted
 from loopwright.loop.step import OnNews, StepResult, StepRunner
 from loopwright.loop.tuning import OnTrial, Tuning, run_study
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
-from loopwright.train import TrainBudget, checked_train, get_algorithm, pack_bundle
+from loopwright.train import (
+    AUTO,
+    Distill,
+    TrainPlan,
+    checked_train,
+    get_algorithm,
+    pack_bundle,
+)
 from loopwright.tune import TunePlan, checked_space, checked_tune
 
 if TYPE_CHECKING:
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
 
 
 BUNDLE_FILE = "model.tar.gz"
+_MINUTES = 30.0
 
 
 class AsideRunner(StepRunner):
@@ -119,7 +127,11 @@ def train_single(
     algorithm: str,
     hyperparameters: Mapping[str, Any],
     resources: Resources | None,
-    minutes: float,
+    minutes: float | None,
+    workers: int | None = None,
+    distill: Distill | None = None,
+    limits: Limits | None = None,
+    retries: int | None = None,
     home: Path,
     find_workspace: Callable[[], Workspace | None],
     open_workspace: Callable[[], Workspace],
@@ -140,7 +152,12 @@ def train_single(
     resources
         What the job is given; those of the file when None.
     minutes
-        The time limit of the job.
+        The time limit of the job; when None that of the file, or for `auto` its budget, or half
+        an hour.
+    workers, limits, retries
+        See `TrainPlan`; those of the file when None.
+    distill
+        See `AutoPlan`; that of the file when None.
     home, find_workspace, open_workspace, capacity, on_news
         See `loopwright.loop.run_loop`.
 
@@ -151,8 +168,25 @@ def train_single(
     BackendError
         If the job failed.
     """
+    plan = read.content.train
+    changes: dict[str, Any] = {
+        "resources": resources,
+        "workers": workers,
+        "limits": limits,
+        "retries": retries,
+        "auto": distill and msgspec.structs.replace(plan.auto, distill=distill),
+    }
+    with read.telling_lines():
+        only = _only(
+            read,
+            algorithm,
+            dict(hyperparameters),
+            minutes or _usual_minutes(plan, algorithm),
+            time_limit=None,
+            **{name: value for name, value in changes.items() if value is not None},
+        )
     aside = prepared_aside(
-        _only(read, algorithm, dict(hyperparameters), resources, minutes),
+        only,
         home=home,
         find_workspace=find_workspace,
         open_workspace=open_workspace,
@@ -318,7 +352,7 @@ def tune_single(
     given = read.content.train.hyperparameters.get(algorithm, {})
     minutes = plan.minutes or read.content.train.budget.minutes
     aside = prepared_aside(
-        _only(read, algorithm, dict(given), None, minutes),
+        _only(read, algorithm, dict(given), minutes, workers=1),
         home=home,
         find_workspace=find_workspace,
         open_workspace=open_workspace,
@@ -352,22 +386,25 @@ def tune_single(
     )
 
 
+def _usual_minutes(plan: TrainPlan, algorithm: str) -> float:
+    if plan.time_limit_s is not None:
+        return plan.time_limit_s / 60
+    return plan.budget.minutes if algorithm == AUTO else _MINUTES
+
+
 def _only(
-    read: ReadFile,
-    algorithm: str,
-    hyperparameters: dict[str, Any],
-    resources: Resources | None,
-    minutes: float,
+    read: ReadFile, algorithm: str, hyperparameters: dict[str, Any], minutes: float, **changes: Any
 ) -> ReadFile:
-    """Return the file with one algorithm, one job and one attempt."""
+    """Return the file with one algorithm, one job, one attempt, and other changes of its plan."""
     loop = read.content
     given = {**loop.train.hyperparameters.get(algorithm, {}), **hyperparameters}
     plan = msgspec.structs.replace(
         loop.train,
         algorithms=(algorithm,),
         hyperparameters={algorithm: given} if given else {},
-        budget=TrainBudget(minutes=minutes, jobs=1),
-        resources=resources or loop.train.resources,
+        budget=msgspec.structs.replace(loop.train.budget, minutes=minutes, jobs=1),
+        # the file's are for those of its algorithms that can
+        **{"workers": loop.train.workers_of(algorithm), **changes},
     )
     content = msgspec.structs.replace(loop, train=checked_train(plan))
     return ReadFile(path=read.path, content=content, lines=read.lines)

@@ -342,7 +342,8 @@ def _retargeted(target: Target, read: ReadFile) -> Target:
             field="problem.task",
             value=problem.task,
         )
-    checked_problem(problem, task=target.task)
+    with read.telling_lines():
+        checked_problem(problem, task=target.task)
     if target.task == "binary" and problem.positive is not None:
         wanted = class_text(problem.positive)
         if wanted not in target.classes:

@@ -8,14 +8,34 @@ from typing import Any
 from loopwright.core.errors import NotFoundError
 from loopwright.core.names import did_you_mean
 from loopwright.deploy import read_actual
+from loopwright.loop.judged_rows import Look, looks_at
+from loopwright.loop.rollout import find_rollout
+from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
+from loopwright.problem import moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopStatus:
     """One loop: its present round with every step, its champion, its endpoint, its monitor.
 
-    `quarantine` says why the newest rows of the source are not used; None while they are.
+    Parameters
+    ----------
+    seals
+        The criteria as they were agreed, oldest first.
+    quarantine
+        Why the newest rows of the source are not used; None while they are.
+    goalposts
+        How the criteria were moved since the first seal, oldest first.
+    looks
+        At the test rows of the present round, by this loop and others, oldest first.
+    approval
+        What was decided about the model of the present round: by whom, when and why.
+    report
+        Digest of the page of the model report, as it was when the loop last ran.
+    rollout
+        The last rollout on its endpoint: `phase`, `share`, `version`, `since`, `reason`, `told` and
+        what the new version did in this step; None if there was none.
     """
 
     name: str
@@ -29,6 +49,11 @@ class LoopStatus:
     monitor: dict[str, Any] | None
     seals: tuple[dict[str, Any], ...]
     quarantine: str | None = None
+    goalposts: tuple[dict[str, Any], ...] = ()
+    looks: tuple[dict[str, Any], ...] = ()
+    approval: dict[str, Any] | None = None
+    report: str | None = None
+    rollout: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON types."""
@@ -76,6 +101,9 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
     seal = metadata.find("seal", name)
     source = metadata.find("source", name)
     held = source.body.get("quarantine") if source else None
+    seals = tuple(seal.body["seals"]) if seal else ()
+    approval = metadata.find("approval", round_key(name, latest["number"])) if latest else None
+    page = metadata.find("model_report", round_key(name, latest["number"])) if latest else None
     return LoopStatus(
         name=name,
         file=record.body["file"],
@@ -86,9 +114,42 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
         champion=champion.body if champion else None,
         endpoint=endpoint_status(workspace, record.body.get("endpoint")),
         monitor=monitor.body.get("report") if monitor else None,
-        seals=tuple(seal.body["seals"]) if seal else (),
+        seals=seals,
         quarantine=held["note"] if held else None,
+        goalposts=tuple(move.to_json() for move in moves(seals)),
+        looks=tuple(look.to_json() for look in _looks(workspace, steps)),
+        approval=approval.body if approval else None,
+        report=page.body["page"] if page else None,
+        rollout=rollout_status(workspace, record.body.get("endpoint")),
     )
+
+
+def _looks(workspace: Workspace, steps: list[dict[str, Any]]) -> list[Look]:
+    """Return the looks at the test rows of a round."""
+    rows = [
+        step["output"]["test"] for step in steps if step["stage"] == "data" and "output" in step
+    ]
+    return looks_at(workspace.metadata, rows[0]) if rows else []
+
+
+def rollout_status(workspace: Workspace, name: str | None) -> dict[str, Any] | None:
+    """Return where the last rollout on an endpoint stands; None if there was none."""
+    state = find_rollout(workspace, name) if name is not None else None
+    if state is None:
+        return None
+    seen = state.seen
+    return {
+        "phase": state.phase,
+        "share": state.share,
+        "version": state.next.version,
+        "before": state.current.version,
+        "begun_at": state.begun_at,
+        "since": state.since,
+        "reason": state.reason,
+        "told": state.told,
+        "n_requests": seen.n_requests,
+        "n_errors": seen.n_errors,
+    }
 
 
 def endpoint_status(workspace: Workspace, name: str | None) -> dict[str, Any] | None:

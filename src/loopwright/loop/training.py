@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import msgspec
 
-from loopwright.compute import Job, JobSpec, JobState, Resources, machine_capacity
+from loopwright.compute import Capacity, Compute, Job, JobSpec, JobState, Resources
 from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot
 from loopwright.loop.attempt import Attempt
@@ -16,27 +17,24 @@ from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.workspace import Workspace
-from loopwright.problem import primary_metric
+from loopwright.problem import AT_A_THRESHOLD, primary_metric
 from loopwright.train import (
     AUTO,
     TrainingSpec,
+    TrainPlan,
     get_algorithm,
     model_members,
     read_result,
     training_job,
 )
+from loopwright.train.distributed import train_in_parallel
 from loopwright.train.job import RESULT_FILE
 from loopwright.tune import AutoSpec, auto_job
+from loopwright.tune.kept_fit import going_on
 
-_AT_A_THRESHOLD = (
-    "accuracy",
-    "balanced_accuracy",
-    "f1",
-    "macro_f1",
-    "precision",
-    "profit_per_case",
-    "recall",
-)
+# how long workers of one model may wait for each other's room
+_LEAST_MEETING_S = 600.0
+_LEAST_JOB_S = 30.0
 _MOST_CPUS, _MOST_MIB = 8, 16_384
 
 
@@ -59,24 +57,24 @@ def trained_models(
         orders = [
             (algorithm, window) for window in attempt.windows for algorithm in attempt.algorithms
         ][:jobs]
-        submitted = [
-            workspace.compute.submit(
-                training_order(
-                    workspace,
-                    loop,
-                    target,
-                    parts,
-                    recipes,
-                    attempt,
-                    algorithm=algorithm,
-                    window=window,
-                    seconds=max(30.0, minutes * 60),
-                )
+        specs = [
+            training_order(
+                workspace,
+                loop,
+                target,
+                parts,
+                recipes,
+                attempt,
+                algorithm=algorithm,
+                window=window,
+                seconds=max(_least_s(loop.train), minutes * 60),
             )
             for algorithm, window in orders
         ]
-        ended = workspace.compute.wait(
-            [job.id for job in submitted],
+        ended = ended_jobs(
+            workspace.compute,
+            specs,
+            workers=[loop.train.workers_of(algorithm) for algorithm, _ in orders],
             on_change=lambda job: runner.progress(
                 f"train{suffix}", f"{job.name} {job.state.value}"
             ),
@@ -94,6 +92,9 @@ def trained_models(
             )
         failed = [each["algorithm"] for each in kept if "members" not in each]
         summary = ", ".join(f"{m['algorithm']}{_window(m)} {m['fit_s']:.2f} s" for m in models)
+        cost = loop.train.budget.cost(sum(_reserved_s(job) for job in ended))
+        if cost is not None:
+            summary += f"; cost {cost:.4g}"
         if failed:
             summary += f"; failed: {', '.join(failed)}"
         return StepResult(
@@ -119,9 +120,86 @@ def trained_models(
             # a job that failed for want of time or memory may do with more
             loop.train.budget.minutes,
             msgspec.to_builtins(loop.train.resources),
+            *_unusual(loop.train),
+            *([msgspec.to_builtins(loop.train.auto)] if AUTO in attempt.algorithms else []),
         ],
         work=work,
     )
+
+
+def ended_jobs(
+    compute: Compute,
+    specs: Sequence[JobSpec],
+    *,
+    workers: Sequence[int],
+    on_change: Callable[[Job], None],
+) -> list[Job]:
+    """Return the jobs of some orders once all have ended, each done by so many workers.
+
+    Those of several workers go one after another, since two that wait for the last of their workers
+    would keep each other waiting.
+    """
+    pairs = list(zip(specs, workers, strict=True))
+    alone = {n: compute.submit(spec).id for n, (spec, count) in enumerate(pairs) if count == 1}
+    together = {
+        n: _ended_together(compute, spec, workers=count, on_change=on_change)
+        for n, (spec, count) in enumerate(pairs)
+        if count > 1
+    }
+    ended = dict(zip(alone, compute.wait(list(alone.values()), on_change=on_change), strict=True))
+    return [{**ended, **together}[n] for n in range(len(pairs))]
+
+
+def _ended_together(
+    compute: Compute, spec: JobSpec, *, workers: int, on_change: Callable[[Job], None]
+) -> Job:
+    """Return the job that holds the model of several workers, or the one that failed."""
+    timeout_s = max(_LEAST_MEETING_S, spec.time_limit_s or 0.0)
+    try:
+        return train_in_parallel(
+            compute, spec, workers=workers, start_timeout_s=timeout_s, on_change=on_change
+        )
+    except BackendError as error:
+        if "job" not in error.facts:
+            raise
+        return compute.get(error.facts["job"])
+
+
+def _unusual(plan: TrainPlan) -> list[Any]:
+    """Return what a plan says of its jobs where that is not the usual.
+
+    What was trained before these keys existed is still found.
+    """
+    said = msgspec.to_builtins((plan.workers, plan.time_limit, plan.limits, plan.retries))
+    usual = TrainPlan()
+    other = msgspec.to_builtins((usual.workers, usual.time_limit, usual.limits, usual.retries))
+    return [] if said == other else [said]
+
+
+def _least_s(plan: TrainPlan) -> float:
+    """Return what a job is given even where the time is up: no more than money allows."""
+    return _LEAST_JOB_S if plan.budget.money is None else 1.0
+
+
+def round_minutes(plan: TrainPlan, capacity: Capacity) -> float:
+    """Return the wall time a round may train, so that it costs no more than it may.
+
+    All its jobs are taken to work side by side all the time, as far as the machine has room.
+    """
+    each = [
+        (_all_there_is(capacity) if name == AUTO else Resources())
+        if plan.resources is None
+        else plan.resources
+        for name in plan.algorithms
+    ]
+    return plan.budget.minutes_for(min(capacity.cpus, sum(one.cpus for one in each)))
+
+
+def _reserved_s(job: Job) -> float:
+    """Return the seconds of processors that a job kept for itself."""
+    if job.started_at is None or job.ended_at is None:
+        return 0.0
+    return job.resources.cpus * (job.ended_at - job.started_at).total_seconds()
 
 
 def _window(model: Mapping[str, Any]) -> str:
@@ -165,9 +243,15 @@ def training_order(
         train=workspace.artifacts.local_path(parts["windows"][window]),
         validation=workspace.artifacts.local_path(parts["validation"]),
         resources=resources,
-        time_limit_s=seconds,
+        time_limit_s=_time_limit_s(loop.train, seconds),
+        limits=loop.train.limits,
+        retries=loop.train.retries,
         labels={"loop": loop.name, "window": window},
     )
+
+
+def _time_limit_s(plan: TrainPlan, seconds: float) -> float:
+    return min(seconds, plan.time_limit_s or seconds)
 
 
 def _auto_order(
@@ -181,7 +265,7 @@ def _auto_order(
     seconds: float,
 ) -> JobSpec:
     """Return the job that searches for the best model on one window."""
-    resources = loop.train.resources or _all_there_is()
+    resources = loop.train.resources or _all_there_is(workspace.compute.capacity())
     conversions = Snapshot.from_json(parts["snapshot"]).conversions
     split = loop.data.split
     training = TrainingSpec(
@@ -197,20 +281,22 @@ def _auto_order(
     )
     spec = AutoSpec(
         training=training,
-        budget_s=seconds,
+        budget_s=_time_limit_s(loop.train, seconds),
         memory_mib=resources.memory_mib,
         metric=_metric_of_search(loop, target),
         divide_by=split.by,
         divide_column=split.column,
         algorithms=loop.train.auto.algorithms,
         max_trials=loop.train.auto.trials,
+        distill=loop.train.auto.distill,
+        distill_may_cost=loop.train.auto.distill_may_cost,
     )
     of_window = {
         name.removesuffix(f"/{window}"): workspace.artifacts.get_bytes(digest)
         for name, digest in recipes["recipes"].items()
         if name.endswith(f"/{window}")
     }
-    return auto_job(
+    ordered = auto_job(
         spec,
         name=f"{loop.name}/{AUTO}{'' if window == 'all' else '-' + window}",
         recipes=of_window,
@@ -219,6 +305,9 @@ def _auto_order(
         resources=resources,
         labels={"loop": loop.name, "window": window},
     )
+    # with more time than the last search of the same rows had, this one begins where that ended
+    ordered = going_on(ordered, workspace.compute.list_(kind="training"))
+    return replace(ordered, limits=loop.train.limits, retries=loop.train.retries)
 
 
 def _metric_of_search(loop: LoopFile, target: Target) -> str:
@@ -228,12 +317,11 @@ def _metric_of_search(loop: LoopFile, target: Target) -> str:
     when their logarithmic loss is small.
     """
     metric = primary_metric(loop.problem, task=target.task).name
-    return "log_loss" if metric in _AT_A_THRESHOLD else metric
+    return "log_loss" if metric in AT_A_THRESHOLD else metric
 
 
-def _all_there_is() -> Resources:
-    """Return what a search is given when nobody says: the machine's processors, half its memory."""
-    capacity = machine_capacity()
+def _all_there_is(capacity: Capacity) -> Resources:
+    """Return what a search is given when nobody says: a machine's processors, half its memory."""
     memory_mib = int(min(_MOST_MIB, capacity.memory_mib / 2))
     return Resources(cpus=float(min(_MOST_CPUS, int(capacity.cpus))), memory=f"{memory_mib} MiB")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.compute import Capacity, Job, JobSpec, Resources, machine_capacity
+from loopwright.compute import Capacity, Job, JobSpec, Resources
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
@@ -16,14 +16,27 @@ from loopwright.evaluate import best_threshold
 from loopwright.loop.attempt import Attempt, Evidence
 from loopwright.loop.candidate import Candidate
 from loopwright.loop.file import LoopFile
+from loopwright.loop.framing import read_part, truth
 from loopwright.loop.judging import as_answers
+from loopwright.loop.recipe_choice import recipe_space, split_settings, with_choices
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.training import training_order
 from loopwright.loop.workspace import Workspace
-from loopwright.problem import Metric, primary_metric
+from loopwright.loop.worth import row_money
+from loopwright.problem import MONEY_METRICS, Metric, primary_metric
 from loopwright.train import AUTO, get_algorithm
-from loopwright.tune import Study, StudyPlan, TrialRecord, TunePlan, best_of, checked_space
+from loopwright.train.plan import check_money
+from loopwright.tune import (
+    RECIPE_PREFIX,
+    Study,
+    StudyPlan,
+    TrialRecord,
+    TunePlan,
+    best_of,
+    checked_space,
+    list_trials,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +81,8 @@ class Tuning:
         What counted on the validation rows.
     trials
         In the order of their beginning, those of earlier runs included.
+    cost
+        Of the processors of all trials, at the price the loop file tells; None without one.
     """
 
     study: str
@@ -75,6 +90,7 @@ class Tuning:
     metric: str
     higher_is_better: bool
     trials: tuple[TrialRecord, ...]
+    cost: float | None = None
 
     @property
     def best(self) -> TrialRecord:
@@ -125,9 +141,20 @@ def run_study(
         If every trial failed.
     """
     metric = primary_metric(loop.problem, task=target.task)
+    money = None
+    if metric.name in MONEY_METRICS:
+        money = row_money(loop.problem, target, read_part(workspace, parts["validation"]))
     learner = get_algorithm(algorithm)
-    space = checked_space(learner, plan.space.get(algorithm))
+    space = dict(checked_space(learner, plan.space.get(algorithm)))
     window = attempt.windows[0]
+    if plan.recipe:
+        lowest = None
+        if target.task == "regression":
+            lowest = _lowest(workspace, target, [parts["windows"][window], parts["validation"]])
+        tried = recipe_space(
+            workspace, recipes, target, algorithm=algorithm, window=window, lowest=lowest
+        )
+        space = {**tried, **space}
     given = {
         key: value
         for key, value in attempt.hyperparameters.get(algorithm, {}).items()
@@ -136,13 +163,14 @@ def run_study(
     seconds = 60 * (plan.minutes or _TRIAL_MINUTES)
 
     def order(settings: Mapping[str, Any]) -> JobSpec:
-        asked = replace(attempt, hyperparameters={algorithm: {**given, **settings}})
+        hyperparameters, choices = split_settings(settings)
+        asked = replace(attempt, hyperparameters={algorithm: {**given, **hyperparameters}})
         return training_order(
             workspace,
             loop,
             target,
             parts,
-            recipes,
+            with_choices(workspace, recipes, choices, target),
             asked,
             algorithm=algorithm,
             window=window,
@@ -161,9 +189,17 @@ def run_study(
         "sampler": plan.sampler,
         "seed": loop.train.seed,
     }
+    if plan.money is not None:
+        check_money(plan.money, loop.train.budget, field="tune.money")
+    parallel = plan.parallel or _room(loop.train.resources or Resources(), capacity)
     study_name = name or f"{loop.name}-{algorithm}-{digest_value(about)[7:15]}"
     _check_same_study(workspace, study_name, about)
-    defaults = {key: learner.hyperparameters[key].default for key in space}
+    defaults: dict[str, Any] = {
+        key: "suggested" if key.startswith(RECIPE_PREFIX) else learner.hyperparameters[key].default
+        for key in space
+    }
+    if f"{RECIPE_PREFIX}target" in space:
+        defaults[f"{RECIPE_PREFIX}target"] = recipes["target_transform"]
     guesses: list[tuple[str, Mapping[str, Any]]] = [
         ("defaults", {k: v for k, v in defaults.items() if v is not None})
     ]
@@ -176,8 +212,8 @@ def run_study(
             metric=metric.name,
             higher_is_better=metric.higher_is_better,
             n_trials=plan.trials,
-            seconds=60 * plan.minutes if plan.minutes else None,
-            parallel=plan.parallel or _room(loop.train.resources or Resources(), capacity),
+            seconds=_seconds(loop, plan, parallel, list_trials(workspace.metadata, study_name)),
+            parallel=parallel,
             sampler=plan.sampler,
             prunes=plan.prune,
             seed=loop.train.seed,
@@ -186,7 +222,7 @@ def run_study(
         metadata=workspace.metadata,
         compute=workspace.compute,
         order=order,
-        judge=lambda job: trial_value(job, target, metric),
+        judge=lambda job: trial_value(job, target, metric, money),
         on_trial=on_trial or _tell_nobody,
     )
     workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": None})
@@ -195,7 +231,8 @@ def run_study(
         algorithm=algorithm,
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
-        trials=tuple(study.run()),
+        trials=(trials := tuple(study.run())),
+        cost=loop.train.budget.cost(_cpu_s(loop, trials)),
     )
     best = dict(found.best.hyperparameters)
     workspace.metadata.put(_KIND, study_name, {"format": _FORMAT, **about, "best": best})
@@ -234,7 +271,7 @@ def searched_attempt(
             attempt=asked,
             algorithm=algorithm,
             plan=plan,
-            capacity=machine_capacity(),
+            capacity=workspace.compute.capacity(),
             on_trial=lambda trial, _: runner.progress("tune", f"trial {trial.number + 1}"),
         )
         settings = ", ".join(
@@ -268,6 +305,7 @@ def searched_attempt(
         ],
         work=work,
     )
+    hyperparameters, choices = split_settings(output["hyperparameters"])
     return Attempt(
         number=len(evidence.ideas) + 1,
         idea=f"the best of {len(output['trials'])} trials",
@@ -276,12 +314,18 @@ def searched_attempt(
         hyperparameters={
             algorithm: {
                 **attempt.hyperparameters.get(algorithm, {}),
-                **output["hyperparameters"],
+                **hyperparameters,
             }
         },
+        recipe={**attempt.recipe, **choices},
         variant=attempt.variant,
         windows=(best.window,),
     )
+
+
+def _lowest(workspace: Workspace, target: Target, digests: Sequence[str]) -> float:
+    """Return the smallest target of some parts."""
+    return min(float(truth(read_part(workspace, each), target).min()) for each in digests)
 
 
 def _check_same_study(workspace: Workspace, name: str, about: Mapping[str, Any]) -> None:
@@ -321,14 +365,31 @@ def _winners(
     return [(f"best of {record.key}", record.body["best"]) for record in latest]
 
 
+def _seconds(
+    loop: LoopFile, plan: TunePlan, parallel: int, known: Sequence[TrialRecord]
+) -> float | None:
+    """Return the wall time of a search, so that it costs no more than it may."""
+    seconds = 60 * plan.minutes if plan.minutes else float("inf")
+    if plan.money is not None:
+        cpus = (loop.train.resources or Resources()).cpus
+        hours = loop.train.budget.hours_worth(plan.money) - _cpu_s(loop, known) / 3600
+        # a search that has spent all still tells what it found
+        seconds = min(seconds, max(3600 * hours / (cpus * parallel), 1e-3))
+    return None if seconds == float("inf") else seconds
+
+
+def _cpu_s(loop: LoopFile, trials: Sequence[TrialRecord]) -> float:
+    """Return the seconds of processors that trials kept for themselves."""
+    cpus = (loop.train.resources or Resources()).cpus
+    return cpus * sum(trial.seconds or 0.0 for trial in trials)
+
+
 def _room(resources: Resources, capacity: Capacity) -> int:
-    by_cpus = capacity.cpus / resources.cpus
-    by_memory = capacity.memory_mib / resources.memory_mib
-    return max(1, min(_MOST_PARALLEL, int(by_cpus), int(by_memory)))
+    return max(1, min(_MOST_PARALLEL, capacity.at_once(resources)))
 
 
-def trial_value(job: Job, target: Target, metric: Metric) -> float:
-    """Return the metric of a trained model on the validation rows."""
+def trial_value(job: Job, target: Target, metric: Metric, money: Any = None) -> float:
+    """Return the metric of a trained model on the validation rows; `money` is what each earns."""
     said = pl.read_parquet(job.out / "validation.parquet")
     if target.task == "regression":
         y, raw = said["actual"].to_numpy(), said["prediction"].to_numpy()
@@ -338,6 +399,8 @@ def trial_value(job: Job, target: Target, metric: Metric) -> float:
         column = "probability" if target.task == "binary" else "probabilities"
         raw = said[column].to_numpy()
     # money is judged at the threshold that earns most, as the loop judges its candidates
-    threshold = best_threshold(metric, y, raw) if metric.name == "profit_per_case" else 0.5
-    answers = as_answers(raw, target, threshold=threshold)
+    threshold = 0.5
+    if metric.name in MONEY_METRICS and target.task == "binary":
+        threshold = best_threshold(metric, y, raw, money=money)
+    answers = as_answers(raw, target, threshold=threshold, money=money)
     return float(metric.resampled(y, answers, np.ones((1, len(y))))[0])

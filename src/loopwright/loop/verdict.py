@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.evaluate import Comparison, compare, figure, verdicts
+from loopwright.evaluate import Comparison, EvaluatePlan, compare, figure, guarded, verdicts
+from loopwright.evaluate.fairness import FairnessReading, fairness
+from loopwright.loop.answering import units_of_rows
 from loopwright.loop.candidate import Candidate, candidate_model
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
+from loopwright.loop.judged_rows import Look, noted_look, told_looks
 from loopwright.loop.judging import as_answers
+from loopwright.loop.slices import slice_masks
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult
 from loopwright.loop.watching import OWN_CAUSES
 from loopwright.loop.workspace import Workspace
+from loopwright.loop.worth import row_money
 from loopwright.problem import Answers, checked_problem, primary_metric
 from loopwright.train import open_bundle
 
@@ -37,40 +43,53 @@ def evaluated(
     *,
     champion: dict[str, Any] | None,
     round_: dict[str, Any],
+    look: Look,
 ) -> StepResult:
     """Judge the candidate on the test rows, once, and decide whether it may go live.
 
     The first model goes live when every criterion's bound holds. In a round of the loop's own the
     challenger must be better than the champion beyond doubt, on the same newest rows. In a round
-    that a person caused it must meet the criteria and not be worse.
+    that a person caused it must meet the criteria and not be worse. Every look at the test rows is
+    on record before they are read.
     """
-    _note_test_read(workspace, loop, winner, parts, round_)
     problem = loop.problem
+    looks = noted_look(workspace, parts["test"], look, once=problem.test_rows == "once")
     test = read_part(workspace, parts["test"])
     y = truth(test, target)
     model = candidate_model(workspace, loop, target, winner)
-    answers = as_answers(model.predict_frame(test), target, threshold=winner.threshold)
+    money = row_money(problem, target, test)
+    answers = as_answers(model.predict_frame(test), target, threshold=winner.threshold, money=money)
     metrics = checked_problem(problem, task=target.task)
+    units = units_of_rows(loop, test)
     judged = verdicts(
-        problem.criteria, metrics, y, answers, confidence=problem.confidence, seed=loop.train.seed
+        problem.criteria,
+        metrics,
+        y,
+        answers,
+        confidence=problem.confidence,
+        seed=loop.train.seed,
+        units=units,
     )
     primary = primary_metric(problem, task=target.task)
     figures = {v.figure.metric: v.figure.to_json() for v in judged} or {
-        primary.name: figure(primary, y, answers, seed=loop.train.seed).to_json()
+        primary.name: figure(primary, y, answers, seed=loop.train.seed, units=units).to_json()
     }
     compared = None
     if champion is not None:
         compared = _compared(workspace, loop, target, test, y, answers, champion)
-    holds = all(verdict.holds for verdict in judged)
+    fair = _fairness(loop, target, test, y, answers, units=units)
+    holds = all(verdict.holds for verdict in judged) and all(each.holds for each in fair)
     promoted, conclusion = _decision(
         holds=holds,
-        told=_told(judged) or f"{primary.name} {figures[primary.name]['value']:.4g}",
+        told=(_told(judged) or f"{primary.name} {figures[primary.name]['value']:.4g}")
+        + _told_fairness(fair),
         comparison=compared,
         own=round_["cause"] in OWN_CAUSES,
         title=winner.title,
         n_rows=len(y),
         is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
     )
+    conclusion = f"{conclusion} {told_looks(looks)}".rstrip()
     return StepResult(
         output={
             "promoted": promoted,
@@ -80,26 +99,41 @@ def evaluated(
             "figures": figures,
             "comparison": compared.to_json() if compared else None,
             "n_rows": len(y),
+            "looks": [each.to_json() for each in looks],
+            "fairness": [each.to_json() for each in fair],
         },
         summary=("goes live" if promoted else "does not go live") + f" ({len(y):,} test rows)",
         reason=conclusion,
     )
 
 
-def _note_test_read(
-    workspace: Workspace,
-    loop: LoopFile,
-    winner: Candidate,
-    parts: dict[str, Any],
-    round_: dict[str, Any],
-) -> None:
-    """Record that the test rows were read for this decision."""
-    key = f"{loop.name}/{round_['number']:06d}"
-    record = workspace.metadata.find("test_read", key)
-    reads = record.body["reads"] if record else []
-    read = {"rows": parts["test"], "candidate": winner.members["predictor.npz"]}
-    if read not in reads:
-        workspace.metadata.put("test_read", key, {"reads": [*reads, read]})
+def _fairness(
+    loop: LoopFile, target: Target, test: pl.DataFrame, y: Any, answers: Answers, *, units: Any
+) -> tuple[FairnessReading, ...]:
+    """Return how far groups of people differ; nothing where no limits are stated."""
+    problem = loop.problem
+    if problem.constraints is None or not problem.constraints.fairness:
+        return ()
+    return fairness(
+        test,
+        y,
+        answers,
+        problem.constraints.fairness,
+        task=target.task,
+        main=primary_metric(problem, task=target.task),
+        payoff=problem.payoff,
+        confidence=problem.confidence,
+        seed=loop.train.seed,
+        units=units,
+    )
+
+
+def _told_fairness(fair: tuple[FairnessReading, ...]) -> str:
+    return "".join(
+        f"; {limit.limit} {'holds' if limit.holds else f'is missed: {limit.reason}'}"
+        for reading in fair
+        for limit in reading.limits
+    )
 
 
 def _told(judged: Any) -> str:
@@ -133,16 +167,27 @@ def _compared(
     if len(chosen) < _LEAST_COMPARED:
         return None
     said = as_answers(
-        old.predict_frame(test[chosen.tolist()]), target, threshold=old.outcome.threshold
+        old.predict_frame(test[chosen.tolist()]),
+        target,
+        threshold=old.outcome.threshold,
+        money=None if answers.money is None else answers.rows(chosen).money,
     )
-    return compare(
+    metric, rows, new = (
         primary_metric(loop.problem, task=target.task),
+        test[chosen.tolist()],
         y[chosen],
-        champion=said,
-        challenger=answers.rows(chosen),
-        confidence=loop.problem.confidence,
-        seed=loop.train.seed,
     )
+    asked: dict[str, Any] = {
+        "champion": said,
+        "challenger": answers.rows(chosen),
+        "confidence": loop.problem.confidence,
+        "seed": loop.train.seed,
+        "units": units_of_rows(loop, rows),
+    }
+    plan = loop.evaluate or EvaluatePlan()
+    held = {name: mask for name, (_, mask) in slice_masks(plan, rows).items()}
+    segments = guarded(metric, new, segments=held, margin=plan.margin, **asked)
+    return replace(compare(metric, new, **asked), segments=segments)
 
 
 def _unseen_by(workspace: Workspace, champion: dict[str, Any], test: pl.DataFrame) -> Any:
@@ -184,6 +229,12 @@ def _decision(
         f"{comparison.challenger:.4g}, better with probability "
         f"{comparison.probability_better:.1%}."
     )
+    guarded_in = ", ".join(repr(name) for name in comparison.maybe_worse_in)
+    if guarded_in and (comparison.is_better if own else holds and not comparison.is_worse):
+        return False, (
+            f"{on}{beside} It was not shown to be no worse in the guarded {guarded_in}: "
+            "the champion stays."
+        )
     if own:
         promoted = comparison.is_better
         end = (

@@ -20,6 +20,7 @@ from loopwright.loop.sourcing import Sourced, Target, class_indices
 from loopwright.loop.step import StepResult, StepRunner
 from loopwright.loop.trigger import Seen, Trigger, decide
 from loopwright.loop.workspace import Workspace
+from loopwright.loop.worth import can_be_counted, row_money
 from loopwright.monitor import (
     Joined,
     LiveFigure,
@@ -31,7 +32,7 @@ from loopwright.monitor import (
     start_watch,
     watch,
 )
-from loopwright.problem import Criterion, Metric, checked_problem
+from loopwright.problem import MONEY_METRICS, Criterion, Metric, checked_problem
 from loopwright.train import ServingModel, open_bundle
 
 if TYPE_CHECKING:
@@ -261,11 +262,20 @@ def _figures(
     """Return every criterion as it stands on the labelled predictions of the live version."""
     if not own.height:
         return []
-    y, answers = _truth(own, target), captured_answers(own, target, threshold=threshold)
+    counts = can_be_counted(loop.problem, _columns(own))
+    money = row_money(loop.problem, target, own["inputs"].struct.unnest()) if counts else None
+    y = _truth(own, target)
+    answers = captured_answers(own, target, threshold=threshold, money=money)
     figures: list[LiveFigure] = []
     metrics = checked_problem(loop.problem, task=target.task)
     for criterion, metric in zip(loop.problem.criteria, metrics, strict=True):
+        if metric.name in MONEY_METRICS and not counts:
+            continue  # requests do not hold what a row is worth
         values = metric.per_row(y, answers)
+        if values is not None and metric.name in MONEY_METRICS:
+            values = values[np.isfinite(values)]  # a request may leave the column out
+            if not len(values):
+                continue
         if values is not None:
             figures += live_figures(
                 values,
@@ -281,6 +291,47 @@ def _figures(
                 )
             )
     return figures
+
+
+def missed_criteria(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    *,
+    version: str,
+    bundle: str,
+    n_looks: int,
+) -> str:
+    """Return which criteria the labelled predictions of a version miss; empty for none.
+
+    Parameters
+    ----------
+    bundle
+        Digest of its `model.tar.gz`.
+    n_looks
+        Which look this is, from 1; see `_resampled_figure`.
+    """
+    own = _own(_joined(workspace.endpoint_folder(_endpoint(loop)), target), version)
+    if not own.height:
+        return ""
+    threshold = open_bundle(workspace.artifacts.local_path(bundle)).outcome.threshold
+    figures = _figures(loop, target, own, threshold, n_looks=n_looks)
+    missed = [
+        f"{figure.metric} is {figure.estimate:.4g} on {figure.n:,} labelled predictions"
+        for figure in figures
+        if figure.verdict == "missed"
+    ]
+    return "; ".join(missed)
+
+
+def _endpoint(loop: LoopFile) -> str:
+    return loop.deploy.endpoint if loop.deploy else ""
+
+
+def _columns(own: pl.DataFrame) -> list[str]:
+    """Return the columns that requests had."""
+    held = own.schema.get("inputs")
+    return [each.name for each in held.fields] if isinstance(held, pl.Struct) else []
 
 
 def _resampled_figure(

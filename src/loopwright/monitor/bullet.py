@@ -12,23 +12,65 @@ from loopwright.monitor.quality import LiveFigure
 
 Standing = Literal["holds", "missed", "undecided"]
 
-_SHARES = {"mape", "accuracy", "precision", "recall", "balanced_accuracy"}
-_WITHIN = re.compile(r"share_within_([\d.]+)_percent")
+_SHARES = {
+    "mape",
+    "smape",
+    "wape",
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "negative_predictive_value",
+    "false_positive_rate",
+    "balanced_accuracy",
+    "macro_precision",
+}
+# metrics that hold a number: their words, and whether their values are shares
+_NUMBERED: tuple[tuple[re.Pattern[str], str, bool], ...] = (
+    (re.compile(r"share_within_([\d.]+)_percent"), "answers within {}% of the truth", True),
+    (
+        re.compile(r"precision_at_top_([\d.]+)_percent"),
+        "positive cases among the top {}%",
+        True,
+    ),
+    (re.compile(r"top_(\d+)_accuracy"), "cases whose class is among the first {}", True),
+    (
+        re.compile(r"absolute_error_of_([\d.]+)_percent"),
+        "error that {}% of the answers stay within",
+        False,
+    ),
+    (re.compile(r"pinball_at_([\d.]+)_percent"), "loss of the {}% quantile (pinball)", False),
+)
 _WORDS = {
     "mape": "average error, in percent",
+    "smape": "average error, in percent of truth and answer",
+    "wape": "all errors, in percent of all truth",
     "mae": "average error",
+    "medae": "error of the middle answer",
     "rmse": "typical error, where large ones count more",
+    "rmsle": "typical error of the logarithm",
     "r2": "share of the differences that is explained",
     "accuracy": "answers that are right",
     "balanced_accuracy": "answers that are right, every class counting alike",
     "precision": "cases called positive that are",
     "recall": "positive cases that are found",
+    "specificity": "negative cases that are left alone",
+    "negative_predictive_value": "cases left alone that are negative",
+    "false_positive_rate": "negative cases called positive",
+    "macro_precision": "precision, every class counting alike",
+    "weighted_f1": "F1, every class counting by its cases",
+    "mcc": "correlation of what is said and true (MCC)",
+    "cohen_kappa": "agreement beyond chance (kappa)",
+    "average_precision": "precision over the ranks of the positive cases",
+    "lift_in_top_decile": "positive cases in the top tenth, as times the average",
     "f1": "precision and recall in one (F1)",
     "macro_f1": "F1, every class counting alike",
     "roc_auc": "pairs of cases put in the right order",
     "log_loss": "surprise at the truth (log loss)",
     "brier": "squared error of the probability",
     "profit_per_case": "profit per case",
+    "expected_profit_per_thousand": "profit per thousand cases",
+    "cost_per_case": "cost per case",
 }
 
 
@@ -171,8 +213,10 @@ def metric_words(metric: str) -> str:
     >>> metric_words("share_within_5_percent")
     'answers within 5% of the truth'
     """
-    within = _WITHIN.fullmatch(metric)
-    return f"answers within {within[1]}% of the truth" if within else _WORDS.get(metric, metric)
+    for pattern, words, _ in _NUMBERED:
+        if match := pattern.fullmatch(metric):
+            return words.format(match[1])
+    return _WORDS.get(metric, metric)
 
 
 def told_value(metric: str, value: float | None) -> str:
@@ -185,7 +229,8 @@ def told_value(metric: str, value: float | None) -> str:
     """
     if value is None or not math.isfinite(value):
         return "–"
-    if metric in _SHARES or _WITHIN.fullmatch(metric):
+    numbered = any(pattern.fullmatch(metric) for pattern, _, is_share in _NUMBERED if is_share)
+    if metric in _SHARES or numbered:
         return f"{value:.1%}".replace(".0%", "%")
     return f"{value:,.0f}" if abs(value) >= 1_000 else f"{value:.4g}"
 

@@ -10,9 +10,10 @@ from loopwright.notebook.comparison import (
 )
 from loopwright.notebook.display import Page, RunResult, Status
 from loopwright.notebook.home import existing_workspace
+from loopwright.notebook.reproduction import Reproduction, reproduce
 from loopwright.notebook.row import as_rows, read_table
 from loopwright.notebook.session import Loop, init, loops, page_of, run, status
-from loopwright.notebook.training import job, train
+from loopwright.notebook.training import job, jobs, train
 from loopwright.notebook.training_job import TrainingJob
 from loopwright.notebook.tuning import TuningResult, tune
 
@@ -21,6 +22,7 @@ __all__ = [
     "Loop",
     "OwnExperiment",
     "Page",
+    "Reproduction",
     "RunResult",
     "Status",
     "TrainingJob",
@@ -32,10 +34,12 @@ __all__ = [
     "experiments",
     "init",
     "job",
+    "jobs",
     "loops",
     "open_model",
     "page_of",
     "read_table",
+    "reproduce",
     "run",
     "status",
     "train",

@@ -26,6 +26,7 @@ from loopwright.loop.experiment import (
 from loopwright.loop.kept_model import job_members, job_model, outcome_of_entry
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.training_job import TrainingJob
+from loopwright.notebook.tuning import TuningResult
 from loopwright.settings import read_settings
 from loopwright.train import pack_bundle
 from loopwright.tune.comparison import Change, JobComparison, compared_jobs, value_of
@@ -73,7 +74,7 @@ class OwnExperiment:
         """The experiment as it stands."""
         return get_experiment(self.workspace, self.name)
 
-    def add(self, *parts: str | TrainingJob) -> OwnExperiment:
+    def add(self, *parts: str | TrainingJob | TuningResult) -> OwnExperiment:
         """Put jobs, studies (`study/NAME`) and rounds (`house-prices/3`) into it."""
         add_to_experiment(self.workspace, self.name, [_name_of(part) for part in parts])
         return self
@@ -100,6 +101,12 @@ class OwnExperiment:
             f"hypothesis: {html.escape(found.hypothesis or 'none was stated')}<br>"
             f"conclusion: {html.escape(found.conclusion or 'none yet')}</p><ul>{jobs}</ul>"
         )
+
+
+Part = str | TrainingJob | TuningResult | OwnExperiment
+"""A job, an experiment, a study or a round, by its name or in hand."""
+ComparedWhat = Part | Iterable[Part]
+"""One of these or several."""
 
 
 class ComparedJobs:
@@ -165,7 +172,7 @@ def experiments(*, home: str | Path | None = None) -> pl.DataFrame:
     `house-prices/3` and studies; `parameters` is JSON; `rows` and `snapshot` are digests of the
     training rows and of the rows they were taken from.
     """
-    workspace = _existing(home)
+    workspace = existing(home)
     memberships: dict[str, list[Experiment]] = {}
     for each in list_experiments(workspace):
         for job in each.jobs:
@@ -232,7 +239,7 @@ def experiment(name: str, *, hypothesis: str = "", home: str | Path | None = Non
 
 
 def compare(
-    what: str | TrainingJob | OwnExperiment | Iterable[str | TrainingJob | OwnExperiment],
+    what: ComparedWhat,
     *,
     metric: str | None = None,
     measure: bool = True,
@@ -256,9 +263,13 @@ def compare(
     InvalidInputError
         If no job has the metric.
     """
-    several = [what] if isinstance(what, str | TrainingJob | OwnExperiment) else list(what)
-    names = [_name_of(each) for each in several]
-    return compared(_existing(home), names, metric=metric, measure=measure)
+    return compared(existing(home), names_of(what), metric=metric, measure=measure)
+
+
+def names_of(what: ComparedWhat) -> list[str]:
+    """Return the names of jobs, experiments, studies and rounds, one or several."""
+    several = [what] if isinstance(what, Part) else list(what)
+    return [_name_of(each) for each in several]
 
 
 def compared(
@@ -275,8 +286,13 @@ def compared(
     return ComparedJobs(value, comparison_page(value, title=title, experiments=about))
 
 
-def open_model(job: str | TrainingJob, *, home: str | Path | None = None) -> ServingModel:
+def open_model(job: Part, *, home: str | Path | None = None) -> ServingModel:
     """Return the model of any old job of a built-in algorithm, ready to answer.
+
+    Parameters
+    ----------
+    job
+        A job; or an experiment, a study (`study/NAME`) or a round, whose best job is opened.
 
     Raises
     ------
@@ -285,7 +301,13 @@ def open_model(job: str | TrainingJob, *, home: str | Path | None = None) -> Ser
     WrongStateError
         If it left no model, or it is not kept any more.
     """
-    return job_model(_existing(home), _name_of(job))
+    workspace = existing(home)
+    jobs = jobs_named(workspace, _name_of(job))
+    if len(jobs) == 1:
+        return job_model(workspace, jobs[0])
+    entries = entries_of(workspace.metadata, workspace.compute, jobs)
+    done = [each for each in entries if each.state == "succeeded"]
+    return job_model(workspace, compared_jobs(done).entries[0].job)
 
 
 def bundle_of(workspace: Workspace, job_id: str) -> Path:
@@ -309,15 +331,16 @@ def bundle_of(workspace: Workspace, job_id: str) -> Path:
     return workspace.artifacts.local_path(digest)
 
 
-def _name_of(part: str | TrainingJob | OwnExperiment) -> str:
+def _name_of(part: Part) -> str:
     if isinstance(part, TrainingJob):
         return part.id
-    return part.name if isinstance(part, OwnExperiment) else part
+    return part if isinstance(part, str) else part.name
 
 
 def _settings(home: str | Path | None) -> Any:
     return read_settings(os.environ, home=Path(home) if home else None)
 
 
-def _existing(home: str | Path | None) -> Workspace:
+def existing(home: str | Path | None) -> Workspace:
+    """Return the workspace of a home that exists."""
     return existing_workspace(_settings(home))

@@ -19,14 +19,19 @@ from loopwright.compute.supervisor.watchdog import folder_bytes
 from loopwright.core.errors import BackendError, NotFoundError
 from loopwright.loop import Workspace
 from loopwright.store.metadata import MOST_ROWS
+from loopwright.train.distributed import rerun_in_parallel
 from loopwright.train.script import KIND as SCRIPT
 from loopwright.tune.entry import list_entries
+from loopwright.tune.job import AUTO_FILE
+from loopwright.tune.replay import replaying
 
 # rounds in any other state go on with the jobs they have
-_ENDED_ROUNDS = frozenset({"live", "kept champion", "criterion missed", "not ml"})
+_ENDED_ROUNDS = frozenset(
+    {"live", "kept champion", "criterion missed", "not ml", "rule enough", "rejected"}
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Rerun:
     """A job that was run once more, and what came of it.
 
@@ -37,6 +42,22 @@ class Rerun:
     second: Job
     comparison: Comparison
     changed: tuple[str, ...]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether every file that was compared is equal, bit for bit."""
+        return self.comparison.is_same
+
+    def __repr__(self) -> str:
+        found = self.comparison
+        said = [f"same model: {'yes' if found.is_same else 'no'}"]
+        if found.is_same:
+            said.append(f"  {found.n_files} files are equal, bit for bit")
+        else:
+            said.append(f"  first difference: {found.difference}")
+        if found.not_compared:
+            said.append(f"  not compared: {', '.join(found.not_compared)}")
+        return "\n".join([*said, *(f"  changed since: {each}" for each in self.changed)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +136,15 @@ def rerun(
         If what it was given has changed; see `rerun_spec`.
     """
     compute = workspace.compute
-    spec = rerun_spec(compute, job_id, environment=environment)
     first, before = compute.get(job_id), compute.origin(job_id)
-    submitted = compute.submit(spec)
-    second = compute.wait([submitted.id], on_change=on_change)[0]
+    if "workers" in first.labels:
+        second = rerun_in_parallel(compute, first, environment=environment, on_change=on_change)
+    else:
+        spec = rerun_spec(compute, job_id, environment=environment)
+        if AUTO_FILE in spec.files:
+            # how far a search comes depends on the time; what it ended with is done again
+            spec = replaying(spec, first)
+        second = compute.wait([compute.submit(spec).id], on_change=on_change)[0]
     if second.state is not JobState.SUCCEEDED:
         raise BackendError(
             f"The second run of {first.name!r} is {second.state.value}. {second.reason}",

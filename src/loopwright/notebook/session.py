@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from loopwright.loop import (
     read_loop_file,
     run_loop,
 )
+from loopwright.loop.workspace import locked_loop
 from loopwright.notebook.display import Page, RunResult, Status
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.loop_data import LoopData
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from loopwright.deploy import EndpointClient
     from loopwright.loop.file import ReadFile
     from loopwright.monitor import MonitorReport
+    from loopwright.notebook.report import ModelPage
 
 OnNews = Callable[[StepNews], None]
 
@@ -67,7 +69,12 @@ class Loop(LoopData):
         return f"Loop({str(self.read.path)!r})"
 
     def run(
-        self, *, refresh: bool = False, overrule: str = "", on_news: OnNews | None = None
+        self,
+        *,
+        refresh: bool = False,
+        overrule: str = "",
+        again: str = "",
+        on_news: OnNews | None = None,
     ) -> RunResult:
         """Take the loop as far as it can go now; see `loopwright.loop.run_loop`.
 
@@ -79,6 +86,9 @@ class Loop(LoopData):
             Whether to extract the source anew although it need not have changed.
         overrule
             Your reason to train a model although the verdict was that none is needed.
+        again
+            Your reason to read test rows again that were read for this decision; every report
+            shows it.
         on_news
             Told of every step; prints a line each when absent.
         """
@@ -92,6 +102,7 @@ class Loop(LoopData):
             on_news=on_news or _printed,
             refresh=refresh,
             overrule=overrule,
+            again=again,
         )
         return RunResult(outcome)
 
@@ -106,6 +117,41 @@ class Loop(LoopData):
     def monitor(self, *, on_news: OnNews | None = None) -> MonitorReport:
         """Look at what the endpoint saw since the last look, without starting a round."""
         return look_at_loop(self.read, workspace=self._workspace(), on_news=on_news or _printed)
+
+    def rollout(
+        self, *, abort: bool = False, promote: bool = False, reason: str = ""
+    ) -> dict[str, Any] | None:
+        """Take a rollout as far as it can go now, and return where it stands; None if there is none.
+
+        Parameters
+        ----------
+        abort
+            Give all traffic back to the version before.
+        promote
+            Give all traffic to the new version without waiting for the steps that are left.
+        reason
+            Why; kept on record.
+
+        Raises
+        ------
+        WrongStateError
+            If something is asked for and no rollout is under way, or the loop is being run.
+        InvalidInputError
+            If both are asked for.
+        """
+        from loopwright.loop.progress import look_after_rollout
+
+        if abort and promote:
+            raise InvalidInputError(
+                "A rollout cannot be both aborted and promoted.", hint="Ask for one of them."
+            )
+        workspace = self._workspace()
+        wish: Any = "abort" if abort else "promote" if promote else ""
+        with locked_loop(workspace.home, self.name):
+            look_after_rollout(
+                workspace, self.read.content, lambda _news: None, wish=wish, reason=reason
+            )
+        return loop_status(workspace, self.name).rollout
 
     def report(self) -> Page:
         """Return the page of the last look at the endpoint: drift and live quality.
@@ -124,6 +170,23 @@ class Loop(LoopData):
                 f"The loop {self.name!r} has no monitor report yet.", hint="Run it."
             )
         return Page(monitor_page(report))
+
+    def model_report(self, *, number: int | None = None) -> ModelPage:
+        """Return the report on the model of a round: a page that shows itself, and its values.
+
+        Parameters
+        ----------
+        number
+            The round; by default the newest.
+
+        Raises
+        ------
+        WrongStateError
+            If the loop has not run yet.
+        """
+        from loopwright.notebook.report import model_page
+
+        return model_page(self._workspace(), self.name, number=number)
 
     def page(self) -> Page:
         """Return the page of the whole loop, for everyone it concerns."""
@@ -169,6 +232,7 @@ class Loop(LoopData):
         rows: Mapping[str, Any] | Iterable[Mapping[str, Any]] | Any,
         *,
         inference_ids: Iterable[str] | None = None,
+        extras: Sequence[str] = (),
     ) -> list[dict[str, Any]]:
         """Return the live endpoint's answers for one row, several rows, or a table.
 
@@ -178,10 +242,12 @@ class Loop(LoopData):
             A mapping, an iterable of mappings, or a Polars or pandas table of raw columns.
         inference_ids
             One id per row, by which ground truth will come; made when absent.
+        extras
+            What the model is to add to every answer, such as `interval`.
         """
         ids = list(inference_ids) if inference_ids is not None else None
         with self.endpoint as client:
-            return client.invoke_many(as_rows(rows), inference_ids=ids)
+            return client.invoke_many(as_rows(rows), inference_ids=ids, extras=extras)
 
     def add_labels(self, labels: Mapping[str, Any] | Any, *, source: str = "python") -> int:
         """Take in ground truth and return how many labels it was.
@@ -219,32 +285,53 @@ class Loop(LoopData):
             source=source,
         )
 
-    def approve(self, *, reason: str = "") -> None:
-        """Approve the model that waits; the next run deploys it.
+    def approve(self, *, reason: str = "", name: str = "") -> dict[str, Any]:
+        """Approve the model that waits, and return what was recorded; the next run deploys it.
+
+        A model that was rejected last can be approved after all.
+
+        Parameters
+        ----------
+        reason
+            Why; kept on record.
+        name
+            Who says so; you when empty.
 
         Raises
         ------
         WrongStateError
-            If no round waits for approval.
+            If no model waits, or the loop is being run.
         """
+        from loopwright.loop.approval import approve_waiting
+
         workspace = self._workspace()
-        status = loop_status(workspace, self.name)
-        if status.round is None or status.round["state"] != "waiting for approval":
-            raise WrongStateError(
-                f"No round of the loop {self.name!r} waits for approval.",
-                hint="`loopwright status` shows where it stands.",
-            )
-        number = status.round["number"]
-        body = {
-            "round": number,
-            **status.round["waiting"],
-            "by": workspace.user,
-            "at": workspace.clock.now().isoformat(),
-            "reason": reason,
-        }
-        with workspace.metadata.transaction():
-            workspace.metadata.put("approval", f"{self.name}/{number:06d}", body)
-            workspace.metadata.append(f"loop/{self.name}", "approved", body)
+        with locked_loop(workspace.home, self.name):
+            return approve_waiting(workspace, self.name, by=name, reason=reason)
+
+    def reject(self, *, reason: str, name: str = "") -> dict[str, Any]:
+        """Reject the model that waits, and return what was recorded.
+
+        Its round ends; later runs do not ask for the same model again.
+
+        Parameters
+        ----------
+        reason
+            Why; whoever plans the next round will want to know.
+        name
+            Who says so; you when empty.
+
+        Raises
+        ------
+        InvalidInputError
+            If no reason is given.
+        WrongStateError
+            If no model waits, or the loop is being run.
+        """
+        from loopwright.loop.approval import reject_waiting
+
+        workspace = self._workspace()
+        with locked_loop(workspace.home, self.name):
+            return reject_waiting(workspace, self.name, by=name, reason=reason)
 
     def history(self) -> list[dict[str, Any]]:
         """Return everything that happened to the loop, oldest first."""
@@ -302,19 +389,46 @@ def init(
     target: str,
     name: str | None = None,
     question: str = "",
+    **said: Any,
 ) -> Path:
-    """Write a loop file for a table, with sensible criteria to edit, and return its path.
+    """Write a loop file for a table, with criteria to agree on, and return its path.
+
+    Parameters
+    ----------
+    path
+        Where to write; must not exist.
+    source
+        Where the rows are; see `loopwright.loop.draft.draft_data`.
+    target
+        The column to predict.
+    name, question, **said
+        What is known of the problem; see `loopwright.loop.draft.Told`.
 
     Raises
     ------
     AlreadyExistsError
         If the file exists.
     InvalidInputError
-        If the source or the target cannot be used.
-    """
-    from loopwright.loop.draft import drafted_file
+        If the source or the target cannot be used, or something said does not fit.
 
-    return drafted_file(Path(path), source=str(source), target=target, name=name, question=question)
+    Examples
+    --------
+    >>> import loopwright as lw
+    >>> lw.init(
+    ...     "loop.yaml",
+    ...     source="customers.csv",
+    ...     target="churned",
+    ...     success=["find at least 80 % of them"],
+    ...     people=["Ann Lee"],
+    ... )  # doctest: +SKIP
+    """
+    from loopwright.loop.draft import Told, check_new, draft_data, drafted_file
+
+    path = Path(path)
+    check_new(path)
+    told = Told(target=target, name=name, question=question, **said)
+    with draft_data(str(source), folder=path.resolve().parent) as data:
+        return drafted_file(path, data, told)
 
 
 def page_of(workspace: Workspace, name: str) -> Page:

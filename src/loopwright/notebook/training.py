@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from loopwright.compute import Resources
+import msgspec
+
+from loopwright.compute import Limits, Resources
+from loopwright.compute.identity import job_id_of
 from loopwright.core.digest import digest_bytes, digest_value
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.files import write_atomically
+from loopwright.core.names import did_you_mean
 from loopwright.core.quantity import seconds
 from loopwright.loop import ReadFile, StepNews, Workspace, parse_loop_file, read_loop_file
 from loopwright.notebook.session import Loop
-from loopwright.notebook.training_job import TrainingJob
+from loopwright.notebook.training_job import TrainingJob, about, ran_s
 from loopwright.settings import Settings, read_settings
+from loopwright.train import AUTO, Distill
 from loopwright.train.script import script_job
 from loopwright.wiring import compute_capacity, find_workspace, open_workspace
 
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 DEFAULT_ALGORITHM = "lightgbm"
-_MINUTES = 30.0
 
 
 def train(
@@ -42,9 +46,12 @@ def train(
     memory: str | None = None,
     gpus: int = 0,
     time_limit: str | float | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    distill: str | None = None,
     name: str | None = None,
     checkpoint_dir: str | Path | None = None,
-    retries: int = 0,
+    retries: int | None = None,
     home: str | Path | None = None,
     on_news: Callable[[StepNews], None] | None = None,
 ) -> TrainingJob:
@@ -58,7 +65,7 @@ def train(
     ----------
     data
         A loop, its file, or a Polars or pandas table; not with `script`.
-    script, source_dir, requirements, metrics, env, checkpoint_dir, retries
+    script, source_dir, requirements, metrics, env, checkpoint_dir
         See `loopwright.train.script.script_job`.
     algorithm
         A built-in algorithm, such as `xgboost`.
@@ -72,8 +79,19 @@ def train(
         What the job may use, such as 2 and `4 GiB`.
     time_limit
         Seconds, or text such as `30 minutes`.
+    limits
+        What its processes may do beside that, such as `{"log": "10 MiB", "disk": "2 GiB"}`; see
+        `loopwright.compute.Limits`.
+    workers
+        How many jobs train one model of xgboost or lightgbm together; `cpus` and `memory` are
+        those of each. All of them must find room at once.
+    distill
+        For `auto`: `if_as_good` or `always`; see `loopwright.train.AutoPlan`.
     name
         What the job is called.
+    retries
+        How often it starts again when it was lost through no fault of its own; by default 0 for a
+        script, and what the loop file says, or 1, for an algorithm.
     home
         The folder of the store; `LOOPWRIGHT_HOME`, else `.loopwright` in the working folder.
     on_news
@@ -109,7 +127,6 @@ def train(
             "metrics": metrics,
             "env": env,
             "checkpoint_dir": checkpoint_dir,
-            "retries": retries or None,
         }
         _refuse(strange, "belongs to a script; a built-in algorithm takes its rows from the data")
         resources = (
@@ -122,11 +139,16 @@ def train(
             target=target,
             hyperparameters=hyperparameters or {},
             resources=resources,
-            minutes=(limit_s or _MINUTES * 60) / 60,
+            minutes=limit_s / 60 if limit_s else None,
+            workers=workers,
+            distill=_policy(distill, algorithm),
+            limits=_limits(limits),
+            retries=retries,
             name=name,
             on_news=on_news,
         )
-    _refuse({"algorithm": algorithm, "target": target}, "is for built-in algorithms, not a script")
+    builtin = {"algorithm": algorithm, "target": target, "workers": workers, "distill": distill}
+    _refuse(builtin, "is for built-in algorithms, not a script")
     spec = script_job(
         script,
         home=settings.home,
@@ -140,9 +162,10 @@ def train(
         env=env,
         resources=_resources(cpus, memory, gpus),
         time_limit_s=limit_s,
+        limits=_limits(limits),
         name=name,
         checkpoint_dir=checkpoint_dir,
-        retries=retries,
+        retries=retries or 0,
     )
     workspace = open_workspace(settings)
     return TrainingJob(workspace, workspace.compute.submit(spec).id)
@@ -151,15 +174,51 @@ def train(
 def job(job_id: str, *, home: str | Path | None = None) -> TrainingJob:
     """Return a training job that was started before, here or in another process.
 
+    Parameters
+    ----------
+    job_id
+        Its identifier, or the beginning or end of it, at least four characters.
+
     Raises
     ------
     NotFoundError
         If there is no such job in the home.
+    InvalidInputError
+        If several begin or end so.
     """
     from loopwright.notebook.home import existing_workspace
 
     workspace: Workspace = existing_workspace(settings_of(None, home))
-    return TrainingJob(workspace, workspace.compute.get(job_id).id)
+    whole = job_id_of(workspace.compute, job_id)
+    return TrainingJob(workspace, workspace.compute.get(whole).id)
+
+
+def jobs(*, home: str | Path | None = None) -> pl.DataFrame:
+    """Return the jobs of a home, the latest first: training, scripts and endpoints.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing has run there yet.
+    """
+    import polars as pl
+
+    from loopwright.notebook.home import existing_workspace
+
+    workspace: Workspace = existing_workspace(settings_of(None, home))
+    rows = [
+        (each.id, each.kind, each.name, each.state.value, ran_s(each), about(each))
+        for each in reversed(workspace.compute.list_())
+    ]
+    schema = {
+        "id": pl.String,
+        "kind": pl.String,
+        "name": pl.String,
+        "state": pl.String,
+        "seconds": pl.Float64,
+        "about": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def _both(data: Any) -> str:
@@ -177,9 +236,56 @@ def _limit_s(limit: str | float | None) -> float | None:
     return seconds(limit, field="time_limit") if isinstance(limit, str) else limit
 
 
+def _policy(distill: str | None, algorithm: str | None) -> Distill | None:
+    """Return when a single model is served instead of the blend of `auto`."""
+    if distill is None:
+        return None
+    if algorithm != AUTO:
+        raise InvalidInputError(
+            f"{algorithm or DEFAULT_ALGORITHM} is a single model already.",
+            hint="Leave distill out, or train the algorithm auto.",
+            field="distill",
+            value=distill,
+        )
+    known: tuple[Distill, ...] = get_args(Distill)
+    found = next((each for each in known if each == distill), None)
+    if found is None:
+        raise InvalidInputError(
+            f"distill cannot be {distill!r}.",
+            hint=did_you_mean(distill, known),
+            field="distill",
+            value=distill,
+        )
+    return found
+
+
 def _resources(cpus: float | None, memory: str | None, gpus: int) -> Resources:
     default = Resources()
     return Resources(cpus=cpus or default.cpus, memory=memory or default.memory, gpus=gpus)
+
+
+def _limits(given: Limits | Mapping[str, Any] | None) -> Limits | None:
+    """Return limits given by name; numbers may be text, as they are on a command line."""
+    if given is None or isinstance(given, Limits):
+        return given
+    names = [field.name for field in msgspec.structs.fields(Limits)]
+    for name in given:
+        if name not in names:
+            raise InvalidInputError(
+                f"There is no limit {str(name)!r}.",
+                hint=did_you_mean(str(name), names),
+                field=f"limits.{name}",
+                value=str(name),
+            )
+    try:
+        return msgspec.convert(dict(given), Limits, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidInputError(
+            f"limits cannot be {dict(given)!r}: {error}.",
+            hint="Write such as processes=200, log='10 MiB', when_log_full=fail, disk='2 GiB'.",
+            field="limits",
+            value=str(dict(given)),
+        ) from error
 
 
 def _refuse(values: Mapping[str, Any], why: str) -> None:
@@ -227,7 +333,11 @@ def _trained_on_data(
     target: str | None,
     hyperparameters: Mapping[str, Any],
     resources: Resources | None,
-    minutes: float,
+    minutes: float | None,
+    workers: int | None,
+    distill: Distill | None,
+    limits: Limits | None,
+    retries: int | None,
     name: str | None,
     on_news: Callable[[StepNews], None] | None,
 ) -> TrainingJob:
@@ -240,6 +350,10 @@ def _trained_on_data(
         hyperparameters=hyperparameters,
         resources=resources,
         minutes=minutes,
+        workers=workers,
+        distill=distill,
+        limits=limits,
+        retries=retries,
         home=settings.home,
         find_workspace=lambda: find_workspace(settings),
         open_workspace=lambda: open_workspace(settings),
@@ -261,8 +375,6 @@ def read_data(data: Any, home: Path, *, target: str | None, name: str | None) ->
         return read_loop_file(data.read.path if isinstance(data, Loop) else Path(data))
     frame = _table(data, "data")
     if target is None or target not in frame.columns:
-        from loopwright.core.names import did_you_mean
-
         raise InvalidInputError(
             f"The table has no column {target!r} to learn."
             if target

@@ -19,11 +19,13 @@ from loopwright.notebook.curve import curve_svg
 from loopwright.train.script import KIND, retried_job
 from loopwright.train.script_metric import read_metrics
 from loopwright.train.script_result import ScriptResult, read_script_result
+from loopwright.tune.single_model import read_distilled
 
 if TYPE_CHECKING:
     import polars as pl
 
     from loopwright.loop.single import SingleTraining
+    from loopwright.notebook.job_keeping import Rerun
     from loopwright.train import ServingModel
 else:
     pl = LazyModule("polars")
@@ -176,6 +178,20 @@ class TrainingJob:
         again = self.workspace.compute.submit(retried_job(self.job, env={**known, **(env or {})}))
         return TrainingJob(self.workspace, again.id)
 
+    def rerun(self) -> Rerun:
+        """Run it once more from its record, wait, and tell whether the same model came out.
+
+        Raises
+        ------
+        WrongStateError
+            If it has not succeeded.
+        BackendError
+            If the second run failed.
+        """
+        from loopwright.notebook.job_keeping import rerun
+
+        return rerun(self.workspace, self.id)
+
     @property
     def model(self) -> Path:
         """The `model.tar.gz` that the job left.
@@ -201,27 +217,31 @@ class TrainingJob:
         Raises
         ------
         WrongStateError
-            If a script was trained: its model is its own, and is not opened here.
+            If it has left no model, or a script was trained: its model is its own, and is not
+            opened here.
         """
-        if self._single is None:
+        if self._single is not None:
+            return self._single.model()
+        if self.job.kind == KIND:
             raise WrongStateError(
                 "The model of a script is its own; loopwright does not open it.",
                 hint="Load what is in `model` with what wrote it.",
                 job=self.id,
             )
-        return self._single.model()
+        from loopwright.train import open_bundle
+
+        return open_bundle(self.model)
 
     def summary(self) -> dict[str, Any]:
         """Return where the job stands, as JSON types."""
         job, result = self.job, self.result
-        ran = bool(job.started_at and job.ended_at)
         return {
             "id": job.id,
             "kind": job.kind,
             "name": job.name,
             "state": job.state.value,
             "attempt": job.attempt,
-            "seconds": (job.ended_at - job.started_at).total_seconds() if ran else None,  # type: ignore[operator]
+            "seconds": ran_s(job),
             "reason": self.reason,
             "exit_code": result.exit_code if result else job.exit_code,
             "warnings": list(result.warnings) if result else [],
@@ -229,6 +249,7 @@ class TrainingJob:
             "figures": {name: dict(figure) for name, figure in self.figures.items()},
             "meets": self._single.meets if self._single else None,
             "missed": list(self._single.missed) if self._single else [],
+            "distilled": read_distilled(job.folder),
             "model": str(path) if (path := self._model_path()) else None,
             "model_digest": result.model_digest if result else None,
             "output": str(result.output) if result and result.output else None,
@@ -271,6 +292,25 @@ def cause(job: Job) -> str:
         if result is not None and result.failure:
             return result.failure
     return job.reason
+
+
+def about(job: Job) -> str:
+    """Return in one line what is to be known of a job: why it waits or failed, or its metrics."""
+    if job.state is JobState.QUEUED:
+        return job.waits_for
+    if job.state.has_ended and (reason := cause(job)):
+        return reason.splitlines()[0]
+    if (result := read_script_result(job.folder)) and result.warnings:
+        return result.warnings[0]
+    found = list(latest_metrics(job.folder).items())[:3]
+    return ", ".join(f"{name} {value:.5g}" for name, value in found if value is not None)
+
+
+def ran_s(job: Job) -> float | None:
+    """Return how long a job ran, in seconds; None if it has not ended or never began."""
+    if job.started_at is None or job.ended_at is None:
+        return None
+    return (job.ended_at - job.started_at).total_seconds()
 
 
 def follow(
@@ -329,9 +369,8 @@ def _whole_characters(data: bytes) -> tuple[str, bytes]:
 
 
 def _duration(job: Job) -> str:
-    if job.started_at is None or job.ended_at is None:
-        return ""
-    return f" · {(job.ended_at - job.started_at).total_seconds():.1f} s"
+    seconds = ran_s(job)
+    return "" if seconds is None else f" · {seconds:.1f} s"
 
 
 def _figures_table(figures: Mapping[str, Mapping[str, Any]]) -> str:

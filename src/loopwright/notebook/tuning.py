@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from loopwright.loop import StepNews
+from loopwright.loop.recipe_choice import split_settings
 from loopwright.loop.tuning import Tuning
 from loopwright.notebook.session import Loop
 from loopwright.notebook.training import DEFAULT_ALGORITHM, read_data, settings_of
@@ -25,16 +26,26 @@ OnTrial = Callable[[TrialRecord, TrialRecord | None], None]
 _SHOWN = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TuningResult:
     """What a search over hyperparameters found; shows itself as a table in a notebook."""
 
     found: Tuning
 
     @property
+    def name(self) -> str:
+        """The name of the study among the experiments: `study/...`."""
+        return f"study/{self.found.study}"
+
+    @property
     def best(self) -> dict[str, Any]:
         """The best hyperparameters, as `train.hyperparameters` of a loop file takes them."""
-        return dict(self.found.best.hyperparameters)
+        return split_settings(self.found.best.hyperparameters)[0]
+
+    @property
+    def recipe(self) -> dict[str, str]:
+        """The best choices about the recipe, as `train.recipe` takes them; empty if none were tried."""
+        return split_settings(self.found.best.hyperparameters)[1]
 
     @property
     def value(self) -> float:
@@ -77,9 +88,20 @@ class TuningResult:
             "metric": self.found.metric,
             "value": self.value,
             "hyperparameters": self.best,
+            "recipe": self.recipe,
             "job": self.found.best.job,
+            "cost": self.found.cost,
             "trials": [trial.to_json() for trial in self.found.trials],
         }
+
+    def __repr__(self) -> str:
+        found = self.found
+        settings = ", ".join(f"{name} {shown(value)}" for name, value in self.best.items())
+        n_trials = len(found.trials)
+        return (
+            f"<{self.name}: {n_trials} {'trial' if n_trials == 1 else 'trials'} of "
+            f"{found.algorithm}; best {found.metric} {shown(self.value)} with {settings}>"
+        )
 
     def _repr_html_(self) -> str:
         names = list(self.found.best.hyperparameters)
@@ -118,9 +140,11 @@ def tune(
     target: str | None = None,
     trials: int | None = None,
     minutes: float | None = None,
+    money: float | None = None,
     parallel: int | None = None,
     sampler: str | None = None,
     prune: bool | None = None,
+    recipe: bool | None = None,
     space: Mapping[str, Values | Sequence[Any]] | None = None,
     name: str | None = None,
     home: str | Path | None = None,
@@ -140,7 +164,7 @@ def tune(
         What is trained, such as `xgboost`.
     target
         The column to learn, when `data` is a table.
-    trials, minutes, parallel, sampler, prune
+    trials, minutes, money, parallel, sampler, prune, recipe
         See `TunePlan`.
     space
         By hyperparameter: `[low, high]`, a list of values, or `Range(low=..., high=..., log=True)`.
@@ -173,9 +197,11 @@ def tune(
     given = {
         "trials": trials,
         "minutes": minutes,
+        "money": money,
         "parallel": parallel,
         "sampler": sampler,
         "prune": prune,
+        "recipe": recipe,
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if space is not None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 
 from loopwright.prepare.function import FUNCTIONS, OPERATORS
-from loopwright.problem import METRICS, metric_named
+from loopwright.problem import METRIC_EXAMPLES, METRICS, metric_named
 from loopwright.testing.section import SECTIONS, Section
 
 Table = list[tuple[str, ...]]
@@ -28,20 +28,43 @@ Table = list[tuple[str, ...]]
 
 METRIC_MEANINGS = {
     "mae": "mean absolute error, in the unit of the target",
+    "medae": "median absolute error, in the unit of the target",
+    "absolute_error_of_95_percent": "the error that 95 % of the answers stay within; any percentage "
+    "can stand in place of 95",
     "mape": "mean of \\|error\\| / \\|truth\\|; 0.15 is 15 %",
+    "smape": "mean of 2 \\|error\\| / (\\|truth\\| + \\|answer\\|)",
+    "wape": "sum of \\|error\\| / sum of \\|truth\\|",
     "rmse": "root of the mean squared error, in the unit of the target",
+    "rmsle": "the same of ln(1 + value); for targets of 0 and more",
     "r2": "share of the variance explained; 0 is no better than the mean",
+    "pinball_at_90_percent": "loss of an answer that is to be exceeded in 10 % of the rows; any "
+    "percentage can stand in place of 90",
     "share_within_5_percent": "share of answers at most 5 % off; any number can stand in place of 5",
     "accuracy": "share of right answers",
+    "top_3_accuracy": "share of rows whose class is among the 3 most probable; any number can stand in "
+    "place of 3",
     "log_loss": "mean of -ln(probability given to the true class)",
     "brier": "mean squared error of the probability",
     "precision": "share of the positives named that are positive",
     "recall": "share of the positives that are named",
+    "specificity": "share of the negatives that are left alone",
+    "negative_predictive_value": "share of those left alone that are negative",
+    "false_positive_rate": "share of the negatives that are named",
     "f1": "harmonic mean of precision and recall",
     "macro_f1": "mean of f1 over the classes",
+    "weighted_f1": "the same, each class weighing by its rows",
+    "macro_precision": "mean of precision over the classes",
     "balanced_accuracy": "mean of recall over the classes",
+    "mcc": "correlation of the classes said and true (Matthews); 0 is chance",
+    "cohen_kappa": "agreement beyond chance; 0 is chance",
     "roc_auc": "probability that a positive ranks above a negative",
+    "average_precision": "mean precision over the ranks of the positives; chance is their share",
+    "precision_at_top_10_percent": "share of positives among the 10 % ranked highest; any percentage "
+    "can stand in place of 10",
+    "lift_in_top_decile": "how many times the average share of positives the top 10 % have",
     "profit_per_case": "mean of what each outcome earns by `problem.payoff`",
+    "expected_profit_per_thousand": "what a thousand cases earn by `problem.payoff`",
+    "cost_per_case": "mean of what each outcome costs by `problem.payoff`",
 }
 
 FUNCTION_MEANINGS = {
@@ -220,7 +243,7 @@ def type_of(hint: Any) -> str:
         )
     if origin in (tuple, list):
         return f"list of {type_of(arguments[0])}"
-    if origin is dict:
+    if origin in (dict, Mapping):
         return f"map to {type_of(arguments[1])}"
     paths = [section.path for section in SECTIONS if section.struct is hint]
     return f"[block](#{_anchor(paths[0])})"
@@ -246,8 +269,7 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
 
 
 def _metrics() -> str:
-    templates = ("share_within_5_percent", "profit_per_case")
-    check_same(METRIC_MEANINGS, [*METRICS, *templates], "metrics")
+    check_same(METRIC_MEANINGS, [*METRICS, *METRIC_EXAMPLES], "metrics")
     rows: Table = []
     for name, meaning in METRIC_MEANINGS.items():
         metric = metric_named(name, payoff={"true_positive": 1.0})

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from loopwright.compute import Resources
+from loopwright.compute import Limits, Resources
 from loopwright.data import (
     ContractPlan,
     DataPlan,
@@ -22,12 +22,21 @@ from loopwright.data import (
     SqlSource,
 )
 from loopwright.deploy import DeployPlan, Rollout
+from loopwright.evaluate import EvaluatePlan
 from loopwright.loop import LoopFile, RetrainPlan
-from loopwright.loop.file import RowsTrigger
+from loopwright.loop.file import DecidePlan, RowsTrigger
 from loopwright.monitor import LabelPlan, MonitorPlan
 from loopwright.prepare import Overrule, PreparePlan
-from loopwright.problem import Criterion, Problem, Today
-from loopwright.train import AutoPlan, TrainBudget, TrainPlan
+from loopwright.problem import (
+    Constraints,
+    Criterion,
+    FairnessLimit,
+    Person,
+    Problem,
+    ThresholdPolicy,
+    Today,
+)
+from loopwright.train import AutoPlan, RecipeChoice, TrainBudget, TrainPlan
 from loopwright.tune import TunePlan
 from loopwright.tune.space import Range
 
@@ -52,10 +61,12 @@ SECTIONS: tuple[Section, ...] = (
             "name": "Name of the loop: lower-case letters, digits and hyphens, at most 63.",
             "problem": "What is asked, what is predicted and when that is good enough.",
             "data": "Where rows come from and how they are split.",
+            "decide": "How to go on once it is known whether a model is needed.",
             "prepare": "What a person asks of the features.",
             "train": "What is trained, with which settings and budget.",
             "tune": "How the best algorithm's hyperparameters are searched; without the block they "
             "are not.",
+            "evaluate": "How models are looked at beside the criteria: guarded segments, intervals.",
             "deploy": "The endpoint; without the block the model is packed and not served.",
             "monitor": "How the endpoint is watched.",
             "retrain": "What starts a new round.",
@@ -64,9 +75,11 @@ SECTIONS: tuple[Section, ...] = (
             "name": "name: house-prices",
             "problem": "problem: {target: price}",
             "data": "data: {source: {kind: file, path: houses.parquet}}",
+            "decide": "decide: {when_rule_is_enough: deploy}",
             "prepare": "prepare: {auto: true}",
             "train": "train: {seed: 7}",
             "tune": "tune: {trials: 30, minutes: 10}",
+            "evaluate": "evaluate: {interval: 0.8}",
             "deploy": "deploy: {endpoint: house-prices}",
             "monitor": "monitor: {every: 1 hour}",
             "retrain": "retrain: {approve: manual}",
@@ -85,11 +98,20 @@ SECTIONS: tuple[Section, ...] = (
             "task": "`regression`, `binary` or `multiclass`; seen from the target when absent.",
             "positive": "Value of a binary target that counts as positive; when absent, one that says "
             "yes (`1`, `true`, `churned`, ...), else the rarer of the two.",
-            "payoff": "What each outcome of a binary decision earns, in your money; keys "
-            "`true_positive`, `false_positive`, `true_negative`, `false_negative`.",
+            "payoff": "What each outcome earns, in your money; costs are negative, what is not stated "
+            "earns 0. For two classes by `true_positive`, `false_positive`, `true_negative` and "
+            "`false_negative`, for more by true class and class said. An amount may be an expression "
+            "of [the language of `derive`](#the-language-of-derive) over the columns of the row.",
             "criteria": "All must hold, on rows the model never saw; see [metrics](#metrics). The "
             "first one ranks candidates.",
+            "threshold": "From which probability on the positive class is said: a number by hand, or "
+            "what is wanted of it. When absent, by payoff where there is one, else one half.",
             "confidence": "How sure every verdict must be, 0.5 to below 1.",
+            "constraints": "What a model must be like beside being right.",
+            "people": "Who agrees with the criteria: names, or blocks with a role; they stand in the "
+            "seal.",
+            "test_rows": "`counted`: a later decision on the same test rows is allowed and shows how "
+            "many there were. `once`: it needs a reason (`--overrule`).",
         },
         examples={
             "target": "target: price",
@@ -100,7 +122,11 @@ SECTIONS: tuple[Section, ...] = (
             "positive": "positive: churned",
             "payoff": "payoff: {true_positive: 160, false_positive: -20}",
             "criteria": "criteria: [{metric: mape, at_most: 0.15}]",
+            "threshold": "threshold: {by: precision, at_least: 0.8}",
             "confidence": "confidence: 0.95",
+            "constraints": "constraints: {latency_ms: 20, explainable: true}",
+            "people": "people: [Ann Lee, {name: Bo Chen, role: head of sales}]",
+            "test_rows": "test_rows: once",
         },
     ),
     Section(
@@ -127,6 +153,44 @@ SECTIONS: tuple[Section, ...] = (
             "at_most": "at_most: 0.15",
             "at_least": "at_least: 0.30",
         },
+    ),
+    Section(
+        path="problem.threshold",
+        struct=ThresholdPolicy,
+        about="A number may stand for the block: `threshold: 0.70`. The choice is made on validation "
+        "rows, among repaired probabilities; [how to](../how-to/read-an-examination.md).",
+        examples={"by": "by: recall", "at_least": "at_least: 0.8"},
+    ),
+    Section(
+        path="problem.constraints",
+        struct=Constraints,
+        about="Held like criteria: a model that breaks one does not go live; "
+        "[how to](../how-to/state-the-problem.md).",
+        examples={
+            "latency_ms": "latency_ms: 20",
+            "size_mb": "size_mb: 50",
+            "explainable": "explainable: true",
+            "personal_data": "personal_data: false",
+            "fairness": "fairness: [{column: gender, metric: recall, at_most_gap: 0.1}]",
+        },
+    ),
+    Section(
+        path="problem.constraints.fairness[]",
+        struct=FairnessLimit,
+        about="Each has `at_most_gap`, `at_least_ratio` or both.",
+        examples={
+            "column": "column: gender",
+            "metric": "metric: recall",
+            "at_most_gap": "at_most_gap: 0.1",
+            "at_least_ratio": "at_least_ratio: 0.8",
+            "cuts": "cuts: [25, 60]",
+        },
+    ),
+    Section(
+        path="problem.people[]",
+        struct=Person,
+        about="A name may stand for a block.",
+        examples={"name": "name: Bo Chen", "role": "role: head of sales"},
     ),
     Section(
         path="data",
@@ -290,6 +354,13 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        path="decide",
+        struct=DecidePlan,
+        about="Before any training job the loop asks whether a model is needed at all; see "
+        "[Is it machine learning?](../how-to/is-it-ml.md).",
+        examples={"when_rule_is_enough": "when_rule_is_enough: deploy"},
+    ),
+    Section(
         path="prepare",
         struct=PreparePlan,
         about="What stands here is added to the suggestions of the profile, or overrules them; "
@@ -325,8 +396,24 @@ SECTIONS: tuple[Section, ...] = (
             "hyperparameters": "hyperparameters: {lightgbm: {num_leaves: 63}}",
             "budget": "budget: {minutes: 5, jobs: 40}",
             "resources": "resources: {cpus: 2, memory: 4 GiB}",
+            "workers": "workers: 4",
+            "time_limit": "time_limit: 10 minutes",
+            "limits": "limits: {log: 10 MiB, disk: 5 GiB}",
+            "retries": "retries: 3",
             "seed": "seed: 7",
             "auto": "auto: {algorithms: [lightgbm, linear-learner]}",
+            "recipe": "recipe: {encoding: ordinal}",
+        },
+    ),
+    Section(
+        path="train.recipe",
+        struct=RecipeChoice,
+        about="`suggested` leaves a choice to the suggestions of `prepare`, column by column. "
+        "`loopwright tune loop.yaml --recipe` tries the others; `auto` tries them by itself.",
+        examples={
+            "encoding": "encoding: one-hot",
+            "texts": "texts: none",
+            "target": "target: log",
         },
     ),
     Section(
@@ -335,13 +422,23 @@ SECTIONS: tuple[Section, ...] = (
         about="With `algorithms: [auto]` one job divides the training rows into folds, tries a "
         "portfolio of algorithms and settings on them and blends the best, until `budget.minutes` "
         "are over.",
-        examples={"algorithms": "algorithms: [lightgbm, xgboost]", "trials": "trials: 20"},
+        examples={
+            "algorithms": "algorithms: [lightgbm, xgboost]",
+            "trials": "trials: 20",
+            "distill": "distill: if_as_good",
+            "distill_may_cost": "distill_may_cost: 0.02",
+        },
     ),
     Section(
         path="train.budget",
         struct=TrainBudget,
-        about="A round stops trying ideas when either is spent.",
-        examples={"minutes": "minutes: 5", "jobs": "jobs: 40"},
+        about="A round stops trying ideas when one of them is spent.",
+        examples={
+            "minutes": "minutes: 5",
+            "jobs": "jobs: 40",
+            "money": "money: 2.50",
+            "price_per_cpu_hour": "price_per_cpu_hour: 0.05",
+        },
     ),
     Section(
         path="train.resources",
@@ -355,6 +452,18 @@ SECTIONS: tuple[Section, ...] = (
         examples={"cpus": "cpus: 2", "memory": "memory: 4 GiB", "gpus": "gpus: 0"},
     ),
     Section(
+        path="train.limits",
+        struct=Limits,
+        about="They hold for all processes of a job together; beyond them it is ended, and says so. "
+        "Its memory is limited by `train.resources`, its time by `train.time_limit`.",
+        examples={
+            "processes": "processes: 200",
+            "log": "log: 10 MiB",
+            "when_log_full": "when_log_full: fail",
+            "disk": "disk: 5 GiB",
+        },
+    ),
+    Section(
         path="tune",
         struct=TunePlan,
         about="After the first models of a round, the best algorithm's hyperparameters are searched "
@@ -362,6 +471,8 @@ SECTIONS: tuple[Section, ...] = (
         examples={
             "trials": "trials: 30",
             "minutes": "minutes: 10",
+            "money": "money: 1.00",
+            "recipe": "recipe: true",
             "parallel": "parallel: 2",
             "sampler": "sampler: random",
             "prune": "prune: false",
@@ -381,6 +492,17 @@ SECTIONS: tuple[Section, ...] = (
         examples={"low": "low: 0.01", "high": "high: 0.3", "log": "log: true"},
     ),
     Section(
+        path="evaluate",
+        struct=EvaluatePlan,
+        about="How models are looked at beside the criteria; "
+        "[how to](../how-to/read-an-examination.md).",
+        examples={
+            "slices": 'slices: {new customers: "tenure < 12"}',
+            "margin": "margin: 0.02",
+            "interval": "interval: 0.8",
+        },
+    ),
+    Section(
         path="deploy",
         struct=DeployPlan,
         about="The endpoint is a process of its own on this machine.",
@@ -390,6 +512,7 @@ SECTIONS: tuple[Section, ...] = (
             "port": "port: 8080",
             "rollout": "rollout: {kind: all_at_once}",
             "capture_share": "capture_share: 1.0",
+            "approve": "approve: manual",
         },
     ),
     Section(

@@ -1,0 +1,118 @@
+"""Routes whose paths hold a name: the Open Inference Protocol, and answers that were waited for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
+
+import msgspec
+
+from loopwright.deploy.dispatch import Steps
+from loopwright.deploy.inference_protocol import (
+    infer,
+    model_metadata,
+    protocol_error,
+    server_metadata,
+)
+from loopwright.deploy.message import Request, Response
+from loopwright.deploy.model import Served
+
+if TYPE_CHECKING:
+    from loopwright.deploy.service import Service
+
+INFER = "/v2/models/{name}/infer"
+_MODEL = re.compile(
+    rb"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<rest>/ready|/infer)?"
+)
+
+
+class Found(NamedTuple):
+    """A route: what metrics call it, the methods it takes, and what answers.
+
+    `steps` takes its turn with other requests; `answer` does not wait.
+    """
+
+    label: str
+    methods: tuple[bytes, ...]
+    answer: Callable[[Service, Request], Response] | None = None
+    steps: Callable[[Service, Request], Steps[Response]] | None = None
+
+
+_READ = (b"GET", b"HEAD")
+
+
+def find_protocol_route(path: bytes) -> Found | None:
+    """Return the route of a path of the protocol; None for any other."""
+    if path in _FIXED:
+        return _FIXED[path]
+    match = _MODEL.fullmatch(path)
+    if match is None:
+        return None
+    return _OF_MODEL[match["rest"] or b""]
+
+
+def _live(_service: Service, _request: Request) -> Response:
+    return _json({"live": True})
+
+
+def _ready(service: Service, _request: Request) -> Response:
+    return _json({"ready": not service.is_draining}, 503 if service.is_draining else 200)
+
+
+def _server(_service: Service, _request: Request) -> Response:
+    return _json(server_metadata())
+
+
+def _model(service: Service, request: Request) -> Response:
+    served = _served(service, request)
+    return served if isinstance(served, Response) else _json(model_metadata(served))
+
+
+def _model_ready(service: Service, request: Request) -> Response:
+    served = _served(service, request)
+    if isinstance(served, Response):
+        return served
+    status = 503 if service.is_draining else 200
+    return _json({"name": served.model.name, "ready": not service.is_draining}, status)
+
+
+def _infer(service: Service, request: Request) -> Steps[Response]:
+    served = _served(service, request)
+    if isinstance(served, Response):
+        return served
+    response, n_rows = yield from infer(request, served=served, capture=service.capture)
+    if n_rows:
+        service.metrics.count_predictions(served.version, n_rows, served.variant)
+    return response
+
+
+def _served(service: Service, request: Request) -> Served | Response:
+    """Return the model that a request names, or the answer that there is none."""
+    match = _MODEL.fullmatch(request.path)
+    served = service.served_for(request)
+    name, version = served.model.name, str(served.version)
+    if match is None or unquote(match["name"].decode("latin-1")) != name:
+        return protocol_error(404, f"There is no such model here; there is {name!r}.")
+    asked = match["version"]
+    if asked is not None and unquote(asked.decode("latin-1")) != version:
+        return protocol_error(404, f"This version of {name!r} is not served; {version!r} is.")
+    return served
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(status, msgspec.json.encode(value))
+
+
+_FIXED: Mapping[bytes, Found] = {
+    b"/v2": Found("/v2", _READ, _server),
+    b"/v2/": Found("/v2", _READ, _server),
+    b"/v2/health/live": Found("/v2/health/live", _READ, _live),
+    b"/v2/health/ready": Found("/v2/health/ready", _READ, _ready),
+}
+_OF_MODEL: Mapping[bytes, Found] = {
+    b"": Found("/v2/models/{name}", _READ, _model),
+    b"/ready": Found("/v2/models/{name}/ready", _READ, _model_ready),
+    b"/infer": Found(INFER, (b"POST",), None, _infer),
+}

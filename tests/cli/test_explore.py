@@ -1,0 +1,31 @@
+"""A table is looked at before there is a loop over it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+from click.testing import CliRunner
+
+from loopwright.cli.main import cli
+
+
+def test_a_table_is_profiled_without_a_loop_and_leaves_nothing_behind(tmp_path: Path):
+    rows = {"town": ["Bonn", "Ulm"] * 50, "mail": [f"u{n}@example.org" for n in range(100)]}
+    pl.DataFrame({**rows, "y": range(100)}).write_csv(tmp_path / "sales.csv")
+    page = tmp_path / "page.html"
+    given = ["--home", str(tmp_path / "home"), "explore", str(tmp_path / "sales.csv")]
+
+    shown = CliRunner().invoke(cli, [*given, "--target", "y", "-o", str(page)])
+    found = json.loads(CliRunner().invoke(cli, [*given, "--json"]).stdout)
+    wrong = CliRunner().invoke(cli, [*given, "--target", "yy"])
+
+    assert shown.exit_code == 0
+    assert "100 rows, 3 columns" in shown.stdout
+    assert "e-mail addresses" in shown.stdout
+    assert "u7@example.org" not in shown.stdout
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [column["name"] for column in found["columns"]] == ["town", "mail", "y"]
+    assert (wrong.exit_code, "Did you mean 'y'?" in wrong.stderr) == (2, True)
+    assert not (tmp_path / "home").exists()
