@@ -1,6 +1,6 @@
 """How often "is it machine learning?" is answered wrongly, and what the answer costs.
 
-    python benchmarks/bench_decide.py [--tables FOLDER] [--runs 100]
+    python benchmarks/bench_decide.py [--tables FOLDER] [--runs 20] [--seeds 6]
 
 1. False "there is a signal": real tables, the target shuffled, small samples of rows.
 2. The verdict on cases made so that the right one is known.
@@ -74,6 +74,7 @@ def false_signals(folder: Path, n_runs: int) -> dict[str, object]:
         "level": 0.05,
         "runs": n_tables,
         "false signals": sum(found.values()),
+        "ratio": round(sum(found.values()) / n_tables, 3),
         "by table": dict(found),
         "shuffles a run": round(n_shuffled / n_tables, 1),
     }
@@ -95,9 +96,9 @@ def case(kind: str, seed: int) -> tuple[pl.DataFrame, np.ndarray, Criterion, int
     return frame, smooth, Criterion(metric="mae", at_most=mae), 200
 
 
-def right_verdicts(n_seeds: int) -> dict[str, dict[str, int]]:
-    """Return the verdicts on each kind of case."""
-    told: dict[str, dict[str, int]] = {}
+def right_verdicts(n_seeds: int) -> dict[str, dict[str, float]]:
+    """Return the verdicts on each kind of case, and the share that is right."""
+    told: dict[str, dict[str, float]] = {}
     for kind in ("rule_enough", "ml_worth_it", "not_with_this_data", "no_signal"):
         verdicts: Counter[str] = Counter()
         for seed in range(n_seeds):
@@ -114,7 +115,7 @@ def right_verdicts(n_seeds: int) -> dict[str, dict[str, int]]:
                     seed=seed,
                 ).decision
             ] += 1
-        told[kind] = dict(verdicts)
+        told[kind] = {**verdicts, "right": round(verdicts[kind] / n_seeds, 3)}
     return told
 
 
@@ -148,8 +149,8 @@ def cost() -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--tables", type=Path, default=Path("../shared/datasets"))
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=15)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=6)
     given = parser.parse_args()
     print(json.dumps({"cpu_s": cost()}), flush=True)
     print(json.dumps({"verdicts": right_verdicts(given.seeds)}), flush=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         run,
         status,
         train,
+        transform,
         tune,
     )
 
@@ -42,6 +43,7 @@ __all__ = [
     "run",
     "status",
     "train",
+    "transform",
     "tune",
 ]
 # stages of the loop that are verbs of the session as well

@@ -57,11 +57,27 @@ def test_a_job_shows_what_it_was_made_of(workspace: Workspace) -> None:
 
     assert shown.stdout.startswith("houses · succeeded\n")
     assert "seed                 7" in shown.stdout
+    assert "memory_held_by       watchdog" in shown.stdout
     assert "hush-hush" not in shown.stdout + json.dumps(facts)
     assert facts["env"] == {"ROUND": "2", "TOKEN": "(not kept)"}
     assert facts["command"][-1] == "print('hello')"
     assert facts["packages"]["click"]
     assert facts["hardware"]["memory_mib"] > 0
+
+
+def test_a_script_beyond_its_time_shows_that_and_the_end_of_its_log(workspace: Workspace) -> None:
+    left = {"exit_code": 124, "failure": "It was ended at its time limit of 4 s.", "warnings": []}
+    write = f"open('out/script.json', 'w').write({json.dumps(left)!r})"
+    code = f"print('epoch 1'); {write}; raise SystemExit(124)"
+    job = ran(workspace, code, kind="script")
+
+    facts = json.loads(jobs(workspace, "show", job.id, "--json").stdout)
+
+    assert facts["reason"].splitlines() == [
+        "It was ended at its time limit of 4 s.",
+        "It exited with code 124. The last lines of its log:",
+        "  epoch 1",
+    ]
 
 
 def test_the_end_of_an_identifier_is_enough_wherever_a_job_is_typed(workspace: Workspace) -> None:

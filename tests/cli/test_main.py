@@ -72,7 +72,7 @@ def test_a_table_goes_from_csv_to_an_endpoint_on_the_command_line(folder: Path) 
             "verify",
         }
         assert status["endpoint"]["alive"]
-        shown = loopwright(folder, "status").stdout
+        shown = loopwright(folder, "status", file).stdout  # a loop's file names it as well
         assert "round 1" in shown
         jobs = json.loads(loopwright(folder, "jobs", "--json").stdout)
         assert {job["kind"] for job in jobs} == {"training", "endpoint"}

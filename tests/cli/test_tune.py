@@ -20,7 +20,7 @@ def loop(tmp_path: Path) -> Path:
     path = tmp_path / "loop.yaml"
     path.write_text(
         "name: rows\n"
-        "problem: {target: price, criteria: [{metric: rmse, at_most: 4}]}\n"
+        "problem: {target: price, criteria: [{metric: rmse, at_most: 4.6}]}\n"
         "data: {source: {kind: file, path: rows.parquet}}\n"
         "train: {algorithms: [linear-learner], resources: {cpus: 1, memory: 1 GiB}}\n"
     )

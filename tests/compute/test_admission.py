@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.compute import Capacity, Job, JobState, Resources
-from loopwright.compute.admission import Admission, admissions, waiting_reasons
+from loopwright.compute.admission import Admission, admissions, joined, waiting_reasons
 
 
 def job(
@@ -23,6 +23,8 @@ def job(
     counted: bool = True,
     gpu_ids: tuple[str, ...] = (),
     not_before: datetime | None = None,
+    keeps_room_for: int = 0,
+    joins: str = "",
 ) -> Job:
     return Job(
         id=name,
@@ -37,6 +39,8 @@ def job(
         counted=counted,
         gpu_ids=gpu_ids,
         not_before=not_before,
+        keeps_room_for=keeps_room_for,
+        joins=joins,
     )
 
 
@@ -187,3 +191,69 @@ def test_a_job_that_waits_is_not_kept_waiting_by_what_overtakes_it(drawn: list[J
         # once all that was there before it has ended, it starts beside what has overtaken it
         beside = admissions(overtaking, [waiting], capacity, now=NOW)
         assert len(beside) == len(admissions([], [waiting], capacity, now=NOW))
+
+
+def test_a_job_that_keeps_room_for_others_starts_when_there_is_room_for_all() -> None:
+    capacity = Capacity(cpus=4, memory_mib=1000)
+    live = [job("a", keeps_room_for=2), job("b", keeps_room_for=1), job("c")]
+
+    assert started(live, capacity) == ["a"]
+    assert started([job("running", state=JobState.RUNNING), *live], capacity) == ["a"]
+    assert started([job("running", cpus=2, state=JobState.RUNNING), *live], capacity) == []
+
+
+def test_what_joins_a_job_takes_the_room_that_is_kept_and_no_more() -> None:
+    capacity = Capacity(cpus=2, memory_mib=1000, gpu_ids=("0", "1"))
+    leader = job("a", gpus=1, gpu_ids=("0",), state=JobState.RUNNING, keeps_room_for=1)
+    second = job("second", gpus=1, joins="a")
+    there = replace(second, state=JobState.RUNNING, gpu_ids=("1",))
+
+    found = joined(second, [leader], capacity)
+
+    assert found is not None
+    assert found.gpu_ids == ("1",)
+    assert started([leader, job("other"), job("gpu", cpus=0.1, gpus=1)], capacity) == []
+    assert joined(job("third", joins="a"), [leader, there], capacity) is None
+    assert joined(second, [], capacity) is None
+    # when the leader has ended, what joined it counts for itself, wherever it stands in the list
+    assert started([there, job("b")], capacity) == ["b"]
+    assert started([there, leader, job("b")], Capacity(cpus=3, memory_mib=1000)) == ["b"]
+
+
+def test_a_group_that_waits_says_what_for_and_a_group_that_runs_counts_once() -> None:
+    running = [
+        job("a", state=JobState.RUNNING, keeps_room_for=1),
+        job("second", state=JobState.RUNNING, joins="a"),
+    ]
+    queued = [job("b", keeps_room_for=1)]
+
+    reasons = waiting_reasons(running, queued, Capacity(cpus=3, memory_mib=1000), now=NOW)
+
+    assert reasons == {"b": "waits for 2 CPUs for 2 jobs at once; a (a) holds 2 CPU"}
+
+
+groups = st.builds(job, cpus=st.sampled_from([0.5, 1.0, 2.0]), keeps_room_for=st.integers(0, 3))
+
+
+@settings(max_examples=60)
+@given(drawn=st.lists(groups, min_size=1, max_size=6))
+def test_every_group_that_has_started_can_be_completed(drawn: list[Job]) -> None:
+    capacity = Capacity(cpus=4, memory_mib=1000)
+    waiting = [
+        replace(job, id=f"{n}", name=f"{n}")
+        for n, job in enumerate(drawn)
+        if job.resources.cpus * (1 + job.keeps_room_for) <= 4
+    ]
+    running = [
+        replace(each.job, state=JobState.RUNNING)
+        for each in admissions([], waiting, capacity, now=NOW)
+    ]
+
+    for leader in list(running):
+        for n in range(leader.keeps_room_for):
+            member = replace(leader, id=f"{leader.id}/{n}", keeps_room_for=0, joins=leader.id)
+            assert joined(member, running, capacity) is not None
+            running.append(member)
+
+    assert sum(job.resources.cpus for job in running) <= 4
+    assert bool(running) == bool(waiting)

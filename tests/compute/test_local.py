@@ -30,7 +30,7 @@ from loopwright.compute.launch import supervisor_command
 from loopwright.compute.supervisor.process import process_identity
 from loopwright.compute.workspace import create_folder
 from loopwright.core.clock import SystemClock
-from loopwright.core.errors import BackendError
+from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.store import MemoryMetadataStore, SqlMetadataStore
 from loopwright.testing.background_compute import DAEMON
 from loopwright.testing.compute import await_, is_alive, printed, python, run
@@ -383,3 +383,47 @@ def test_a_late_supervisor_of_an_earlier_try_leaves_at_once(
     subprocess.run(late, env={"PATH": os.defpath}, check=True)
 
     assert compute.log(job.id).count("ran\n") == 2
+
+
+# ---- groups of jobs that work together
+
+
+def test_two_submitters_of_groups_never_wait_for_each_other(tmp_path: Path) -> None:
+    room = Capacity(cpus=2, memory_mib=4096)
+    one, other = on_disk(tmp_path, room), on_disk(tmp_path, room)
+    each = Resources(cpus=1, memory="200 MiB")
+    wait = "import os, time\nwhile not os.path.exists({!r}): time.sleep(0.01)"
+    end = {name: str(tmp_path / name) for name in "ab"}
+
+    def leads(name: str) -> JobSpec:
+        return python(wait.format(end[name]), key=name, resources=each, keeps_room_for=1)
+
+    first, second = one.submit(leads("a")), other.submit(leads("b"))
+    between = other.submit(python("", key="between", resources=each))
+    member = one.submit(python("", key="a/1", resources=each, joins=first.id))
+
+    assert (first.state, second.state) == (JobState.RUNNING, JobState.QUEUED)
+    assert second.waits_for == (
+        f"waits for 2 CPUs for 2 jobs at once; a test ({first.id[-6:]}) holds 2 CPU"
+    )
+    assert one.wait([member.id])[0].state is JobState.SUCCEEDED
+    # what was kept stays kept until the group has ended, for another of its members
+    assert [other.get(job.id).state for job in (second, between)] == [JobState.QUEUED] * 2
+    Path(end["a"]).touch()
+    one.wait([first.id])
+    await_(lambda: other.get(second.id).state is JobState.RUNNING)
+    last = other.submit(python("", key="b/1", resources=each, joins=second.id))
+    assert other.wait([last.id])[0].state is JobState.SUCCEEDED
+    Path(end["b"]).touch()
+    ended = other.wait([second.id, between.id])
+    assert [job.state for job in ended] == [JobState.SUCCEEDED] * 2
+
+
+def test_a_group_that_never_has_room_at_once_is_refused(compute: LocalCompute) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        compute.submit(python("", resources=Resources(cpus=2), keeps_room_for=2))
+
+    assert caught.value.message == (
+        "3 jobs of 2 CPUs and 2,048 MiB each must run at once; this machine can run 2."
+    )
+    assert compute.list_() == []

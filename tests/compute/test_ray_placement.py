@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,7 +26,7 @@ def node(name: str, cpus: float, memory_mib: int = 4096, **fields: float) -> Ray
     return RayNode(id=name, ip=f"10.0.0.{name}", cpus=cpus, memory_mib=memory_mib, **fields)  # type: ignore[arg-type]
 
 
-def job(name: str, cpus: float, memory: str = "100 MiB", gpus: int = 0) -> Job:
+def job(name: str, cpus: float, memory: str = "100 MiB", gpus: int = 0, **group: Any) -> Job:
     return Job(
         id=name,
         key=name,
@@ -36,6 +37,7 @@ def job(name: str, cpus: float, memory: str = "100 MiB", gpus: int = 0) -> Job:
         folder=Path(name),
         submitted_at=datetime(2026, 1, 1, tzinfo=UTC),
         resources=Resources(cpus=cpus, memory=memory, gpus=gpus),
+        **group,
     )
 
 
@@ -135,3 +137,58 @@ def test_a_job_that_waits_says_for_what() -> None:
         "a node that is large enough: it asks for 5 CPUs; "
         "the largest node of the cluster has 4 CPUs"
     )
+
+
+def test_a_group_is_placed_when_the_nodes_have_room_for_all_of_it() -> None:
+    nodes = [node("1", 2), node("2", 3)]
+    group = job("a", 2, keeps_room_for=1)
+
+    assert placed([group, job("b", 1)], nodes) == {"a": "1", "b": "2"}
+    assert placed([group, job("b", 1)], nodes, **{"2": [job("r", 2)]}) == {}
+    assert waiting_reason(group, nodes, n_before=0).startswith(
+        "2 CPUs and 100 MiB of memory for each of 2 jobs at once, each on one node ("
+    )
+    # three never fit; nobody waits for them
+    assert placed([job("c", 2, keeps_room_for=2), job("b", 1)], nodes) == {"b": "1"}
+
+
+def test_what_is_kept_for_a_group_is_given_to_nobody_else_and_its_members_come_first() -> None:
+    nodes = [node("1", 2), node("2", 3)]
+    leader = job("a", 2, keeps_room_for=1)
+    member = job("second", 2, joins="a")
+
+    def beside(*queued: Job, **more: list[Job]) -> dict[str, str]:
+        return placed(list(queued), nodes, **{"1": [leader], **more})
+
+    assert beside(job("b", 2)) == {}
+    assert beside(job("b", 1)) == {"b": "2"}
+    assert beside(member, job("b", 2)) == {"second": "2"}
+    assert beside(job("b", 2), member) == {"second": "2"}
+    assert beside(job("c", 1), **{"2": [member]}) == {"c": "2"}
+    # someone else uses the cluster meanwhile: the group has the first claim on what comes free
+    assert beside(member, job("c", 0.5), **{"2": [job("r", 2)]}) == {}
+
+
+@settings(max_examples=60)
+@given(
+    cpus=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    asked=st.lists(st.tuples(st.sampled_from([0.5, 1, 2]), st.integers(0, 3)), max_size=5),
+)
+def test_every_group_that_was_placed_can_be_completed(
+    cpus: list[int], asked: list[tuple[float, int]]
+) -> None:
+    nodes = [node(str(n), many) for n, many in enumerate(cpus)]
+    queued = [job(f"{n}", many, keeps_room_for=more) for n, (many, more) in enumerate(asked)]
+    assigned: dict[str, list[Job]] = {}
+    leaders = placements(queued, nodes, assigned)
+    for each in leaders:
+        assigned.setdefault(each.node.id, []).append(each.job)
+
+    for each in leaders:
+        for n in range(each.job.keeps_room_for):
+            member = job(f"{each.job.id}/{n}", each.job.resources.cpus, joins=each.job.id)
+            (found,) = placements([member], nodes, assigned)
+            assigned.setdefault(found.node.id, []).append(member)
+
+    for one in nodes:
+        assert sum(each.resources.cpus for each in assigned.get(one.id, [])) <= one.cpus

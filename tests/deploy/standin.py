@@ -11,12 +11,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.deploy.server import serve
 from loopwright.deploy.serving import Timing
+from loopwright.deploy.supervisor import Seat
 from loopwright.prepare.signature import Field, Signature
 
 SIGNATURE = Signature(
@@ -67,6 +69,13 @@ class SlopeModel:
             answer["double"] = 2 * answer["prediction"]
         return answers
 
+    def with_unknown_columns(self, policy: str) -> SlopeModel:
+        made = SlopeModel(
+            slope=self.slope, golden=self._golden, delay_s=self._delay_s, task=self.task
+        )
+        made.signature = replace(SIGNATURE, unknown=policy)
+        return made
+
     def check_golden(self) -> None:
         found = self.slope * 10
         if found != self._golden:
@@ -96,11 +105,12 @@ def open_standin(path: Path) -> SlopeModel:
         raise InvalidInputError(f"{path.name} is not a model: {error}.") from error
 
 
-def main(folder: str) -> int:
+def main(folder: str, seat: Seat | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     timing = Timing(watch_s=float(os.environ.get("STANDIN_WATCH_S", "0.02")), lock_s=0.5)
-    return serve(Path(folder), open_standin, timing=timing)
+    command = (sys.executable, "-W", "error", __file__, folder)
+    return serve(Path(folder), open_standin, timing=timing, command=command, seat=seat)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], *(Seat.parse(each) for each in sys.argv[2:])))

@@ -188,7 +188,9 @@ def test_answers_of_shadows_are_kept_apart_from_those_that_were_seen(tmp_path: P
 
 
 def test_a_capture_of_the_time_before_variants_is_read(tmp_path: Path) -> None:
-    line = b'{"inference_id":"a","at":"2026-01-31T12:00:00Z","version":1,"inputs":{},"prediction":2}'
+    line = (
+        b'{"inference_id":"a","at":"2026-01-31T12:00:00Z","version":1,"inputs":{},"prediction":2}'
+    )
     (tmp_path / "00000001.ndjson").write_bytes(line + b"\n")
 
     page = read_capture(tmp_path)

@@ -26,11 +26,12 @@ def test_a_plain_plan_is_accepted_as_it_is() -> None:
         ({"host": "0.0.0.0"}, "deploy.host", "no token protects it"),  # noqa: S104
         ({"capture_share": 1.5}, "capture_share", "not a share"),
         (
-            {"rollout": Rollout(kind="canary", steps=(0.1, 1.0))},
+            {"rollout": Rollout(kind="linear")},
             "deploy.rollout.kind",
-            r"'canary' with steps \[0\.1, 1\.0\], which this release cannot do.*all_at_once",
+            r"'linear', which is not possible.*all_at_once",
         ),
-        ({"rollout": Rollout(steps=(0.5,))}, "deploy.rollout.kind", "with steps"),
+        ({"rollout": Rollout(steps=(0.5,))}, "deploy.rollout.steps", "Leave the steps out"),
+        ({"workers": 0}, "deploy.workers", "no number of processes"),
     ],
 )
 def test_what_cannot_be_carried_out_is_refused(

@@ -10,6 +10,7 @@ import pytest
 
 from loopwright.core.digest import digest_bytes
 from loopwright.deploy import CaptureSettings, read_capture, read_labels
+from loopwright.deploy.named_route import NAMED_ROUTES
 from loopwright.deploy.service import ROUTES
 
 Run = Callable[..., Any]
@@ -378,7 +379,8 @@ def test_ping_home_and_openapi_describe_the_model(run_endpoint: Run) -> None:
         "pid": os.getpid(),
     }
     assert {route["path"] for route in home["routes"]} == {path.decode() for path in ROUTES}
-    assert set(document["paths"]) == {path.decode() for path in ROUTES}
+    described = {path.replace("/versions/{version}", "") for path in document["paths"]}
+    assert described == {path.decode() for path in ROUTES} | set(NAMED_ROUTES)
     assert document["components"]["schemas"]["Row"]["required"] == ["area"]
     assert status == 200
 
@@ -459,3 +461,30 @@ def test_nothing_from_a_request_becomes_a_path(run_endpoint: Run, tmp_path: Path
 
     after = sorted(path.name for path in site.folder.iterdir())
     assert set(after) - set(before) == {"capture", "labels"}
+
+
+def test_columns_the_model_does_not_read_are_refused_where_that_is_asked_for(
+    run_endpoint: Run,
+) -> None:
+    site = run_endpoint(unknown_columns="refuse")
+
+    with site.dial() as line:
+        known, _, _ = line.post({"area": 1, "inference_id": "a"}).hear()
+        status, _, answer = line.post([{"area": 1}, {"area": 1, "aera": 2}]).hear()
+        csv, _ = send(line, b"area,more\n1,2\n", "text/csv")
+
+    assert (known, status, csv) == (200, 400, 400)
+    assert (answer["error"]["row"], answer["error"]["field"]) == (1, "aera")
+
+
+def test_the_policy_may_change_while_the_endpoint_runs(run_endpoint: Run) -> None:
+    site = run_endpoint()
+    row = {"area": 1, "more": 2}
+
+    with site.dial() as line:
+        before, _, _ = line.post(row).hear()
+        site.desire(unknown_columns="refuse")
+        site.wait()
+        after, _, _ = line.post(row).hear()
+
+    assert (before, after) == (200, 400)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from loopwright.evaluate import (
+    Framing,
     Layout,
     Rule,
     best_threshold,
@@ -248,3 +249,60 @@ def test_the_framing_can_be_stored() -> None:
     stored = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert Rule.from_json(stored["rule"]["tree"]).n_conditions == found.rule.n_conditions
     assert stored["decision"] == "not_with_this_data"
+
+
+def call_all(value: float) -> np.ndarray:
+    """Return what 2,300 rows earn: a call costs 5, a leaver called is worth `value`."""
+    return np.broadcast_to(np.array([[0.0, -5.0], [0.0, value]]), (2_300, 2, 2))
+
+
+def leavers(frame: pl.DataFrame) -> np.ndarray:
+    """Return who leaves: mostly those of high noise, in a way no single condition tells."""
+    score = frame["noise"] + (frame["income"].fill_null(50) - 50) / 10
+    return (score.to_numpy() + np.random.default_rng(8).normal(size=frame.height) > 0.8) * 1.0
+
+
+def found_on_leavers(payoff: dict[str, float] | None) -> Framing:
+    frame = rows(2_300, 1)
+    earnings = metric_named("profit_per_case", payoff=payoff) if payoff else None
+    return framing(
+        frame,
+        leavers(frame),
+        classes=("no", "yes"),
+        criteria=[Criterion(metric="recall", at_least=0.0 if payoff is None else 0.3)],
+        metrics=[metric_named("recall")],
+        confidence=0.95,
+        earnings=earnings,
+        money=call_all(payoff["true_positive"]) if payoff else None,
+    )
+
+
+def test_a_rule_that_meets_the_criteria_is_not_enough_where_a_model_earns_more() -> None:
+    found = found_on_leavers({"true_positive": 10.0, "false_positive": -5.0})
+
+    assert any(e.meets_criteria for e in found.entrants if e.name in ("constant", "rule"))
+    assert found.decision == "ml_worth_it"
+    assert found.way == ""
+    assert "meets every criterion, but a quick model earns" in found.reason
+    assert found.advantage.lower > 0
+
+
+def test_where_one_answer_is_enough_it_is_the_rule_that_is_shown() -> None:
+    found = found_on_leavers({"true_positive": 1_000.0, "false_positive": -5.0})
+
+    assert (found.decision, found.way) == ("rule_enough", "constant")
+    assert found.rule.n_conditions == 0
+    assert found.rule.to_words().startswith("Always: say yes")
+    assert "Always: say yes" in found.reason
+    assert "a criterion is missing" in found.reason
+    assert any("beside the constant" in each for each in found.evidence)
+
+
+def test_what_more_rows_bring_a_quick_model_is_kept_where_there_is_something_to_learn() -> None:
+    found = found_on_leavers({"true_positive": 10.0, "false_positive": -5.0})
+
+    assert found.learning is not None
+    assert found.learning.metric == "recall"
+    sizes = [point.n_rows for point in found.learning.points]
+    assert sizes == sorted(sizes)
+    assert found.to_json()["learning"]["points"][0]["n_rows"] == sizes[0]

@@ -157,3 +157,13 @@ def test_rows_of_one_moment_stay_in_one_block_of_time() -> None:
     order = [of_day[day].pop() for day in range(100)]
     assert order == sorted(order)
     assert 60 <= units.max() + 1 <= 79  # 700 ** (2 / 3) is 79
+
+
+@pytest.mark.parametrize("name", ["rmse", "rmsle", "r2", "mae", "mape"])
+def test_answers_that_are_nearly_perfect_have_bounds_without_a_warning(name: str) -> None:
+    y = np.linspace(1.0, 9.0, 80)
+    answers = value_answers(y + 1e-13 * np.random.default_rng(0).normal(size=80))
+
+    found = figure(metric_named(name), y, answers, seed=0)
+
+    assert found.lower <= found.value <= found.upper

@@ -132,7 +132,8 @@ def test_a_named_segment_is_measured_beside_all_other_rows() -> None:
     assert found.n_rows == mask.sum()
 
 
-def test_labels_that_are_constant_in_a_segment_are_said_and_break_nothing() -> None:
+@pytest.mark.parametrize("metric", ["roc_auc", "recall"])
+def test_labels_that_are_constant_in_a_segment_are_said_and_break_nothing(metric: str) -> None:
     frame = table(300)
     mask = (frame["town"] == "Aa").to_numpy()
     y = np.where(mask, 0.0, np.arange(300) % 2)
@@ -142,7 +143,7 @@ def test_labels_that_are_constant_in_a_segment_are_said_and_break_nothing() -> N
         frame,
         y,
         answers,
-        metric=metric_named("roc_auc"),
+        metric=metric_named(metric),
         found=(),
         named={"coast": ("", mask), "nobody": ("", np.zeros(300, dtype=bool))},
         confidence=0.95,

@@ -37,7 +37,7 @@ LOANS = """
 """
 LOOP = """\
 name: loans
-problem: {{target: outcome, positive: bad, criteria: [{{metric: roc_auc, at_least: 0.99}}]}}
+problem: {{target: outcome, positive: bad, criteria: [{{metric: accuracy, at_least: 0.9}}]}}
 data:
   source:
     kind: sql

@@ -211,7 +211,7 @@ def test_a_model_that_fails_in_place_gives_the_endpoint_back(
         raise BackendError("The endpoint answers test row 0 with something else.")
 
     with monkeypatch.context() as broken:
-        broken.setattr("loopwright.loop.rounds.verified", failing)
+        broken.setattr("loopwright.loop.releasing.verified", failing)
         with pytest.raises(BackendError, match="something else"):
             run(loop)
     served = loop.predict(row)[0]["model_version"]

@@ -24,9 +24,10 @@ def test_the_tutorial_runs_and_every_job_ends_as_it_says(
 
     folder = tmp_path / "docs" / "tutorials"
     folder.mkdir(parents=True)
-    data = Path("examples") / "house-prices" / "houses.parquet"
-    (tmp_path / data).parent.mkdir(parents=True)
-    shutil.copy(ROOT / data, tmp_path / data)
+    for name in ("house-prices/houses.parquet", "telecom-churn/churn.parquet"):
+        data = Path("examples") / name
+        (tmp_path / data).parent.mkdir(parents=True)
+        shutil.copy(ROOT / data, tmp_path / data)
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     monkeypatch.setenv("PYTHONPATH", path)
     for name in ("LOOPWRIGHT_HOME", "LOOPWRIGHT_COMPUTE"):

@@ -19,6 +19,7 @@ from loopwright.loop.approval import (
 )
 from loopwright.loop.file import parse_loop_file
 from loopwright.loop.release import deploy
+from loopwright.loop.releasing import Releasing
 from loopwright.loop.workspace import Workspace
 from loopwright.store import MemoryMetadataStore
 
@@ -173,6 +174,23 @@ def test_no_way_to_an_endpoint_is_open_to_a_model_that_nobody_approved(
     reject_waiting(workspace, "churn", reason="no")
     with pytest.raises(WrongStateError, match="rejected, so it is not deployed"):
         deploy(workspace, loop_file(), model())
+
+
+def test_a_rollout_is_no_way_round_the_approval_either(workspace: Workspace) -> None:
+    waiting = wait(workspace)
+    unused: Any = None
+    releasing = Releasing(
+        workspace=workspace,
+        loop=loop_file(),
+        target=unused,
+        about={},
+        spec={},
+        file="loop.yaml",
+        again="",
+    )
+
+    with pytest.raises(WrongStateError, match="not approved, so it is not deployed"):
+        releasing._rolled_out(unused, waiting)
 
 
 def test_a_model_that_the_policy_let_through_is_released_and_another_is_not(

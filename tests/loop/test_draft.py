@@ -78,6 +78,8 @@ def test_all_that_was_said_stands_in_a_file_that_is_valid(tmp_path: Path) -> Non
     assert (problem.confidence, problem.positive) == (0.9, "yes")
     assert loop.deploy is not None
     assert loop.deploy.approve == "manual"
+    # the models of later rounds as well
+    assert loop.retrain.approve == "manual"
 
 
 def test_nothing_is_written_where_what_was_said_does_not_fit(tmp_path: Path) -> None:

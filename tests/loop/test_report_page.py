@@ -47,7 +47,9 @@ from loopwright.evaluate.fairness import (
     LimitReading,
 )
 from loopwright.loop import Workspace, loop_status
-from loopwright.loop.model_report import ModelReport, model_report
+from loopwright.loop.headline import headline
+from loopwright.loop.model_report import ModelReport, _money, model_report
+from loopwright.loop.report_chart import learning
 from loopwright.loop.report_page import keep_report, report_page, told_unit
 from loopwright.store import MemoryArtifactStore, MemoryMetadataStore
 
@@ -544,6 +546,49 @@ def test_a_report_without_money_or_criteria_says_so(workspace: Workspace) -> Non
 
     assert "nobody can say whether it is good enough" in words
     assert "In money" not in words
+
+
+def test_what_a_model_earns_is_told_where_no_criterion_asks_for_it() -> None:
+    earned = Reading(
+        metric="profit_per_case",
+        title="What a case earns",
+        value=19.5,
+        lower=17.0,
+        upper=22.0,
+        n_rows=700,
+        higher_is_better=True,
+    )
+    seen = replace(examination(), figures=(earned,))
+    beside = {"metric": "profit_per_case", "gain": 2.5, "lower": 2.0, "upper": 3.0}
+
+    told = _money({"figures": {}}, {}, {"payoff": {}}, seen, {"advantage": beside})
+
+    assert told[0] == "Earns 19,500 for every 1,000 cases, beyond doubt at least 17,000"
+    assert "+2,500 (+2,000 to +3,000) for every 1,000 cases" in told[1]
+
+
+def test_a_learning_curve_of_new_rows_only_shows_no_other_line() -> None:
+    points = tuple(
+        LearningPoint(at=at, train=None, validation=0.7, lower=0.6, upper=0.8) for at in (100, 200)
+    )
+
+    picture = learning(LearningCurve(by="rows", metric="recall", points=points))
+
+    assert picture is not None
+    assert [stroke.look for stroke in picture.lines] == ["main"]
+    assert [stroke.look for stroke in picture.areas] == ["band"]
+    assert len(picture.keys) == 1
+
+
+def test_one_answer_for_all_is_no_rule_to_be_read(workspace: Workspace) -> None:
+    found = headline(
+        replace(loop_status(workspace, report(workspace).loop), round={"state": "rule enough"}),
+        [{"stage": "decide", "output": {"decision": "rule_enough", "way": "constant"}}],
+        None,
+    )
+
+    assert found.title == "One answer for all meets what was agreed"
+    assert "a criterion is missing" in found.action
 
 
 def test_values_are_told_in_their_unit() -> None:

@@ -6,11 +6,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import lightgbm
 import numpy as np
 import polars as pl
 import pytest
 
-from loopwright.compute import Capacity, Job, JobSpec, JobState, LocalCompute, Resources
+from loopwright.compute import (
+    Capacity,
+    InlineCompute,
+    Job,
+    JobSpec,
+    JobState,
+    LocalCompute,
+    Resources,
+)
 from loopwright.core.clock import SystemClock
 from loopwright.core.digest import digest_file
 from loopwright.core.errors import BackendError, InvalidInputError
@@ -20,6 +29,7 @@ from loopwright.train import TrainingSpec, training_job
 from loopwright.train.distributed import check_workers, train_in_parallel
 from loopwright.train.distributed_worker import shared
 from loopwright.train.meeting import Meeting, Peers, join_meeting
+from loopwright.train.ring import without_addresses
 from loopwright.train.training_data import TrainingData, TrainingPart
 
 HOUSES = Path(__file__).parents[2] / "examples" / "house-prices" / "houses.parquet"
@@ -74,14 +84,32 @@ def test_two_workers_train_a_model_as_good_as_that_of_one_and_the_same_every_tim
     for path in (first.out / "predictor.npz", first.out / "predictor.json"):
         assert path.is_file()
     digest = digest_file(first.out / "predictor.npz")
+    native = {path.name: digest_file(path) for path in (first.out / "model").iterdir()}
+    assert native
     compute.delete_files(first.id)
     again = train_in_parallel(compute, spec, workers=2)
 
     assert found == first
     assert digest_file(again.out / "predictor.npz") == digest
+    assert {path.name: digest_file(path) for path in (again.out / "model").iterdir()} == native
     assert mean_error(again) == pytest.approx(mean_error(alone), rel=0.05)
     assert mean_error(alone) < 0.2
     assert {job.state for job in compute.list_()} == {JobState.SUCCEEDED}
+
+
+def test_a_model_of_several_workers_does_not_tell_where_they_were() -> None:
+    rng = np.random.default_rng(7)
+    X = rng.normal(size=(60, 2))
+    settings = {"verbosity": -1, "num_threads": 1, "min_data_in_leaf": 5}
+    model = lightgbm.train(settings, lightgbm.Dataset(X, X[:, 0]), num_boost_round=2)
+    alone = model.model_to_string()
+    assert "[machines: ]" in alone
+    there = alone.replace("[machines: ]", "[machines: 10.0.0.1:4711,10.0.0.2:815]").replace(
+        "[local_listen_port: 12400]", "[local_listen_port: 4711]"
+    )
+
+    assert there != alone
+    assert without_addresses(there) == without_addresses(alone) == alone
 
 
 @pytest.mark.slow
@@ -98,6 +126,40 @@ def test_when_one_worker_fails_the_others_are_stopped(
 
     assert all(job.state.has_ended for job in compute.list_())
     assert compute.find(f"{spec.key}/2-workers/0") is not None
+
+
+@pytest.mark.slow
+def test_two_submitters_on_a_full_machine_both_get_their_models(tmp_path: Path) -> None:
+    metadata = MemoryMetadataStore(SystemClock())
+    room = Capacity(cpus=2, memory_mib=8192)
+    ended: dict[str, Job] = {}
+
+    def train(algorithm: str) -> None:
+        folder = tmp_path / algorithm
+        folder.mkdir()
+        compute = LocalCompute(metadata, tmp_path / "jobs", SystemClock(), capacity=room)
+        spec = order(folder, algorithm)
+        # no longer than the workers of one training need to find each other
+        ended[algorithm] = train_in_parallel(compute, spec, workers=2, start_timeout_s=60)
+
+    submitters = [threading.Thread(target=train, args=[name]) for name in ("xgboost", "lightgbm")]
+    for each in submitters:
+        each.start()
+    for each in submitters:
+        each.join()
+
+    assert {job.state for job in ended.values()} == {JobState.SUCCEEDED}
+    first, second = sorted(ended.values(), key=lambda job: job.started_at or job.submitted_at)
+    assert first.ended_at is not None
+    assert second.started_at is not None
+    assert second.started_at >= first.ended_at
+
+
+def test_workers_need_a_machine_that_starts_jobs_beside_each_other(tmp_path: Path) -> None:
+    compute = InlineCompute(tmp_path / "jobs", SystemClock())
+
+    with pytest.raises(InvalidInputError, match="Use LocalCompute, or one worker"):
+        train_in_parallel(compute, order(tmp_path, "xgboost"), workers=2)
 
 
 def _stop_second(compute: LocalCompute) -> None:
@@ -125,7 +187,8 @@ def test_every_training_row_goes_to_one_worker_and_all_validation_rows_to_each()
 
     assert sorted(y for share in shares for y in share.train.y) == list(range(11))
     assert all((share.train.X[:, 0] == 2 * share.train.y).all() for share in shares)
-    assert all((share.train.weight == share.train.y + 1).all() for share in shares)
+    weights = [np.asarray(share.train.weight) for share in shares]
+    assert all((weights[n] == shares[n].train.y + 1).all() for n in range(3))
     assert all(share.validation is part for share in shares)
     with pytest.raises(InvalidInputError, match="11 training rows"):
         shared(data, rank=0, workers=12)

@@ -136,8 +136,9 @@ def test_a_file_that_is_no_program_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("1,2\n")
     (tmp_path / "train").write_text("#!/usr/bin/env python\n")
 
-    with pytest.raises(InvalidInputError, match=r"'rows.csv' is no script"):
+    with pytest.raises(InvalidInputError, match=r"'rows.csv' is no script") as caught:
         script_job(tmp_path / "rows.csv", home=tmp_path)
+    assert "loopwright init rows.csv" in str(caught.value)
     assert script_job(tmp_path / "train", home=tmp_path).name == "train"
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -112,3 +115,31 @@ def test_what_cannot_be_divided_is_refused(divide: object) -> None:
 
 def test_large_tables_get_fewer_folds() -> None:
     assert [n_folds_for(n) for n in (500, 50_000, 500_000)] == [8, 5, 4]
+
+
+@pytest.mark.parametrize("n_classes", [0, 2, 5])
+def test_folds_at_random_are_those_of_scikit_learn(n_classes: int) -> None:
+    from sklearn.model_selection import KFold, StratifiedKFold
+
+    rng = np.random.default_rng(n_classes)
+    y = rng.normal(size=203) if n_classes == 0 else rng.integers(n_classes, size=203).astype(float)
+    # the rows as `random_folds` goes through them: by their hash
+    frame = pl.DataFrame({"x": np.arange(203)})
+    order = np.argsort(frame.hash_rows(seed=0).to_numpy())
+
+    folds = random_folds(frame, y, n_folds=4, seed=11, is_class=n_classes > 0)
+
+    splitter = (StratifiedKFold if n_classes else KFold)(4, shuffle=True, random_state=11)
+    for fold, (_, held) in zip(folds, splitter.split(order, y[order]), strict=True):
+        np.testing.assert_array_equal(fold.held_out, np.sort(order[held]))
+
+
+def test_dividing_at_random_does_not_wait_for_scikit_learn() -> None:
+    code = (
+        "import sys, numpy as np, polars as pl\n"
+        "from loopwright.tune.fold import random_folds\n"
+        "random_folds(pl.DataFrame({'x': range(30)}), np.ones(30), n_folds=3, seed=1, is_class=True)\n"
+        "sys.exit('sklearn' in sys.modules)\n"
+    )
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

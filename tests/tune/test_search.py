@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from loopwright.problem import metric_named
 from loopwright.tune import fold_model
 from loopwright.tune import search as search_module
 from loopwright.tune.auto import AutoModel, fit_auto
+from loopwright.tune.background import Background
 from loopwright.tune.configuration import Configuration, portfolio, random_configurations
 from loopwright.tune.fold import random_folds
 from loopwright.tune.fold_model import FoldModel
@@ -393,3 +395,34 @@ def test_other_choices_of_a_recipe_are_tried_and_can_win(make_table: MakeTable) 
     names = [line["name"] for line in model.leaderboard]
     assert "linear-target" in names
     assert all(not line["failure"] for line in model.leaderboard)
+
+
+@pytest.mark.parametrize(("had_s", "is_deaf"), [(0.0, True), (3.0, False), (16.0, True)])
+def test_a_fit_that_waits_its_turn_is_not_taken_for_one_that_hangs(
+    make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, had_s: float, is_deaf: bool
+) -> None:
+    search = rehearsal(make_table(), ["a"], deadline=60.0)
+    future: Future[FoldModel] = Future()
+    had = iter([1.0, 1.0 + had_s])
+    monkeypatch.setattr(Background, "cpu_s", lambda *_: next(had))
+
+    asked, after = (search._is_deaf(future, now, 15.0) for now in (20.0, 40.0))
+
+    assert (asked, after) == (False, is_deaf)
+
+
+def test_the_processor_time_of_work_in_the_background_is_known() -> None:
+    background, released = Background(), threading.Event()
+
+    def busy() -> None:
+        until = time.thread_time() + 0.1
+        while time.thread_time() < until:
+            pass
+        released.wait(10)
+
+    future = background.begin(busy)
+    while (had := background.cpu_s(future)) is not None and had < 0.05:
+        time.sleep(0.01)
+    released.set()
+
+    assert had is None or 0.05 <= had < 1.0

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ from loopwright.train import (
 )
 from loopwright.train.blend_predictor import BlendPredictor
 from loopwright.train.predictor_file import open_predictor
+from loopwright.tune import worker
+from loopwright.tune.blending import Blending
 from loopwright.tune.job import AutoSpec, auto_job
 from loopwright.tune.prepared import Table
+from loopwright.tune.quick_model import constant_model, sampled_model
 from loopwright.tune.single_model import read_distilled
+from loopwright.tune.standby import Standby
 from loopwright.tune.worker import do_auto_job, main
 
 MakeTable = Callable[..., Table]
@@ -153,14 +158,103 @@ def test_a_single_model_is_served_beside_a_blend_as_the_policy_says(
     )
 
 
-def test_a_budget_shorter_than_one_fit_still_leaves_a_model(lay: LayFolder) -> None:
-    folder = lay(n_rows=400, algorithms=("linear-learner", "knn"), max_trials=80, budget_s=0.01)
+def test_a_budget_shorter_than_one_fit_leaves_a_constant_and_says_so(
+    lay: LayFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lay("multiclass", n_rows=400, max_trials=80, budget_s=0.01)
 
-    do_auto_job(folder)
+    result = do_auto_job(folder)
 
-    record = msgspec.json.decode((folder / "out" / "trials.json").read_bytes())
-    assert sum(trial["folds"] for trial in record["trials"]) == 1
-    assert (folder / "out" / "predictor.npz").is_file()
+    assert result.hyperparameters == {"constant": 1.0}
+    assert "0.01 seconds were over before the first fit" in capsys.readouterr().out
+    assert "train.parquet" in result.digests
+    said = pl.read_parquet(folder / "out" / "validation.parquet")
+    shares = pl.read_parquet(folder / "train.parquet")["y"].value_counts(normalize=True).sort("y")
+    np.testing.assert_allclose(said["probabilities"].to_numpy()[0], shares["proportion"])
+    assert said["probabilities"].n_unique() == 1
+    assert not (folder / ".standby").exists()
+
+
+def watched(
+    folder: Path, *, budget_s: float, stop: list[float] | None = None, memory_mib: int = 1 << 20
+) -> tuple[str, float]:
+    """Return why a search was left that never ends but has a model, and after how many seconds."""
+    standby = Standby(folder=folder, started=time.perf_counter())
+    standby.offer(lambda _: None)  # type: ignore[arg-type,return-value]
+    training = TrainingSpec(algorithm="auto", task="regression", target="y")
+    work = worker._Work(
+        spec=AutoSpec(training=training, budget_s=budget_s, memory_mib=memory_mib, metric="rmse"),
+        folder=folder,
+        recipes={},
+        standby=standby,
+        started=time.perf_counter(),
+        stop=[] if stop is None else stop,
+    )
+    why = worker._watched(Future(), work)
+    return why, time.perf_counter() - work.started
+
+
+def test_a_search_that_never_ends_is_left_before_the_time_is_up(tmp_path: Path) -> None:
+    why, seconds = watched(tmp_path, budget_s=0.8)
+
+    assert "the time was up" in why
+    assert seconds < 0.8
+
+
+def test_a_search_is_left_before_the_memory_is_used_up(tmp_path: Path) -> None:
+    why, _ = watched(tmp_path, budget_s=60.0, memory_mib=50)
+
+    assert "the memory was used up" in why
+
+
+def test_a_search_that_does_not_end_when_told_to_is_left(tmp_path: Path) -> None:
+    why, seconds = watched(tmp_path, budget_s=60.0, stop=[time.perf_counter() - 7.0])
+
+    assert "it was told to end" in why
+    assert seconds < 5.0
+
+
+def test_what_goes_wrong_after_a_model_was_finished_does_not_lose_it(
+    lay: LayFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lay(algorithms=("linear-learner", "knn"), max_trials=2)
+    best, n_weighed = Blending.best, []
+
+    def failing(self: Blending, trials: Any) -> Any:
+        n_weighed.append(None)
+        if len(n_weighed) > 1:
+            raise MemoryError("no room for weights")
+        return best(self, trials)
+
+    monkeypatch.setattr(Blending, "best", failing)
+
+    result = do_auto_job(folder)
+
+    assert result.hyperparameters == {"linear": 1.0}
+    assert "MemoryError: no room for weights" in capsys.readouterr().out
+
+
+def test_a_large_table_has_a_model_of_few_rows_at_once(make_table: MakeTable) -> None:
+    table = make_table("binary", n_rows=5_000)
+
+    model = sampled_model(table)
+
+    assert model is not None
+    raw = model.predictor.predict_raw(model.fitted.transform(table.frame))
+    assert np.mean((raw > 0.5) == (table.y == 1)) > 0.9
+    assert model.name == "lightgbm of 2,000 rows"
+    assert sampled_model(table, ["knn"]) is None
+    assert sampled_model(make_table("binary", n_rows=3_000)) is None
+
+
+@pytest.mark.parametrize("task", ["regression", "binary"])
+def test_a_constant_answers_the_mean(make_table: MakeTable, task: str) -> None:
+    table = make_table(task)
+
+    model = constant_model(table)
+
+    raw = model.predictor.predict_raw(model.fitted.transform(table.frame))
+    np.testing.assert_allclose(raw, np.full(len(table), table.y.mean()))
 
 
 def test_groups_and_time_divide_the_rows(lay: LayFolder) -> None:

@@ -9,6 +9,7 @@ from loopwright.cli import mlflow as mlflow
 from loopwright.cli import report as report
 from loopwright.cli import rollout as rollout
 from loopwright.cli import train as train
+from loopwright.cli import transform as transform
 from loopwright.cli import tune as tune
 from loopwright.cli.main import main
 

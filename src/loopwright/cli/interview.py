@@ -200,7 +200,7 @@ def _with_people(told: Told) -> Told:
         people = [person_said(each) for each in answer.split(",") if each.strip()]
         told = replace(told, people=[Person(name=name, role=role) for name, role in people])
     if told.approve is None and click.confirm(
-        "Must a person approve the first model before it goes live?", default=False
+        "Must a person approve a model before it goes live?", default=False
     ):
         told = replace(told, approve="manual")
     return told

@@ -109,9 +109,11 @@ def run(
 def status(home: Path | None, as_json: bool, name: str | None, page: Path | None) -> None:
     """Tell where each loop stands, what was decided and why."""
     from loopwright.cli.show import echo_json, status_lines
-    from loopwright.notebook import page_of
+    from loopwright.notebook import Loop, page_of
     from loopwright.notebook import status as find_status
 
+    if name and Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        name = Loop(Path(name), home=home).name
     found = [each.value for each in find_status(name, home=home)]
     if page is not None:
         page_of(_workspace(home), _only([each.name for each in found])).save(page)
@@ -133,22 +135,22 @@ def status(home: Path | None, as_json: bool, name: str | None, page: Path | None
 def explore(
     home: Path | None, as_json: bool, file: Path, output: Path | None, target: str | None
 ) -> None:
-    """Show what the rows of a loop that has run look like, or those of a table such as sales.csv."""
+    """Show what the rows of a loop look like, or those of a table such as sales.csv."""
     from loopwright.cli.show import echo_json, echo_profile
     from loopwright.notebook import Loop
 
-    if file.suffix.lower() not in (".yaml", ".yml"):
-        echo_profile(file, target, as_json=as_json, output=output)
+    is_loop = file.suffix.lower() in (".yaml", ".yml")
+    loop = Loop(file, home=home) if is_loop else None
+    found = loop.explored() if loop else None
+    if loop is None or found is None:
+        echo_profile(file, target, as_json=as_json, output=output, is_loop=is_loop)
         return
-    loop = Loop(file, home=home)
     if output is not None:
         path = loop.profile().save(output)
-    steps = {step["stage"]: step for step in loop.status().value.steps}
-    found = steps.get("explore", {}).get("output", {})
     if as_json:
         echo_json(found)
         return
-    click.echo("\n".join(found.get("summary", ["Run the loop first."])))
+    click.echo("\n".join(found["summary"]))
     if output is not None:
         click.echo(f"Wrote {path}.")
 

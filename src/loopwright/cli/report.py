@@ -52,7 +52,7 @@ def _lines(found: ModelReport) -> list[str]:
         got = f": {each.measured}" if each.measured else ""
         bound = f" ({each.bound})" if each.bound else ""
         lines.append(f"  {click.style(mark, fg=colour)} {each.words}{got}{bound}")
-    lines += [f"  {line}." for line in found.money]
+    lines += [f"  {line.rstrip('.')}." for line in found.money]
     by = f", by {found.release.by}" if found.release.by else ""
     lines.append(f"  Is it live? {found.release.state}{by}")
     if found.explanation is not None:

@@ -153,12 +153,14 @@ def status_lines(status: LoopStatus) -> list[str]:
     return lines
 
 
-def echo_profile(file: Path, target: str | None, *, as_json: bool, output: Path | None) -> None:
-    """Print what the rows of a table look like, before there is a loop over it."""
+def echo_profile(
+    file: Path, target: str | None, *, as_json: bool, output: Path | None, is_loop: bool = False
+) -> None:
+    """Print what the rows of a table look like, or those of a loop that has not run yet."""
     from loopwright.explore import profile_page, profile_summary
-    from loopwright.notebook.look import profile_file
+    from loopwright.notebook.look import profile_file, profile_loop
 
-    found = profile_file(file, target=target)
+    found = profile_loop(file) if is_loop else profile_file(file, target=target)
     if output is not None:
         output.write_text(profile_page(found), encoding="utf-8")
     if as_json:

@@ -172,6 +172,8 @@ def summary_lines(told: Mapping[str, Any]) -> list[str]:
     if told["meets"] is not None and told["figures"]:
         missed = ", ".join(told["missed"])
         lines.append(f"  misses {missed}" if missed else "  meets every criterion")
+    if told["remark"]:
+        lines.append(f"  {told['remark']}")
     if told["distilled"]:
         lines.append(f"  {told['distilled']['told']}")
     if not told["figures"]:

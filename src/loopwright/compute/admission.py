@@ -56,6 +56,12 @@ def waiting_reasons(
     return {each.job.id: each.reason for each in found if isinstance(each, Waiting)}
 
 
+def joined(job: Job, running: Iterable[Job], capacity: Capacity) -> Admission | None:
+    """Return a job admitted to the room that a running one keeps for it; None if none does."""
+    room = _Room(list(running), capacity)
+    return Admission(job=job, gpu_ids=room.take(job)) if room.is_kept_for(job) else None
+
+
 def never_waits(job: Job) -> bool:
     """Tell whether a job asks for nothing that is counted."""
     return not (job.counted or job.resources.gpus)
@@ -67,15 +73,24 @@ class _Room:
     def __init__(self, running: list[Job], capacity: Capacity) -> None:
         self.capacity = capacity
         # thousandths, since sums of fractions of a CPU must come out exactly
-        self.cpus = _thousandths(capacity.cpus) - sum(_cpus(job) for job in running)
-        self.memory_mib = capacity.memory_mib - sum(_memory_mib(job) for job in running)
+        self.cpus, self.memory_mib = _thousandths(capacity.cpus), capacity.memory_mib
         taken = {gpu for job in running for gpu in job.gpu_ids}
         self.gpu_ids = [gpu for gpu in capacity.gpu_ids if gpu not in taken]
         self.owed_gpus = 0
+        # how many more may join each job, in room that is taken already
+        self._kept = {job.id: 0 for job in running}
+        for job in sorted(running, key=lambda job: bool(job.joins)):
+            self._count(job)
+
+    def is_kept_for(self, job: Job) -> bool:
+        """Tell whether a job that runs keeps room for this one."""
+        return self._kept.get(job.joins, 0) > 0
 
     def short(self, job: Job) -> list[str]:
         """Return what a job asks for and does not find, in words."""
-        cpus, memory_mib, gpus = _cpus(job), _memory_mib(job), job.resources.gpus
+        if self.is_kept_for(job):
+            return []
+        cpus, memory_mib, gpus = _cpus(job), _memory_mib(job), _gpus(job)
         found = []
         if cpus and cpus > self.cpus:
             found.append(f"{cpus / 1000:g} {'CPU' if cpus == 1000 else 'CPUs'}")
@@ -89,15 +104,25 @@ class _Room:
         """Give a job what it asks for; return its GPUs."""
         given = tuple(self.gpu_ids[: job.resources.gpus])
         self.gpu_ids = self.gpu_ids[job.resources.gpus :]
+        self._count(job)
+        return given
+
+    def _count(self, job: Job) -> None:
+        """Take account of a job that has its GPUs, and of those that it keeps room for."""
+        if self.is_kept_for(job):
+            self._kept[job.joins] -= 1
+            self.owed_gpus -= job.resources.gpus
+            return
         self.cpus -= _cpus(job)
         self.memory_mib -= _memory_mib(job)
-        return given
+        self.owed_gpus += _gpus(job) - job.resources.gpus
+        self._kept[job.id] = job.keeps_room_for
 
     def owe(self, job: Job) -> None:
         """Keep for a job what it asks for."""
         self.cpus -= _cpus(job)
         self.memory_mib -= _memory_mib(job)
-        self.owed_gpus += job.resources.gpus
+        self.owed_gpus += _gpus(job)
 
     @property
     def has_nothing(self) -> bool:
@@ -129,7 +154,7 @@ def _decisions(
             holders.append(job)
             yield Admission(job=job, gpu_ids=given)
         else:
-            yield Waiting(job=job, reason=_reason(short, holders, first))
+            yield Waiting(job=job, reason=_reason(job, short, holders, first))
             first = first or job
             room.owe(job)
         # beside a service without a GPU, which is started when it comes, all ask for something
@@ -137,12 +162,18 @@ def _decisions(
             return
 
 
-def _reason(short: list[str], holders: list[Job], first: Job | None) -> str:
-    wanted = f"waits for {' and '.join(short)}"
+def _reason(job: Job, short: list[str], holders: list[Job], first: Job | None) -> str:
+    together = f" for {job.keeps_room_for + 1} jobs at once" if job.keeps_room_for else ""
+    wanted = f"waits for {' and '.join(short)}{together}"
     if first is not None:
         return f"{wanted}; {first.name} ({first.id[-6:]}), submitted before it, waits too"
     kinds = {word for each in short for word in ("CPU", "GPU", "memory") if word in each}
-    held = [f"{job.name} ({job.id[-6:]}) {said}" for job in holders if (said := _holds(job, kinds))]
+    keeping = {job.id for job in holders if job.keeps_room_for}
+    held = [
+        f"{job.name} ({job.id[-6:]}) {said}"
+        for job in holders
+        if job.joins not in keeping and (said := _holds(job, kinds))
+    ]
     shown = ", ".join(held[:3]) + (f" and {len(held) - 3} more" if len(held) > 3 else "")
     return f"{wanted}; {shown}" if shown else wanted
 
@@ -154,7 +185,7 @@ def _holds(job: Job, kinds: set[str]) -> str:
     if "memory" in kinds and _memory_mib(job):
         said.append(f"{_memory_mib(job):,} MiB")
     if "GPU" in kinds and job.resources.gpus:
-        said.append(f"{job.resources.gpus} GPU")
+        said.append(f"{_gpus(job)} GPU")
     return f"holds {' and '.join(said)}" if said else ""
 
 
@@ -163,8 +194,17 @@ def _thousandths(cpus: float) -> int:
 
 
 def _cpus(job: Job) -> int:
-    return max(1, _thousandths(job.resources.cpus)) if job.counted else 0
+    return max(1, _thousandths(job.resources.cpus)) * _places(job) if job.counted else 0
 
 
 def _memory_mib(job: Job) -> int:
-    return job.resources.memory_mib if job.counted else 0
+    return job.resources.memory_mib * _places(job) if job.counted else 0
+
+
+def _gpus(job: Job) -> int:
+    return job.resources.gpus * _places(job)
+
+
+def _places(job: Job) -> int:
+    """Return for how many jobs this one needs room before it may start."""
+    return 1 + job.keeps_room_for

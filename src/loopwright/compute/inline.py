@@ -62,6 +62,14 @@ class InlineCompute:
                 field="counted",
                 value=spec.counted,
             )
+        if spec.keeps_room_for or spec.joins:
+            raise InvalidInputError(
+                f"{spec.name!r} is one of several jobs that work together, and here each has to end "
+                "before the next one starts.",
+                hint="Use LocalCompute, or one worker.",
+                field="workers",
+                value=spec.keeps_room_for + 1,
+            )
         known = self.find(spec.key)
         if known and known.state is JobState.SUCCEEDED and known.out.is_dir():
             return known

@@ -106,6 +106,11 @@ class JobSpec:
         times; `rerun` does not compare them.
     rerun_of
         The job that this one repeats.
+    keeps_room_for
+        How many jobs of the same resources will join it. It starts when there is room for all,
+        and keeps that room until it ends, so that two such groups never wait for each other.
+    joins
+        The job that keeps room for this one, by its id; it starts at once while that one runs.
 
     Raises
     ------
@@ -129,6 +134,8 @@ class JobSpec:
     seed: int | None = None
     varying: tuple[str, ...] = ()
     rerun_of: str = ""
+    keeps_room_for: int = 0
+    joins: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what no backend can run."""
@@ -139,6 +146,8 @@ class JobSpec:
             raise _unusable("command", self.command, "Give the program and its arguments.")
         if self.time_limit_s is not None and not 0 < self.time_limit_s < math.inf:
             raise _unusable("time_limit_s", self.time_limit_s, "Give seconds above 0, or None.")
+        if self.keeps_room_for < 0:
+            raise _unusable("keeps_room_for", self.keeps_room_for, "Give 0 or more.")
         if not 0 <= self.retries <= MOST_RETRIES:
             raise _unusable("retries", self.retries, f"Give 0 to {MOST_RETRIES}.")
         for name in self.files:
@@ -192,6 +201,8 @@ class Job:
     host: str = ""
     log_left_out_bytes: int = 0
     rerun_of: str = ""
+    keeps_room_for: int = 0
+    joins: str = ""
     waits_for: str = ""
 
     @property
@@ -253,6 +264,8 @@ def job_body(job: Job) -> dict[str, Any]:
         "host": job.host,
         "log_left_out_bytes": job.log_left_out_bytes,
         "rerun_of": job.rerun_of,
+        "keeps_room_for": job.keeps_room_for,
+        "joins": job.joins,
         "folder": str(job.folder),
     }
 

@@ -247,6 +247,8 @@ def queued_job(spec: JobSpec, *, job_id: str, folder: Path, attempt: int, at: da
         retries=spec.retries,
         checkpoint=spec.checkpoint,
         rerun_of=spec.rerun_of,
+        keeps_room_for=spec.keeps_room_for,
+        joins=spec.joins,
     )
 
 

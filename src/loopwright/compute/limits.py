@@ -9,6 +9,9 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.quantity import mebibytes
 
+MEMORY_HELD_BY = "watchdog"
+"""What holds a job to its memory: its supervisor, which looks at its processes, not the kernel."""
+
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of a job's whole process tree; what goes beyond them ends the job, and is said.

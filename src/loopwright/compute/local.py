@@ -14,13 +14,18 @@ from pathlib import Path
 
 import msgspec
 
-from loopwright.compute.admission import admissions, never_waits, waiting_reasons
+from loopwright.compute.admission import admissions, joined, never_waits, waiting_reasons
 from loopwright.compute.home import find_home_id, home_id
 from loopwright.compute.job import Job, JobSpec, JobState
 from loopwright.compute.launch import spawned, supervisor_command
 from loopwright.compute.ledger import JobLedger, queued_job
 from loopwright.compute.origin import Origin, no_origin, origin_of
-from loopwright.compute.resource import Capacity, machine_capacity, refuse_impossible
+from loopwright.compute.resource import (
+    Capacity,
+    machine_capacity,
+    refuse_crowd,
+    refuse_impossible,
+)
 from loopwright.compute.settlement import Settlement
 from loopwright.compute.successor import (
     Successor,
@@ -105,6 +110,7 @@ class LocalCompute:
     def submit(self, spec: JobSpec) -> Job:
         """Start a job, or queue it until there is room, and return it at once."""
         refuse_impossible(spec.resources, self._capacity)
+        refuse_crowd(spec.resources, self._capacity, n_jobs=1 + spec.keeps_room_for)
         self._make_home()
         known = self._ledger.latest(spec.key)
         if known and not known.state.has_ended:
@@ -126,7 +132,7 @@ class LocalCompute:
                 )
                 job = self._ledger.add(job)
                 known = None
-                started = [self._admit(job, ())] if never_waits(job) else self._turn()
+                started = self._started_first(job) or self._turn()
                 if job_id not in {each.id for each in started}:
                     mark_queued(self._folder, job_id)
         if known:
@@ -299,6 +305,14 @@ class LocalCompute:
         """Write down, inside a transaction, what has ended and what starts; return the latter."""
         running = [job for job in self._ledger.running() if not self._settlement.settle(job)]
         return [self._admit(job, gpu_ids) for job, gpu_ids in self._may_start(running)]
+
+    def _started_first(self, job: Job) -> list[Job]:
+        """Start a job that need not wait its turn: it takes nothing, or what is kept for it."""
+        if never_waits(job):
+            return [self._admit(job, ())]
+        here = [each for each in self._ledger.running() if each.host == self._host]
+        found = joined(job, here, self._capacity) if job.joins else None
+        return [self._admit(job, found.gpu_ids)] if found else []
 
     def _may_start(self, running: Sequence[Job]) -> list[tuple[Job, tuple[str, ...]]]:
         here = [job for job in running if job.host == self._host]

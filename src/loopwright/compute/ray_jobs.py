@@ -18,7 +18,7 @@ from loopwright.compute.ray_cluster import RayCluster
 from loopwright.compute.ray_exchange import RayExchange
 from loopwright.compute.ray_placement import cluster_capacity, refuse_unplaceable
 from loopwright.compute.ray_queue import RayQueue, ray_home
-from loopwright.compute.resource import Capacity
+from loopwright.compute.resource import Capacity, refuse_crowd
 from loopwright.compute.workspace import (
     create_folder,
     delete_files,
@@ -99,7 +99,9 @@ class RayCompute:
         if not spec.counted:
             return self._services.submit(spec)
         self._queue.check_door()
-        refuse_unplaceable(spec.resources, self._queue.living_nodes(fresh=True))
+        nodes = self._queue.living_nodes(fresh=True)
+        refuse_unplaceable(spec.resources, nodes)
+        refuse_crowd(spec.resources, cluster_capacity(nodes), n_jobs=1 + spec.keeps_room_for)
         if not self._ledger.home:
             self._ledger.home = ray_home(home_id(self._folder))
         self._queue.advance()

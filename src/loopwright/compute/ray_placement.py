@@ -88,7 +88,8 @@ def placements(
 
     A job goes to the node that has the least room left beside it, so that large jobs find room
     later. One that must wait for room keeps all later ones waiting; one that no node can ever give
-    does not.
+    does not. One that keeps room for others starts when there is room for all of them, and those
+    that join it come first.
 
     Parameters
     ----------
@@ -100,24 +101,66 @@ def placements(
         By the id of a node, our jobs that were given to it and have not ended. The cluster may not
         know of the latest ones yet, so the greater of both counts.
     """
-    free = {node.id: _free(node, assigned.get(node.id, ())) for node in nodes}
-    chosen: list[Placement] = []
-    for job in queued:
-        if shortage(job.resources, nodes):
+    room = _Room(nodes, assigned)
+    given = [job for jobs in assigned.values() for job in jobs]
+    kept = {job.id: job.keeps_room_for for job in given if job.keeps_room_for}
+    for job in given:
+        if job.joins in kept:
+            kept[job.joins] -= 1
+    chosen: dict[str, Placement] = {}
+    waiting = list(queued)
+    for job in waiting:
+        if kept.get(job.joins, 0) > 0 and job.id not in chosen:
+            kept[job.joins] -= 1
+            if (taken := room.take(job.resources, 1)) is None:
+                return list(chosen.values())
+            chosen[job.id] = Placement(job=job, node=taken[0])
+    for job in given:
+        # so many have still to come; identical places fit again however they were chosen before
+        if kept.get(job.id, 0) > 0 and room.take(job.resources, kept[job.id]) is None:
+            return list(chosen.values())
+    for job in waiting:
+        n_places = 1 + job.keeps_room_for
+        if job.id in chosen or shortage(job.resources, nodes):
             continue
-        wanted = _demand(job.resources)
-        fitting = [node for node in nodes if _fits(wanted, free[node.id])]
-        if not fitting:
+        if n_places > 1 and cluster_capacity(nodes).at_once(job.resources) < n_places:
+            continue
+        taken = room.take(job.resources, n_places)
+        if taken is None:
             break
-        node = min(fitting, key=lambda node: (free[node.id], node.id))
-        free[node.id] = tuple(have - take for have, take in zip(free[node.id], wanted, strict=True))
-        chosen.append(Placement(job=job, node=node))
-    return chosen
+        chosen[job.id] = Placement(job=job, node=taken[0])
+    return list(chosen.values())
+
+
+class _Room:
+    """What the nodes have left, as jobs are given to them."""
+
+    def __init__(self, nodes: Sequence[RayNode], assigned: Mapping[str, Sequence[Job]]) -> None:
+        self._nodes = nodes
+        self._free = {node.id: _free(node, assigned.get(node.id, ())) for node in nodes}
+
+    def take(self, resources: Resources, n_places: int) -> list[RayNode] | None:
+        """Take room for so many jobs; return where, or None, and nothing taken, if it falls short."""
+        free, found = dict(self._free), []
+        wanted = _demand(resources)
+        for _ in range(n_places):
+            fitting = [node for node in self._nodes if _fits(wanted, free[node.id])]
+            if not fitting:
+                return None
+            node = min(fitting, key=lambda node: (free[node.id], node.id))
+            left = tuple(have - take for have, take in zip(free[node.id], wanted, strict=True))
+            free[node.id] = left
+            found.append(node)
+        self._free = free
+        return found
 
 
 def waiting_reason(job: Job, nodes: Sequence[RayNode], *, n_before: int) -> str:
     """Return what a queued job waits for."""
     short = shortage(job.resources, nodes)
+    together = (
+        f" for each of {job.keeps_room_for + 1} jobs at once, each" if job.keeps_room_for else ""
+    )
     if short:
         return f"a node that is large enough: it asks for {short}"
     if n_before:
@@ -127,7 +170,7 @@ def waiting_reason(job: Job, nodes: Sequence[RayNode], *, n_before: int) -> str:
         f"{node.memory_mib:,} MiB in use"
         for node in nodes
     )
-    return f"{_amounts(job.resources)} on one node ({used})"
+    return f"{_amounts(job.resources)}{together} on one node ({used})"
 
 
 def _demand(resources: Resources) -> tuple[int, ...]:

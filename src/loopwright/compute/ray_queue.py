@@ -276,7 +276,22 @@ class RayQueue:
             job = self._ledger.find(run.job_id) if run.is_placed else None
             if job is not None and not job.state.has_ended:
                 assigned.setdefault(run.node, []).append(job)
+        waiting = self._joining(runs, assigned) + waiting
         return [(each.job, each.node) for each in placements(waiting, nodes, assigned)]
+
+    def _joining(
+        self, runs: Mapping[str, RayRun], assigned: Mapping[str, Sequence[Job]]
+    ) -> list[Job]:
+        """Return the jobs that wait, and for which one that was placed keeps room."""
+        given = [job for jobs in assigned.values() for job in jobs]
+        keeping = {job.id for job in given if job.keeps_room_for}
+        if not keeping:
+            return []
+        return [
+            job
+            for job in self._ledger.queued()
+            if job.joins in keeping and not (job.id in runs and runs[job.id].is_placed)
+        ]
 
     def _unplaced(self, runs: Mapping[str, RayRun], *, most: int) -> list[Job]:
         """Return the first jobs that wait for a place and may have one now."""

@@ -104,6 +104,29 @@ def refuse_impossible(resources: Resources, capacity: Capacity) -> None:
     )
 
 
+def refuse_crowd(resources: Resources, capacity: Capacity, *, n_jobs: int) -> None:
+    """Refuse so many jobs at once as there can never be room for, even when nothing else runs.
+
+    Raises
+    ------
+    InvalidInputError
+        With how many there is room for.
+    """
+    room = capacity.at_once(resources)
+    if n_jobs <= 1 or n_jobs <= room:
+        return
+    where = f"the {len(capacity.nodes)} nodes" if capacity.nodes else capacity.where
+    gpus = f" and {resources.gpus} GPUs" if resources.gpus else ""
+    raise InvalidInputError(
+        f"{n_jobs} jobs of {resources.cpus:g} CPUs and {resources.memory_mib:,} MiB{gpus} each must "
+        f"run at once; {where} can run {room}.",
+        hint=f"Use at most {max(1, room)}, or give each less in `resources`.",
+        field="workers",
+        value=n_jobs,
+        available=room,
+    )
+
+
 def machine_capacity() -> Capacity:
     """Return what this process's machine, or the container it runs in, has to give."""
     total_mib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20

@@ -24,6 +24,7 @@ _FORMAT = 1
 CHECKPOINT_DIR = "LOOPWRIGHT_CHECKPOINT_DIR"
 """The variable that tells a job its folder of checkpoints."""
 _TAIL_BYTES = 64 << 10
+_MOST_CHARACTERS = 400
 # several of the pauses in which a supervisor shows that it lives
 _SILENT_S = 60.0
 # what any program needs; whatever else is in our environment may be a secret
@@ -247,10 +248,16 @@ def read_log(folder: Path, *, tail_bytes: int | None = None) -> str:
 def with_last_lines(reason: str, folder: Path) -> str:
     """Return a reason followed by the last lines of the log, where there are any."""
     lines = read_log(folder, tail_bytes=_TAIL_BYTES).splitlines()
-    last = [line.rstrip() for line in lines if line.strip()][-N_REASON_LINES:]
+    last = [_shortened(line.rstrip()) for line in lines if line.strip()][-N_REASON_LINES:]
     if not last:
         return f"{reason} It printed nothing."
     return "\n".join([f"{reason} The last lines of its log:", *(f"  {line}" for line in last)])
+
+
+def _shortened(line: str) -> str:
+    """Return a line no longer than a person reads, and a record should hold."""
+    more = len(line) - _MOST_CHARACTERS
+    return f"{line[:_MOST_CHARACTERS]}… ({more:,} more characters)" if more > 0 else line
 
 
 def delete_folder(folder: Path) -> None:

@@ -167,6 +167,12 @@ class BucketPlace:
                 hint=f"Set {named}.",
                 field="data.source.path",
             )
+        if "NoSuchBucket" in str(cause) or "ContainerNotFound" in str(cause):
+            return BackendError(
+                f"There is no bucket for {self._url}.",
+                hint="Correct the first part of the address.",
+                field="data.source.path",
+            )
         reason = self._without_secrets(str(cause).strip().partition("\n")[0])[:300].rstrip(".")
         return BackendError(
             f"{self._url} cannot be read: {reason}.",

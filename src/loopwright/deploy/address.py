@@ -51,8 +51,25 @@ def bound_socket(host: str, port: int) -> socket.socket:
     InvalidInputError
         If the port is taken or reserved, or the address is not this machine's.
     """
+    return _listening(host, port)
+
+
+def shared_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that shares an address with others of this user that were made the same way.
+
+    Raises
+    ------
+    InvalidInputError
+        As `bound_socket`.
+    """
+    return _listening(host, port, is_shared=True)
+
+
+def _listening(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
     listener = socket.socket(_family(host))
     try:
+        if is_shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # takes over from a process that has just ended, not from one that still listens
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

@@ -28,12 +28,16 @@ class Form:
     write: Callable[[Answers, Served], bytes]
 
 
-def json_body(answers: list[dict[str, Any]], version: int | str, *, is_single: bool) -> bytes:
+def json_body(answers: list[dict[str, Any]], served: Served, *, is_single: bool) -> bytes:
     """Return answers as JSON: an object for one row, `{"predictions": [...]}` for a batch."""
     if is_single:
-        answers[0]["model_version"] = version
+        answers[0]["model_version"] = served.version
+        if served.variant is not None:
+            answers[0]["variant"] = served.variant
         return _encode(answers[0])
-    whole: dict[str, Any] = {"predictions": answers, "model_version": version}
+    whole: dict[str, Any] = {"predictions": answers, "model_version": served.version}
+    if served.variant is not None:
+        whole["variant"] = served.variant
     n_errors = sum(ERROR in answer for answer in answers)
     if n_errors:
         whole["errors"] = n_errors
@@ -41,11 +45,14 @@ def json_body(answers: list[dict[str, Any]], version: int | str, *, is_single: b
 
 
 def _json(answers: Answers, served: Served) -> bytes:
-    return json_body(list(answers), served.version, is_single=False)
+    return json_body(list(answers), served, is_single=False)
 
 
 def _json_lines(answers: Answers, served: Served) -> bytes:
-    return _encoder.encode_lines([{**each, "model_version": served.version} for each in answers])
+    shared: dict[str, Any] = {"model_version": served.version}
+    if served.variant is not None:
+        shared["variant"] = served.variant
+    return _encoder.encode_lines([{**each, **shared} for each in answers])
 
 
 def _csv(answers: Answers, served: Served, *, has_header: bool = False) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 _CONTINUES = 0xFFFF_FFFF
-_MAX_MESSAGES = 10_000
+_MAX_MESSAGES, _MAX_ITEMS = 10_000, 100_000
 _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
 _NODE_BYTES = _BUFFER_BYTES = 16
 
@@ -125,7 +125,7 @@ class _Table:
             return []
         at = self._target(number)
         n_items = _read(self._data, at, "<I")
-        if at + 4 + n_items * item_bytes > len(self._data):
+        if n_items > _MAX_ITEMS or at + 4 + n_items * item_bytes > len(self._data):
             raise ValueError("a list lies outside of its message")
         return list(struct.iter_unpack("<qq", self._data[at + 4 : at + 4 + n_items * item_bytes]))
 

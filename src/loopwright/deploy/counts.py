@@ -17,6 +17,9 @@ BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 )  # fmt: skip
 
+# what a process that has ended still counts for
+_LASTING = ("captured_predictions", "dropped_captures")
+
 
 class VariantCounts(msgspec.Struct, kw_only=True):
     """Requests of one variant.
@@ -138,6 +141,25 @@ def forget_counts(folder: Path) -> None:
     """Remove what earlier processes have counted."""
     for path in folder.glob("*.json"):
         path.unlink(missing_ok=True)
+
+
+def retire_counts(folder: Path, pid: int) -> None:
+    """Keep what a process that has ended counted, beside what its successor will count."""
+    path = folder / f"{pid}.json"
+    try:
+        ended = msgspec.json.decode(path.read_bytes(), type=Counts)
+        retired = folder / "retired.json"
+        parts = [ended]
+        if retired.exists():
+            parts.append(msgspec.json.decode(retired.read_bytes(), type=Counts))
+        whole = added_up(parts)
+        whole.gauges = {name: whole.gauges.get(name, 0.0) for name in _LASTING}
+        temporary = retired.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(whole))
+        temporary.replace(retired)
+        path.unlink()
+    except (OSError, msgspec.DecodeError) as error:
+        _log.debug("Counts were not retired: %s", error)
 
 
 def kept_counts(folder: Path, *, but: int | None = None) -> list[Counts]:

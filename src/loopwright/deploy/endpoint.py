@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -47,6 +48,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         How many processes answer.
     generation
         Counts the changes; `ActualState.generation` follows when one has been carried out.
+    unknown_columns
+        What becomes of columns that a model does not read; None leaves it to the bundle.
     host, port
         Address to listen on; port 0 has one chosen at every start.
     capture
@@ -67,6 +70,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle_digest: str | None = None
     variants: tuple[Variant, ...] = ()
     workers: int = 1
+    unknown_columns: Literal["ignore", "refuse"] | None = None
     host: str = LOOPBACK
     port: int = 0
     capture: CaptureSettings | None = None
@@ -102,6 +106,8 @@ class ActualState(msgspec.Struct, frozen=True, kw_only=True):
         What it serves, or what most requests are answered by; None until it is ready.
     variants
         The version of each variant, where there are several.
+    workers
+        The processes that answer, where there are several; `pid` then is the one that sees to them.
     ready_at
         When it began to serve this generation: ISO 8601, UTC.
     error
@@ -119,6 +125,7 @@ class ActualState(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     error_generation: int | None = None
     variants: dict[str, int | str] = {}
+    workers: list[int] = []
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-import loopwright
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import new_id
 from loopwright.deploy.capture import CaptureLog, plain_value
@@ -32,14 +32,24 @@ _WHOLE = {
 }
 
 
-def protocol_error(status: int, message: str) -> Response:
+def protocol_error(status: int, message: str, *, headers: bytes = b"") -> Response:
     """Return an error as the protocol wants it: `{"error": "<text>"}`."""
-    return Response(status, _encode({"error": message}))
+    return Response(status, _encode({"error": message}), headers=headers)
 
 
 def server_metadata() -> dict[str, Any]:
     """Return the answer to `GET /v2`."""
-    return {"name": "loopwright", "version": loopwright.__version__, "extensions": []}
+    return {"name": "loopwright", "version": _release(), "extensions": []}
+
+
+@lru_cache(maxsize=1)
+def _release() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("loopwright")
+    except PackageNotFoundError:  # run from its source
+        return "unknown"
 
 
 def model_metadata(served: Served) -> dict[str, Any]:
@@ -145,9 +155,7 @@ def _rows(inputs: Sequence[Any], fields: Sequence[InputField]) -> list[dict[str,
     if n_rows > MAX_ROWS:
         raise too_many_rows()
     names = list(tensors)
-    return [
-        dict(zip(names, values, strict=True)) for values in zip(*tensors.values(), strict=True)
-    ]
+    return [dict(zip(names, values, strict=True)) for values in zip(*tensors.values(), strict=True)]
 
 
 def _tensor(tensor: Any) -> tuple[str, list[int], list[Any]]:
@@ -210,9 +218,7 @@ def _ids(
     return ([base] if len(rows) == 1 else [f"{base}:{at}" for at in range(len(rows))]), rows
 
 
-def _wanted_outputs(
-    asked: Mapping[str, Any], served: Served, extras: Sequence[str]
-) -> list[str]:
+def _wanted_outputs(asked: Mapping[str, Any], served: Served, extras: Sequence[str]) -> list[str]:
     known = [each["name"] for each in model_metadata(served)["outputs"]] + list(extras)
     outputs = asked.get("outputs")
     if outputs is None or outputs == []:

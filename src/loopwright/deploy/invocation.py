@@ -92,15 +92,15 @@ def invocation(
     except InvalidInputError as error:
         return refusal(error), 0
     if form is JSON_FORM:
-        return Response(200, json_body(answers, served.version, is_single=batch.is_single)), len(
-            ids
-        )
+        return Response(200, json_body(answers, served, is_single=batch.is_single)), len(ids)
     return _formed(form, answers, served, base_id), len(ids)
 
 
 def _formed(form: Form, answers: list[dict[str, Any]], served: Served, base_id: str) -> Response:
     body = form.write(answers, served)
     head = f"x-inference-id: {base_id}\r\nx-model-version: {served.version}\r\n"
+    if served.variant is not None:
+        head += f"x-amzn-invoked-production-variant: {served.variant}\r\n"
     return Response(200, body, form.media_type, headers=head.encode("latin-1", "replace"))
 
 

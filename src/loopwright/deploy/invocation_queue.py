@@ -157,10 +157,6 @@ class InvocationQueue:
             head.status, body, head.content_type.encode(), headers=head.headers.encode("latin-1")
         )
 
-    def has_waiting(self) -> bool:
-        """Tell whether any request waits, or is being worked on by another process."""
-        return bool(self._paths) or any(True for _ in _files(self._waiting, _REQUEST))
-
     def claim(self) -> Claimed | None:
         """Return the oldest request that nobody works on; None if there is none.
 
@@ -278,7 +274,10 @@ class InvocationQueue:
         path.with_suffix(_TRIES).unlink(missing_ok=True)
 
     def _prune(self) -> None:
-        kept = [(found.st_mtime_ns, found.st_size, path) for path, found in _files(self._answers, _ANSWER)]
+        kept = [
+            (found.st_mtime_ns, found.st_size, path)
+            for path, found in _files(self._answers, _ANSWER)
+        ]
         n_bytes = 0
         for number, (_, size, path) in enumerate(sorted(kept, reverse=True)):
             n_bytes += size

@@ -45,7 +45,9 @@ class EndpointMetrics:
         counts.buckets[bisect_left(BUCKETS_S, latency_s)] += 1
         counts.seconds += latency_s
 
-    def count_predictions(self, version: int | str, n_rows: int, variant: str | None = None) -> None:
+    def count_predictions(
+        self, version: int | str, n_rows: int, variant: str | None = None
+    ) -> None:
         """Count answered rows of a model version."""
         self._predictions[str(version), variant or ""] += n_rows
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 
 class InputField(Protocol):
@@ -85,6 +85,10 @@ class ServedModel(Protocol):
         the first row that does not fit the signature; `index` is the place of `rows[0]` in its
         request.
         """
+        ...
+
+    def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> ServedModel:
+        """Return the model with what becomes of columns that it does not read."""
         ...
 
     def check_golden(self) -> None:

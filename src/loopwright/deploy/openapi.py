@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopwright.deploy.model import ServedModel
+from loopwright.deploy.answer_form import FORMS
+from loopwright.deploy.model import Served, ServedModel
+from loopwright.deploy.openapi_protocol import PROTOCOL_SCHEMAS, postponed_paths, protocol_paths
+from loopwright.deploy.rows import READERS
 
 
 def openapi(
@@ -12,11 +15,17 @@ def openapi(
 ) -> dict[str, Any]:
     """Return the description of an endpoint that serves a model."""
     row = model.signature.json_schema()
+    example = row.get("example")
+    invocations = _invocations(example, sorted(model.extras))
+    explained = {**invocations, "summary": "Predict, and give the reasons for every answer."}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": endpoint, "version": str(version)},
         "paths": {
-            "/invocations": {"post": _invocations(row.get("example"), sorted(model.extras))},
+            "/invocations": {"post": invocations},
+            "/explain": {"post": explained},
+            **postponed_paths(invocations),
+            **protocol_paths(Served(model=model, version=version), example),
             "/labels": {"post": _labels()},
             "/ping": {"get": _simple("Whether the endpoint is ready to answer.")},
             "/metrics": {"get": _simple("Counters in the Prometheus text format.", "text/plain")},
@@ -37,6 +46,7 @@ def openapi(
                     },
                 },
                 "Error": _ERROR,
+                **PROTOCOL_SCHEMAS,
             }
         },
     }
@@ -93,6 +103,7 @@ def _invocations(example: Any, extras: list[str]) -> dict[str, Any]:
                 "description": "Joins the prediction with its ground truth; made when absent.",
                 "schema": {"type": "string", "maxLength": 256},
             },
+            _ERRORS_PARAMETER,
             *([_with_parameter(extras)] if extras else []),
         ],
         "requestBody": {
@@ -102,12 +113,32 @@ def _invocations(example: Any, extras: list[str]) -> dict[str, Any]:
                     "schema": {"anyOf": [row, rows, instances, table]},
                     "example": example,
                 },
-                "application/x-ndjson": {"schema": {"type": "string"}},
-                "text/csv": {"schema": {"type": "string"}},
+                **{
+                    name.decode(): {"schema": {"type": "string"}}
+                    for name in READERS
+                    if name != b"application/json"
+                },
             },
         },
-        "responses": _responses("200", "The predictions.", {"anyOf": [answer, answers]}),
+        "responses": _answers({"anyOf": [answer, answers]}),
     }
+
+
+def _answers(schema: dict[str, Any]) -> dict[str, Any]:
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    responses = _responses("200", "The predictions.", schema)
+    for form in FORMS:
+        responses["200"]["content"].setdefault(form.decode(), {"schema": {"type": "string"}})
+    refused = {"description": "Answers do not come in a form that is accepted.", "content": error}
+    return {**responses, "406": refused}
+
+
+_ERRORS_PARAMETER = {
+    "name": "errors",
+    "in": "query",
+    "description": "row: a bad row gets its error in its place; all: it refuses the request.",
+    "schema": {"enum": ["all", "row"], "default": "all"},
+}
 
 
 def _with_parameter(extras: list[str]) -> dict[str, Any]:

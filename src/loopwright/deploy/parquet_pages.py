@@ -42,7 +42,7 @@ def check_parquet(body: bytes, names: Collection[str], *, max_rows: int, max_byt
         would become too large.
     """
     groups = _groups(body)
-    n_rows = sum(group[_ROWS].value for group in groups)
+    n_rows = sum(int(group[_ROWS].value) for group in groups)
     if any(group[_ROWS].value < 0 for group in groups):
         raise ValueError("a group has fewer rows than none")
     if n_rows > max_rows:

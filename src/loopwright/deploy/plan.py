@@ -35,6 +35,8 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         criteria; `manual`, a person. Absent: as `retrain.approve` says for the loop's own rounds.
     workers
         How many processes answer; they share the port.
+    unknown_columns
+        What becomes of columns in a request that the model does not read: `ignore` or `refuse`.
     """
 
     endpoint: str
@@ -44,6 +46,7 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     capture_share: float = 1.0
     approve: Literal["auto", "manual"] | None = None
     workers: int = 1
+    unknown_columns: Literal["ignore", "refuse"] = "ignore"
 
 
 def checked_deploy(plan: DeployPlan) -> DeployPlan:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.deploy.message import shortened
-from loopwright.deploy.model import ServedModel
+
+
+class Predicting(Protocol):
+    """What answers rows; see `ServedModel.check_and_predict`."""
+
+    def check_and_predict(
+        self, rows: Sequence[Mapping[str, Any]], *, index: int = 0, extras: Sequence[str] = ()
+    ) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
+        """Return the rows as the model read them, and one answer a row."""
+        ...
+
 
 # a row as the model read it, None for one that was refused, and its answer
 Outcome = tuple[Mapping[str, Any] | None, dict[str, Any]]
@@ -15,7 +25,7 @@ ERROR = "error"
 
 
 def predicted(
-    model: ServedModel, rows: Sequence[Any], part: slice, extras: Sequence[str]
+    model: Predicting, rows: Sequence[Any], part: slice, extras: Sequence[str]
 ) -> tuple[Sequence[Mapping[str, Any]], list[dict[str, Any]]]:
     """Return some rows as the model read them, and an answer for each.
 
@@ -35,7 +45,7 @@ def predicted(
 
 
 def predicted_by_row(
-    model: ServedModel, rows: Sequence[Any], part: slice, extras: Sequence[str]
+    model: Predicting, rows: Sequence[Any], part: slice, extras: Sequence[str]
 ) -> list[Outcome]:
     """Return an outcome for each of some rows.
 
@@ -63,7 +73,7 @@ def predicted_by_row(
 
 
 def _outcomes(
-    model: ServedModel, rows: Sequence[Any], part: slice, extras: Sequence[str]
+    model: Predicting, rows: Sequence[Any], part: slice, extras: Sequence[str]
 ) -> list[Outcome]:
     for row in rows[part]:
         if isinstance(row, InvalidInputError):

@@ -232,6 +232,11 @@ def _check_width(values: Any, columns: Sequence[str], *, index: int) -> None:
         )
 
 
+def text_reader(kind: str) -> Callable[[str], Any]:
+    """Return what reads the text of a column of a kind: a number, a boolean, or text as it is."""
+    return _READERS.get(kind, _text)
+
+
 def _text(value: str) -> str | None:
     return value or None
 

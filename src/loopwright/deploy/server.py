@@ -10,15 +10,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.deploy.dispatch import WorkQueue
+from loopwright.deploy.endpoint import DesiredState, Endpoint, read_desired
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
-from loopwright.deploy.model import ModelOpener
+from loopwright.deploy.model import ModelOpener, ServedModel
 from loopwright.deploy.serving import EndpointServer, Timing, unforeseen
+from loopwright.deploy.supervisor import Seat, Supervisor
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +34,18 @@ def serve(
     limits: Limits | None = None,
     queue: WorkQueue[Response] | None = None,
     timing: Timing | None = None,
+    command: Sequence[str] = (),
+    seat: Seat | None = None,
 ) -> int:
-    """Serve a folder in this process until SIGTERM or SIGINT; return the exit code.
+    """Serve a folder until SIGTERM or SIGINT, and return the exit code.
+
+    Parameters
+    ----------
+    command
+        Starts this program over this folder; where several workers are asked for, each is started
+        by it with a seat as one more argument. Without a command there is one process.
+    seat
+        What the supervisor handed to this process, if it is a worker.
 
     Returns
     -------
@@ -41,12 +53,16 @@ def serve(
         0 after a signal, 2 if `desired.json` or its address cannot be used, 1 if the model cannot be
         opened or something else failed at the start.
     """
+    timing = timing or Timing()
     try:
-        with (
-            _only_process_of(folder, timeout_s=(timing or Timing()).lock_s),
-            asyncio.Runner(loop_factory=_loop_factory()) as runner,
-        ):
-            runner.run(_with_signals(folder, open_model, limits, queue, timing))
+        with contextlib.ExitStack() as stack:
+            if seat is None:
+                stack.enter_context(_only_process_of(folder, timeout_s=timing.lock_s))
+                if command and (desired := _with_workers(folder)) is not None:
+                    leave_s = timing.drain_s + timing.quiet_s + 2.0
+                    return Supervisor(folder, command, leave_s).run(desired)
+            runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+            runner.run(_with_signals(folder, open_model, limits, queue, timing, seat))
     except InvalidInputError as error:
         _log.error("%s", error)
         return WRONG_INPUT
@@ -56,14 +72,26 @@ def serve(
     return 0
 
 
+def _with_workers(folder: Path) -> DesiredState | None:
+    """Return what is desired if it asks for several workers; what cannot be read is told later."""
+    try:
+        desired = read_desired(folder)
+    except InvalidInputError:
+        return None
+    return desired if desired.workers > 1 else None
+
+
 async def _with_signals(
     folder: Path,
     open_model: ModelOpener,
     limits: Limits | None,
     queue: WorkQueue[Response] | None,
     timing: Timing | None,
+    seat: Seat | None,
 ) -> None:
-    server = EndpointServer(folder, open_model, limits=limits, queue=queue, timing=timing)
+    server = EndpointServer(
+        folder, open_model, limits=limits, queue=queue, timing=timing, seat=seat
+    )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
@@ -110,15 +138,23 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    if len(arguments) != 1:
+    if len(arguments) not in (1, 2):
         _log.error("Use: python -m loopwright.deploy.server FOLDER")
         return WRONG_INPUT
+    folder = Path(arguments[0])
+    seat = Seat.parse(arguments[1]) if len(arguments) > 1 else None
     # single rows gain nothing from several threads, and every thread costs memory
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+    return serve(folder, _open_bundle, command=Endpoint("", folder).command, seat=seat)
+
+
+def _open_bundle(path: Path) -> ServedModel:
+    # not before it is needed: a supervisor opens none
     from loopwright.train import open_bundle
 
-    return serve(Path(arguments[0]), open_bundle)
+    return open_bundle(path)
 
 
 if __name__ == "__main__":

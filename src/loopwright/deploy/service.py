@@ -21,6 +21,7 @@ from loopwright.deploy.counts import keep_counts, kept_counts
 from loopwright.deploy.dispatch import Steps, WorkQueue
 from loopwright.deploy.endpoint import DesiredState
 from loopwright.deploy.http import Connection
+from loopwright.deploy.inference_protocol import protocol_error
 from loopwright.deploy.invocation import invocation, media_type, refusal, unknown_media_type
 from loopwright.deploy.labels import LabelLog, checked_label
 from loopwright.deploy.limits import Limits
@@ -28,7 +29,10 @@ from loopwright.deploy.message import Request, Response, error_response
 from loopwright.deploy.metrics import CONTENT_TYPE as METRICS_TYPE
 from loopwright.deploy.metrics import EndpointMetrics
 from loopwright.deploy.model import Served
+from loopwright.deploy.named_route import INFER, NAMED_ROUTES, find_named_route
 from loopwright.deploy.openapi import openapi
+from loopwright.deploy.postponed import PATH as POSTPONED_PATH
+from loopwright.deploy.postponed import PostponedWork, take
 from loopwright.deploy.rows import MAX_ROWS, json_lines, json_value, too_many_rows
 from loopwright.deploy.shadow import Shadows, identified
 from loopwright.deploy.variant import TARGET_HEADER, Fleet, named
@@ -66,6 +70,7 @@ class Service:
         self.shadow_capture: CaptureLog | None = None
         self.shadows = Shadows(counts=self.metrics.shadows, is_busy=lambda: len(queue) > 0)
         self.counts_folder: Path | None = None
+        self.postponed: PostponedWork | None = None
         self._allowed_hosts: frozenset[str] = frozenset()
         self._own_hosts: set[bytes | None] = set()
 
@@ -95,6 +100,8 @@ class Service:
         ).encode()
         for connection in list(self.connections):
             connection.check_time(now)
+        if self.postponed is not None:
+            self.postponed.advance(self)
         if self.counts_folder is not None:
             keep_counts(self.counts_folder, self.metrics.counts(self.gauges()))
 
@@ -136,10 +143,14 @@ class Service:
             return turned_away
         path = request.path
         methods = ROUTES.get(path)
-        if methods is None:
+        if methods is not None:
+            request.route = path.decode()
+        elif (found := find_named_route(path)) is not None:
+            request.route = found.label
+            methods = _NAMED[found.label]
+        else:
             known = ", ".join(path.decode() for path in ROUTES)
-            return error_response(404, f"There is no such route; there are {known}.")
-        request.route = path.decode()
+            return error_response(404, f"There is no such route; there are {known}, /v2.")
         handler = methods.get(request.method)
         if handler is None:
             allowed = b", ".join(methods)
@@ -165,24 +176,22 @@ class Service:
         if isinstance(error, InvalidInputError):
             return refusal(error)
         reference = new_id()
-        self.metrics.n_model_errors += request.route == "/invocations"
+        self.metrics.n_model_errors += request.route in _PREDICTING
         _log.error("Request %s to %s failed.", reference, request.route, exc_info=error)
+        status, head = 500, b""
+        message = "The endpoint failed on this request; its log says why under the reference."
         if isinstance(error, BackendError) and error.retryable:
-            return error_response(
-                503, error.message, headers=b"retry-after: 5\r\n", reference=reference
-            )
-        return error_response(
-            500,
-            "The endpoint failed on this request; its log says why under the reference.",
-            reference=reference,
-        )
+            status, message, head = 503, error.message, b"retry-after: 5\r\n"
+        if request.route == INFER:
+            return protocol_error(status, f"{message} Reference: {reference}.", headers=head)
+        return error_response(status, message, headers=head, reference=reference)
 
     def observe(self, request: Request | None, response: Response) -> None:
         """Count an answer."""
         if request is None:
             self.metrics.count_request("none", response.status, None)
             return
-        is_invocation = request.route == "/invocations"
+        is_invocation = request.route in _PREDICTING
         latency_s = asyncio.get_running_loop().time() - request.received_at
         self.metrics.count_request(
             request.route, response.status, latency_s if is_invocation else None
@@ -216,9 +225,7 @@ class Service:
 # --- the routes ---
 
 
-def _queued(
-    steps: Callable[[Service, Request], Steps[Response]], *, at_once_bytes: int = -1
-) -> Handler:
+def _queued(steps: Callable[[Service, Request], Any], *, at_once_bytes: int = -1) -> Handler:
     """Return a handler that takes its turn with the others, or answers 503 when too many wait.
 
     A body of up to `at_once_bytes` is answered without waiting for a turn while turns are short.
@@ -226,7 +233,7 @@ def _queued(
 
     def handler(service: Service, request: Request) -> Response | Steps[Response]:
         if service.queue.has_room():
-            begun = steps(service, request)
+            begun: Steps[Response] = steps(service, request)
             if len(request.body) > at_once_bytes:
                 return begun
             return service.queue.answer_now(begun) or begun
@@ -239,18 +246,23 @@ def _queued(
     return handler
 
 
-def _invocation(service: Service, request: Request) -> Steps[Response]:
+def invoked(service: Service, request: Request, *, extras: tuple[str, ...] = ()) -> Steps[Response]:
+    """Answer a request with the model that is chosen for it, and count what is predicted."""
     # taken once, at the first turn: the model and the log of this request are not exchanged later
     served, capture = service.served_for(request), service.capture
     shadows = service.fleet.shadows if service.fleet is not None else ()
     if shadows:
         identified(request)
-    response, n_rows = yield from invocation(request, served=served, capture=capture)
+    response, n_rows = yield from invocation(request, served=served, capture=capture, extras=extras)
     if n_rows:
         service.metrics.count_predictions(served.version, n_rows, served.variant)
         if shadows:
             service.shadows.offer(request, shadows, service.shadow_capture)
     return response
+
+
+def _explained(service: Service, request: Request) -> Steps[Response]:
+    return invoked(service, request, extras=("reasons",))
 
 
 def _take_labels(service: Service, request: Request) -> Steps[Response]:
@@ -308,9 +320,7 @@ def _metrics(service: Service, _request: Request) -> Response:
     folder = service.counts_folder
     text = service.metrics.text(
         gauges=service.gauges(),
-        model={
-            name: str(value) for name, value in _facts(service).items() if name != "variants"
-        },
+        model={name: str(value) for name, value in _facts(service).items() if name != "variants"},
         others=kept_counts(folder, but=os.getpid()) if folder is not None else (),
     )
     return Response(200, text, content_type=METRICS_TYPE)
@@ -357,6 +367,18 @@ ROUTES: Mapping[bytes, Mapping[bytes, Handler]] = {
     b"/ping": dict.fromkeys(_READ_ONLY, _ping),
     b"/metrics": dict.fromkeys(_READ_ONLY, _metrics),
     b"/openapi.json": dict.fromkeys(_READ_ONLY, _openapi),
-    b"/invocations": {b"POST": _queued(_invocation, at_once_bytes=_SMALL_BYTES)},
+    b"/invocations": {b"POST": _queued(invoked, at_once_bytes=_SMALL_BYTES)},
+    b"/explain": {b"POST": _queued(_explained)},
+    POSTPONED_PATH: {b"POST": _queued(take)},
     b"/labels": {b"POST": _queued(_take_labels)},
 }
+_NAMED: Mapping[str, Mapping[bytes, Handler]] = {
+    label: dict.fromkeys(
+        found.methods,
+        _queued(found.answer, at_once_bytes=-1 if found.waits else _SMALL_BYTES)
+        if found.is_queued
+        else found.answer,
+    )
+    for label, found in NAMED_ROUTES.items()
+}
+_PREDICTING = frozenset({"/invocations", "/explain", INFER})

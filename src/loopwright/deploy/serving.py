@@ -26,11 +26,14 @@ from loopwright.deploy.counts import forget_counts
 from loopwright.deploy.dispatch import WorkQueue
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read_desired
 from loopwright.deploy.http import Connection
+from loopwright.deploy.invocation_queue import InvocationQueue
 from loopwright.deploy.labels import LabelLog
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, Served
+from loopwright.deploy.postponed import PostponedWork
 from loopwright.deploy.service import Service
+from loopwright.deploy.supervisor import Seat
 from loopwright.deploy.variant import Fleet, Variant
 
 _log = logging.getLogger(__name__)
@@ -78,6 +81,8 @@ class EndpointServer:
         Decides how many requests may wait.
     timing
         How often to look around.
+    seat
+        What a supervisor handed to this process, if it is one of several.
     """
 
     def __init__(
@@ -88,8 +93,11 @@ class EndpointServer:
         limits: Limits | None = None,
         queue: WorkQueue[Response] | None = None,
         timing: Timing | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self.folder = folder
+        self._seat = seat
+        self._actual_path = seat.actual_path(folder) if seat else Endpoint("", folder).actual_path
         self._open_model = open_model
         self._limits = limits or Limits()
         self._queue = WorkQueue() if queue is None else queue
@@ -115,7 +123,7 @@ class EndpointServer:
             desired = read_desired(self.folder)
             generation = desired.generation
             await self._tell(host=desired.host)
-            with bound_socket(desired.host, desired.port) as listener:
+            with self._listener(desired) as listener:
                 found = await self._unless_stopped(lambda: self._opened(desired))
                 if found is not None:
                     service = self._service(desired)
@@ -134,12 +142,19 @@ class EndpointServer:
         self._is_told = True
         self._woken.set()
 
+    def _listener(self, desired: DesiredState) -> socket.socket:
+        if self._seat is None:
+            return bound_socket(desired.host, desired.port)
+        # the line ends with the supervisor; a worker does not outlive it
+        asyncio.get_running_loop().add_reader(self._seat.line, self.stop)
+        return socket.socket(fileno=self._seat.listener)
+
     # --- models ---
 
     def _opened(self, desired: DesiredState) -> tuple[Served, ...]:
         """Return the model of every variant; those that are served already are kept."""
         return tuple(
-            self._kept(variant) or opened(variant, self._open_model)
+            _under(desired, self._kept(variant) or opened(variant, self._open_model))
             for variant in desired.all_variants
         )
 
@@ -152,9 +167,7 @@ class EndpointServer:
                 return replace(served, version=variant.version)
         return None
 
-    def _switch(
-        self, service: Service, desired: DesiredState, found: tuple[Served, ...]
-    ) -> None:
+    def _switch(self, service: Service, desired: DesiredState, found: tuple[Served, ...]) -> None:
         """Answer from now on with the models that were opened."""
         variants = desired.all_variants
         self._models = list(zip(variants, found, strict=True))
@@ -170,8 +183,8 @@ class EndpointServer:
         shadow_capture = self._capture(desired, before[1]) if has_shadows else before[1]
         service.switch(primary, desired, capture, fleet=fleet)
         service.shadow_capture = shadow_capture
-        if (fleet is not None or desired.workers > 1) and service.counts_folder is None:
-            if desired.workers == 1:
+        if (fleet is not None or self._seat is not None) and service.counts_folder is None:
+            if self._seat is None:
                 forget_counts(self._endpoint.counts_folder)
             service.counts_folder = self._endpoint.counts_folder
         if before[0] is not None and before[0] is not capture:
@@ -190,7 +203,9 @@ class EndpointServer:
     def _service(self, desired: DesiredState) -> Service:
         limits = msgspec.structs.replace(self._limits, max_body_bytes=desired.max_body_bytes)
         labels = LabelLog(self._endpoint.labels_folder)
-        return Service(limits=limits, queue=self._queue, labels=labels)
+        service = Service(limits=limits, queue=self._queue, labels=labels)
+        service.postponed = PostponedWork(InvocationQueue(self._endpoint.folder / "async"))
+        return service
 
     def _capture(self, desired: DesiredState, known: CaptureLog | None) -> CaptureLog | None:
         wanted = desired.capture
@@ -311,7 +326,7 @@ class EndpointServer:
 
     async def _tell(self, **changes: object) -> None:
         self.actual = msgspec.structs.replace(self.actual, **changes)
-        path, value = self._endpoint.actual_path, msgspec.to_builtins(self.actual)
+        path, value = self._actual_path, msgspec.to_builtins(self.actual)
         try:
             # waits for the disk, which requests should not
             await _in_thread(lambda: write_json_atomically(path, value))
@@ -344,6 +359,14 @@ def opened(variant: Variant, open_model: ModelOpener) -> Served:
     model = open_model(bundle)
     model.check_golden()
     return Served(model=model, version=variant.version, is_shadow=variant.shadow)
+
+
+def _under(desired: DesiredState, served: Served) -> Served:
+    """Return a model that reads requests as the endpoint is asked to."""
+    if desired.unknown_columns is None:
+        return served
+    model = served.model.with_unknown_columns(desired.unknown_columns)
+    return replace(served, model=model)
 
 
 def _refuse_fixed_changes(

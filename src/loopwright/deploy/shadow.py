@@ -148,6 +148,4 @@ def _copied(request: Request) -> Request:
     """Return the rows and ids of a request without what else it asked to be added."""
     kept: Sequence[bytes] = (b"content-type", *_ID_HEADERS)
     headers = {name: request.headers[name] for name in kept if name in request.headers}
-    return Request(
-        method=request.method, target=request.path, headers=headers, body=request.body
-    )
+    return Request(method=request.method, target=request.path, headers=headers, body=request.body)

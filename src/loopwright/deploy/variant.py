@@ -175,4 +175,6 @@ def _key(request: Request) -> bytes:
             return value
     if b'"inference_id"' in request.body:
         return request.body  # a request sent twice is answered by the same variant
-    return new_id().encode()
+    # answered under the id that was drawn with
+    made = request.headers[_KEY_HEADERS[-1]] = new_id().encode()
+    return made

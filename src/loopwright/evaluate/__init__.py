@@ -1,8 +1,9 @@
 """Answers and the truth come in; figures with confidence, verdicts and comparisons go out."""
 
-from loopwright.evaluate.baseline import Decision, Framing, framing
+from loopwright.evaluate.baseline import Framing, framing
 from loopwright.evaluate.comparison import Comparison, compare, guarded
 from loopwright.evaluate.conformal import fitted_interval
+from loopwright.evaluate.decision import Decision
 from loopwright.evaluate.entrant import Entrant
 from loopwright.evaluate.examination import (
     ComparisonReading,

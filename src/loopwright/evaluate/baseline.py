@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
 from loopwright.evaluate.comparison import Comparison, compare
+from loopwright.evaluate.decision import (
+    Decision,
+    decided,
+    enough_told,
+    is_worth,
+    told_figure,
+)
 from loopwright.evaluate.entrant import Entrant, Jury, OutOfFold, out_of_fold
 from loopwright.evaluate.layout import Layout
-from loopwright.evaluate.quick import QUICK_MODELS
+from loopwright.evaluate.learning_curve import LearningCurve
+from loopwright.evaluate.quick import QUICK_MODELS, QuickModel, constant_said
 from loopwright.evaluate.readable import ReadableTable, readable_table
 from loopwright.evaluate.rule import MOST_CONDITIONS, Rule, fitted_rule
-from loopwright.evaluate.shortfall import Shortfall, shortfalls
+from loopwright.evaluate.shortfall import Shortfall, quick_curve, shortfalls
 from loopwright.evaluate.signal import Signal, signal_of
 from loopwright.evaluate.unit import row_units
 from loopwright.evaluate.weak_segment import WeakSegment, weak_segments
@@ -29,10 +37,11 @@ else:
     np = LazyModule("numpy")
     pl = LazyModule("polars")
 
-Decision = Literal["ml_worth_it", "rule_enough", "no_signal", "not_with_this_data"]
 SIMPLE = ("constant", "today", "rule")
 MOST_ROWS = 30_000
 _LEAST_LEVEL = 0.01
+_WITH_CURVE = ("ml_worth_it", "not_with_this_data")
+_FEW_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +61,8 @@ class Framing:
     entrants
         The ways to answer, judged on rows they did not learn from.
     rule
-        The best rule, learnt from all rows: the simplest that meets the criteria, if one does.
+        The best rule, learnt from all rows: the simplest that meets the criteria, if one does; the
+        constant, where that is enough.
     signal
         Whether there is anything to learn.
     advantage
@@ -61,6 +71,9 @@ class Framing:
         Criteria out of reach with these rows.
     segments
         Rows of which more would help.
+    learning
+        How the best quick model gets better with rows; None where there are too few for a curve,
+        or nothing to learn.
     n_rows
         Rows that ways were judged on.
     """
@@ -75,6 +88,7 @@ class Framing:
     advantage: Comparison
     shortfalls: tuple[Shortfall, ...]
     segments: tuple[WeakSegment, ...]
+    learning: LearningCurve | None
     n_rows: int
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +110,7 @@ class Framing:
             "advantage": self.advantage.to_json(),
             "shortfalls": [each.to_json() for each in self.shortfalls],
             "segments": [each.to_json() for each in self.segments],
+            "learning": self.learning.to_json() if self.learning else None,
             "n_rows": self.n_rows,
         }
 
@@ -233,13 +248,44 @@ class _Inquiry:
         for n in range(MOST_CONDITIONS, 0, -1):
             how = f"at most {n} condition{'s' if n > 1 else ''}"
             tried = self.jury.entrant("rule", how, answers := self._said(f"rule-{n}"))
-            if n < MOST_CONDITIONS and not tried.meets_criteria:
+            if n < MOST_CONDITIONS and not (tried.meets_criteria and not self._costs(answers)):
                 break
             kept = n
             self.answers["rule"], self.entrants["rule"] = answers, tried
             if not tried.meets_criteria:
                 break
         return kept
+
+    def _costs(self, simpler: Answers) -> bool:
+        """Tell whether a simpler rule earns less than the one entered, beyond doubt."""
+        return self.jury.earns_more(simpler, self.answers["rule"])
+
+    def _enough(self) -> Entrant | None:
+        """Return the simple way that is enough, if one is: the simplest that no other out-earns."""
+        chosen: Entrant | None = None
+        for each in self.entrants.values():
+            if each.name not in SIMPLE or not each.meets_criteria:
+                continue
+            ours = self.answers[each.name]
+            if chosen is None or self.jury.earns_more(self.answers[chosen.name], ours):
+                chosen = each
+        return chosen
+
+    def _kept_rule(self, enough: Entrant | None) -> Rule:
+        """Return the rule that is shown, learnt from all rows."""
+        classes = self.jury.classes
+        if enough is not None and enough.name == "constant":
+            said = constant_said(self.y, 1, classes, self.jury.measure)[0]
+            rule = Rule(root={"answer": said.tolist(), "n_rows": len(self.y)}, classes=classes)
+            return replace(rule, threshold=self.answers["constant"].threshold)
+        rule = fitted_rule(
+            self.table,
+            self.y,
+            classes=classes,
+            n_conditions=self.n_conditions,
+            seed=self.jury.seed,
+        )
+        return replace(rule, threshold=self.answers["rule"].threshold)
 
     def framing(self) -> Framing:
         """Return the verdict with its evidence."""
@@ -255,9 +301,13 @@ class _Inquiry:
         )
         advantage = self._advantage()
         entrants = tuple(self.entrants.values())
-        simple = [each for each in entrants if each.name in SIMPLE and each.meets_criteria]
+        enough = self._enough()
+        beside = ""
+        if enough is not None and jury.earnings is not None:
+            beside, advantage = enough.name, self._advantage(enough.name)
+        earns_more = bool(beside) and signal.found and is_worth(advantage)
         missing: list[Shortfall] = []
-        if not simple and signal.found and jury.criteria:
+        if enough is None and signal.found and jury.criteria:
             missing = shortfalls(
                 self.table,
                 self.y,
@@ -268,31 +318,29 @@ class _Inquiry:
                 parts=self.parts,
                 money=self.money,
             )
-        segments = self._segments() if signal.found and not simple else []
-        decision, reason = _decision(simple, signal, missing, segments, jury, self.entrants)
-        rule = fitted_rule(
-            self.table,
-            self.y,
-            classes=jury.classes,
-            n_conditions=self.n_conditions,
-            seed=jury.seed,
-        )
+        segments = self._segments() if signal.found and enough is None else []
+        rule = self._kept_rule(enough)
+        if enough is not None:
+            decision, reason = enough_told(enough, rule, advantage if earns_more else None)
+        else:
+            decision, reason = decided(signal, missing, segments, jury, self.entrants)
         return Framing(
             decision=decision,
-            way=simple[0].name if simple else "",
+            way=enough.name if enough is not None and decision == "rule_enough" else "",
             reason=reason,
-            evidence=tuple(self._evidence(signal, advantage, missing, segments)),
+            evidence=tuple(self._evidence(signal, advantage, missing, segments, beside)),
             entrants=entrants,
-            rule=replace(rule, threshold=self.answers["rule"].threshold),
+            rule=rule,
             signal=signal,
             advantage=advantage,
             shortfalls=tuple(missing),
             segments=tuple(segments),
+            learning=self._learning(missing) if decision in _WITH_CURVE else None,
             n_rows=len(jury.y),
         )
 
-    def _advantage(self) -> Comparison:
-        """Hold the best quick model against the best simple way."""
+    def _advantage(self, simple: str = "") -> Comparison:
+        """Hold the best quick model against a simple way, the best one where none is named."""
         metric = self.jury.earnings or self.jury.measure
         sign = 1.0 if metric.higher_is_better else -1.0
 
@@ -305,20 +353,42 @@ class _Inquiry:
         return compare(
             metric,
             self.jury.y,
-            champion=self.answers[best(SIMPLE)],
+            champion=self.answers[simple or best(SIMPLE)],
             challenger=self.answers[best(QUICK_MODELS)],
             confidence=self.jury.confidence,
             seed=self.jury.seed,
             units=self.jury.units,
         )
 
-    def _segments(self) -> list[WeakSegment]:
+    def _best_quick(self) -> QuickModel:
         metric = self.jury.measure
         sign = 1.0 if metric.higher_is_better else -1.0
-        best = max(
+        return max(
             QUICK_MODELS,
             key=lambda name: sign * self.entrants[name].figures[metric.name]["value"],
         )
+
+    def _learning(self, missing: Sequence[Shortfall]) -> LearningCurve | None:
+        """Return the learning curve of the measure: one that is there, or a short one."""
+        for each in missing:
+            if each.curve is not None and each.metric == self.jury.measure.name:
+                return each.curve
+        best = self._best_quick()
+        return quick_curve(
+            best,
+            self.table,
+            self.y,
+            metric=self.jury.measure,
+            classes=self.jury.classes,
+            layout=self.layout,
+            money=self.money,
+            threshold=self.answers[best].threshold,
+            seed=self.jury.seed,
+            most_repeats=_FEW_REPEATS,
+        )
+
+    def _segments(self) -> list[WeakSegment]:
+        metric, best = self.jury.measure, self._best_quick()
         asked = (metric, metric_named("log_loss" if self.jury.classes else "mae"))
         for each in asked:
             loss = each.per_row(self.jury.y, self.answers[best])
@@ -332,16 +402,18 @@ class _Inquiry:
         advantage: Comparison,
         missing: Sequence[Shortfall],
         segments: Sequence[WeakSegment],
+        beside: str = "",
     ) -> list[str]:
         name = self.jury.measure.name
         figures = ", ".join(
-            f"{each.name} {_told(each.figures[name])}" for each in self.entrants.values()
+            f"{each.name} {told_figure(each.figures[name])}" for each in self.entrants.values()
         )
         told = [f"{name} on {len(self.jury.y):,} rows: {figures}", f"signal: {signal}"]
         if self.jury.earnings is not None:
             told.append(
                 f"money: a quick model earns {advantage.gain:+,.4g} a case "
-                f"({advantage.lower:+,.4g} to {advantage.upper:+,.4g}) beside the best simple way"
+                f"({advantage.lower:+,.4g} to {advantage.upper:+,.4g}) beside "
+                + (f"the {beside}" if beside else "the best simple way")
             )
             told += [
                 f"beside today's {self.jury.cost_per_case:,.6g} a case, {each.name} is worth "
@@ -353,50 +425,3 @@ class _Inquiry:
         if segments:
             told.append("answered worst, and rare: " + "; ".join(str(each) for each in segments))
         return told
-
-
-def _told(figure: Mapping[str, Any]) -> str:
-    low, high = figure["lower"], figure["upper"]
-    if low is None or high is None:
-        return f"{figure['value']:.4g}"
-    return f"{figure['value']:.4g} ({low:.4g} to {high:.4g})"
-
-
-def _decision(
-    simple: Sequence[Entrant],
-    signal: Signal,
-    missing: Sequence[Shortfall],
-    segments: Sequence[WeakSegment],
-    jury: Jury,
-    entrants: Mapping[str, Entrant],
-) -> tuple[Decision, str]:
-    name = jury.measure.name
-    constant = entrants["constant"].figures[name]["value"]
-    if simple:
-        return "rule_enough", (
-            f"No model needed: the {simple[0].name} ({simple[0].how}) meets every criterion."
-        )
-    if not signal.found:
-        return "no_signal", (
-            f"Nothing tried beats a constant answer on {len(jury.y):,} rows: {signal}. "
-            "These columns do not tell the target."
-        )
-    if missing:
-        kinds = (
-            " Collect above all rows where " + " or ".join(each.words for each in segments) + "."
-            if segments
-            else ""
-        )
-        return "not_with_this_data", f"{_sentence(missing)}.{kinds}"
-    sign = 1.0 if jury.measure.higher_is_better else -1.0
-    best = sign * max(sign * entrants[kind].figures[name]["value"] for kind in QUICK_MODELS)
-    end = "no simple rule meets the criteria" if jury.criteria else "no criteria are stated"
-    return "ml_worth_it", (
-        f"The columns tell the target ({name} {constant:.4g} for a constant, "
-        f"{best:.4g} for a quick model), and {end}."
-    )
-
-
-def _sentence(missing: Sequence[Shortfall]) -> str:
-    told = "; ".join(str(each) for each in missing)
-    return f"Not with this data: {told}"

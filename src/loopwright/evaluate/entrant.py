@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
+from loopwright.evaluate.comparison import compare
 from loopwright.evaluate.figure import Figure, Verdict, figure, verdicts
 from loopwright.evaluate.layout import Layout
 from loopwright.evaluate.quick import QUICK_MODELS, as_answers, constant_said, quick_said
@@ -202,6 +203,21 @@ class Jury:
             verdicts=tuple(judged),
             money=earned,
             against_today=against,
+        )
+
+    def earns_more(self, one: Answers, other: Answers) -> bool:
+        """Tell whether the other answers earn more beyond doubt; never without a payoff."""
+        return (
+            self.earnings is not None
+            and compare(
+                self.earnings,
+                self.y,
+                champion=one,
+                challenger=other,
+                confidence=self.confidence,
+                seed=self.seed,
+                units=self.units,
+            ).is_better
         )
 
     def figure(self, metric: Metric, answers: Answers) -> Figure:

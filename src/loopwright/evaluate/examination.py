@@ -283,11 +283,16 @@ class RobustnessReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearningPoint:
-    """The main metric after training on `n_rows` rows, or after `iteration` steps."""
+    """The metric after so many rows learnt from, or so many steps.
+
+    `lower` and `upper` hold nine tenths of what other draws of rows would give; None if unknown.
+    """
 
     at: int
     train: float | None
     validation: float | None
+    lower: float | None = None
+    upper: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

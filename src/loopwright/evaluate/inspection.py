@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loopwright.core.lazy import LazyModule
-from loopwright.evaluate.bound import influence
+from loopwright.evaluate.doubt import doubts
 from loopwright.evaluate.examination import (
     CalibrationReading,
     ComparisonReading,
@@ -24,7 +24,6 @@ from loopwright.evaluate.examination import (
 from loopwright.evaluate.figure import Verdict, figure
 from loopwright.evaluate.reading import metrics_shown, title_of, unit_of
 from loopwright.evaluate.reliability import reliability
-from loopwright.evaluate.resampling import measured
 from loopwright.evaluate.residual import interval_reading, residual_reading
 from loopwright.evaluate.segment import (
     SEGMENT_ROWS,
@@ -51,7 +50,6 @@ else:
 
 _MOST_CLASSES_SHOWN = 30
 # a row that makes so much of a figure's variance makes its bound less sure than it says
-_MUCH_OF_A_ROW = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -287,13 +285,15 @@ def _calibration(subject: Subject) -> CalibrationReading:
 
 
 def _remarks(subject: Subject) -> list[str]:
-    remarks = _heavy_rows(subject)
+    names = dict.fromkeys([subject.main.name, *(each.figure.metric for each in subject.verdicts)])
+    metrics = [metric_named(name, payoff=subject.payoff) for name in names]
+    remarks = doubts(metrics, subject.y, subject.answers)
     if len(subject.y) > SEGMENT_ROWS:
         remarks.append(
             f"Segments were looked for on {SEGMENT_ROWS:,} of the {len(subject.y):,} rows, drawn at "
             "random; their figures are from all rows."
         )
-    if subject.robustness:
+    if subject.robustness and subject.n_robustness_rows < len(subject.y):
         remarks.append(
             f"Columns were made to go wrong on {subject.n_robustness_rows:,} of the "
             f"{len(subject.y):,} rows."
@@ -304,25 +304,6 @@ def _remarks(subject: Subject) -> list[str]:
             f"Rows of this problem are not independent: bounds are from {subject.sampling.n_units:,} "
             f"{what} of {subject.sampling.column!r}, drawn whole."
         )
-    return remarks
-
-
-def _heavy_rows(subject: Subject) -> list[str]:
-    names = dict.fromkeys([subject.main.name, *(each.figure.metric for each in subject.verdicts)])
-    remarks = []
-    for name in names:
-        metric = metric_named(name, payoff=subject.payoff)
-        value = measured(metric, subject.y, subject.answers)
-        values = influence(metric, subject.y, subject.answers, value)
-        if values is None or not np.isfinite(values).all():
-            continue
-        apart = (values - values.mean()) ** 2
-        heaviest = float(apart.max() / max(apart.sum(), 1e-300))
-        if heaviest > _MUCH_OF_A_ROW and len(values) > 1 / _MUCH_OF_A_ROW**2:
-            remarks.append(
-                f"A single row makes {heaviest:.0%} of the variance of {name}: where few rows decide, "
-                "a bound holds less often than it says. Prefer a share or a median as criterion."
-            )
     return remarks
 
 

@@ -246,6 +246,8 @@ def _reading(
             units=units_of(units, inside),
         )
         value, lower, upper = (_known(each) for each in (own.value, own.lower, own.upper))
+        if lower is None and upper is None and _is_one_class(y[inside], answers):
+            value = None  # such as a recall where there is nothing to be found
     if value is not None and len(outside):
         elsewhere = _known(measured(metric, y[outside], answers.rows(outside)))
         if elsewhere is not None:
@@ -280,10 +282,14 @@ def units_of(units: Units | None, rows: npt.NDArray[np.int64]) -> Units | None:
     return np.unique(units[rows], return_inverse=True)[1].astype(np.int64)
 
 
+def _is_one_class(y: Array, answers: Answers) -> bool:
+    return bool(answers.probabilities.size) and len(np.unique(y)) == 1
+
+
 def _remark(y: Array, answers: Answers, metric: Metric) -> str:
     if not len(y):
         return "no rows"
-    if answers.probabilities.size and len(np.unique(y)) == 1 and len(y) > 1:
+    if len(y) > 1 and _is_one_class(y, answers):
         return f"all {len(y):,} rows are of one class, so {metric.name} says little here"
     return ""
 

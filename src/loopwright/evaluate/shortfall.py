@@ -323,10 +323,12 @@ def quick_curve(
     money: Array | None = None,
     threshold: float = 0.5,
     seed: int = 0,
+    most_repeats: int = 10,
 ) -> LearningCurve | None:
     """Return the learning curve of a quick model; None where there are too few rows for one.
 
-    At most 4,000 rows are learnt from. Every repeat judges rows of a fold of its own.
+    At most 4,000 rows are learnt from. Every repeat, of at most so many, judges rows of a fold of
+    its own.
     """
     few = len(y) <= _FEW_ROWS
     folds = layout.folds(y, n_folds=5, is_class=bool(classes), seed=seed)
@@ -334,6 +336,7 @@ def quick_curve(
         folds += layout.folds(y, n_folds=5, is_class=bool(classes), seed=seed + 1)
     if layout.by == "time":
         folds = folds[len(folds) // 2 :]  # what little the first ones learn from says little
+    folds = folds[-most_repeats:]
     if len(folds) < 2:
         return None
     rng = np.random.default_rng(seed)

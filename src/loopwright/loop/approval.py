@@ -38,7 +38,10 @@ def allow_by_policy(
     known = workspace.metadata.find(_KIND, round_key(loop.name, number))
     if known is not None and known.body["bundle"] == model["bundle"] and _says_yes(known.body):
         return
-    reason = "the policy lets a model that meets the criteria go live"
+    reason = (
+        "the policy lets a model go live that meets the criteria, or that is better beyond doubt "
+        "than the one before it"
+    )
     body = _decision(workspace, number, model, "approved", by=_POLICY, reason=reason)
     workspace.metadata.put(_KIND, round_key(loop.name, number), body)
 
@@ -98,16 +101,20 @@ def check_released(workspace: Workspace, name: str, bundle: str) -> None:
 def approve_waiting(
     workspace: Workspace, name: str, *, by: str = "", reason: str = ""
 ) -> dict[str, Any]:
-    """Approve the model that waits, or that was rejected last, and return what was recorded.
+    """Approve the model that waits, or was rejected or rolled back last; return what was recorded.
 
     Raises
     ------
     WrongStateError
         If no model waits.
     """
-    round_ = _asked_round(workspace, name, ("waiting for approval", "rejected"))
+    round_ = _asked_round(workspace, name, ("waiting for approval", "rejected", "rolled back"))
     said = _said(workspace, name, round_, "approved", by=by, reason=reason)
-    if round_["state"] == "rejected":
+    if round_["state"] == "rolled back":
+        loop = workspace.metadata.get("loop", name)
+        # it may be rolled out once more, from the beginning
+        workspace.metadata.delete("rollout", loop.body["endpoint"])
+    if round_["state"] in ("rejected", "rolled back"):
         waiting = {**round_, "state": "waiting for approval", "ended_at": None}
         workspace.metadata.put("round", round_key(name, round_["number"]), waiting)
     return said

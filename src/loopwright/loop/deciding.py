@@ -43,6 +43,7 @@ else:
     pl = LazyModule("polars")
 
 RULE = "rule"
+_MONEY = ("money:", "beside today's")
 _SUMMARIES = {
     "ml_worth_it": "machine learning is worth it",
     "rule_enough": "no model needed",
@@ -175,6 +176,7 @@ def told_verdict(verdict: dict[str, Any]) -> str:
     lines = [str(verdict["reason"])]
     if verdict["decision"] == "rule_enough":
         rule = verdict["rule"]
+        lines += [f"- {each}" for each in verdict["evidence"] if each.startswith(_MONEY)]
         lines += [*_told_rule(verdict["way"], rule)]
     else:
         lines += [f"- {each}" for each in _without_reason(verdict["evidence"], verdict["reason"])]

@@ -67,7 +67,7 @@ train:
   budget: {{minutes: 5, jobs: 40}}
 deploy: {{endpoint: {name}{approve}}}
 monitor: {{every: 1 hour, false_alarms_per_year: 2}}
-retrain: {{when: [criterion_missed, drift], cooldown: 1 day, approve: auto}}
+retrain: {{when: [criterion_missed, drift], cooldown: 1 day, approve: {approve_own}}}
 """
 
 
@@ -98,7 +98,7 @@ class Told:
     constraints, people
         See the keys of the same names.
     approve
-        Who lets the first model go live; see `deploy.approve`.
+        Who lets models go live: the first and those of later rounds.
     """
 
     target: str
@@ -311,6 +311,8 @@ def drafted_text(
         approach=approach,
         algorithms=", ".join(proposal.algorithms),
         approve=f", approve: {told.approve}" if told.approve else "",
+        # who asks for a person means every model, not the first alone
+        approve_own=told.approve or "auto",
     )
 
 

@@ -20,6 +20,7 @@ from loopwright.evaluate import (
     robustness,
     verdicts,
 )
+from loopwright.evaluate.examination import LearningCurve, LearningPoint
 from loopwright.loop.answering import units_of_rows
 from loopwright.loop.candidate import Candidate, candidate_model
 from loopwright.loop.file import LoopFile
@@ -50,6 +51,7 @@ def examined(
     parts: dict[str, Any],
     judged: dict[str, Any],
     hidden: frozenset[str],
+    learning: Mapping[str, Any] | None = None,
 ) -> StepResult:
     """Look at the candidate from all sides on the test rows that `evaluated` has read.
 
@@ -65,10 +67,13 @@ def examined(
         What `evaluated` found.
     hidden
         Columns of personal data.
+    learning
+        How a quick model got better with rows, as `decided` found.
     """
     test = read_part(workspace, parts["test"])
     model = candidate_model(workspace, loop, target, winner)
     subject = _subject(loop, target, winner, model, test, judged, hidden)
+    subject = replace(subject, learning=_learning(learning))
     found = examine(_stressed(subject, model, target, winner, test))
     digest = workspace.artifacts.put_bytes(msgspec.json.encode(found.to_json()))
     return StepResult(
@@ -141,6 +146,22 @@ def _subject(
         confidence=problem.confidence,
         seed=loop.train.seed,
     )
+
+
+def _learning(curve: Mapping[str, Any] | None) -> tuple[LearningCurve, ...]:
+    if curve is None:
+        return ()
+    points = tuple(
+        LearningPoint(
+            at=each["n_rows"],
+            train=None,
+            validation=each["value"],
+            lower=each["lower"],
+            upper=each["upper"],
+        )
+        for each in curve["points"]
+    )
+    return (LearningCurve(by="rows", metric=curve["metric"], points=points),)
 
 
 def _comparison(compared: Mapping[str, Any] | None) -> ComparisonReading | None:

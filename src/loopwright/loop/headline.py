@@ -99,6 +99,13 @@ _NOT_ML = {
         action="Look for data that has to do with the question before any model is trained.",
     ),
 }
+_ONE_ANSWER = Headline(
+    tone="warn",
+    title="One answer for all meets what was agreed",
+    meaning="Giving every case the same answer meets every criterion, so nothing has to be foretold.",
+    action="If that is no use to you, a criterion is missing, such as precision beside recall, or a "
+    "payoff. To train a model all the same, run with --overrule and a reason.",
+)
 
 
 def stated_targets(status: LoopStatus) -> dict[str, Target]:
@@ -139,7 +146,10 @@ def headline(
     if state == "open":
         return _open(steps)
     if state in ("not ml", "rule enough"):
-        return _NOT_ML.get(str(output_of(steps, "decide").get("decision")), _NOT_ML["no_signal"])
+        found = output_of(steps, "decide")
+        if found.get("way") == "constant":
+            return _ONE_ANSWER
+        return _NOT_ML.get(str(found.get("decision")), _NOT_ML["no_signal"])
     if state in _CLOSED:
         return _CLOSED[state]
     return _live(status, steps, report)

@@ -202,7 +202,7 @@ def _report(
         headline=_headline(status, record, steps),
         criteria=_criteria(problem, judged, fairness),
         confidence=float(problem.get("confidence", 0.95)),
-        money=_money(judged, today, problem),
+        money=_money(judged, today, problem, examination, output_of(steps, "decide")),
         people=_people(problem),
         release=release,
         facts=tuple(_facts(record, steps, judged, chosen)),
@@ -332,22 +332,40 @@ def _told_bound(metric: str, verdict: Mapping[str, Any], *, wants_low: bool) -> 
 
 
 def _money(
-    judged: Mapping[str, Any], today: Mapping[str, Any], problem: Mapping[str, Any]
+    judged: Mapping[str, Any],
+    today: Mapping[str, Any],
+    problem: Mapping[str, Any],
+    examination: Examination | None,
+    decided: Mapping[str, Any],
 ) -> tuple[str, ...]:
     told = []
-    figures = judged.get("figures", {})
-    earned = figures.get("profit_per_case")
+    earned = judged.get("figures", {}).get("profit_per_case") or _seen_to_earn(examination)
     if earned is not None and earned["value"] is not None:
         line = f"{_signed(_PER * earned['value'])} for every {_PER:,} cases"
         if earned["lower"] is not None:
             line += f", beyond doubt {_signed(_PER * earned['lower'], least=True)}"
         told.append(line)
     elif problem.get("payoff") and judged:
-        told.append("What outcomes earn is stated, but no criterion is about it.")
+        told.append("What outcomes earn is stated, but not what this model earns")
+    beside = decided.get("advantage") or {}
+    if beside.get("metric") == "profit_per_case" and judged:
+        more = f"{_PER * beside['gain']:+,.0f} ({_PER * beside['lower']:+,.0f} to "
+        told.append(
+            f"Before training, a quick model was worth {more}{_PER * beside['upper']:+,.0f}) for every "
+            f"{_PER:,} cases beside a simple way"
+        )
     cost = today.get("cost_per_case")
     if cost is not None:
         told.append(f"Today's way costs {_PER * cost:,.0f} for every {_PER:,} cases")
     return tuple(told)
+
+
+def _seen_to_earn(examination: Examination | None) -> Mapping[str, Any] | None:
+    """Return what a case earned on the test rows, also where no criterion asks for it."""
+    for each in examination.figures if examination is not None else ():
+        if each.metric == "profit_per_case":
+            return {"value": each.value, "lower": each.lower}
+    return None
 
 
 def _signed(value: float, *, least: bool = False) -> str:

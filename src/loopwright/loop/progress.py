@@ -41,9 +41,7 @@ def taken_further(
         runner.run(
             "verify",
             inputs=[model["bundle"], parts["output"]["test"], number],
-            work=lambda: verified(
-                workspace, loop, model, parts["output"], number, variant=variant
-            ),
+            work=lambda: verified(workspace, loop, model, parts["output"], number, variant=variant),
         )
 
     def quality(state: RolloutState) -> str:
@@ -90,8 +88,7 @@ def closed(
     after = _STATES.get(state.phase, "rolling out")
     conclusion = str(round_["waiting"]["conclusion"])
     if after != "live":
-        told = state.told[0].upper() + state.told[1:]
-        conclusion = f"{conclusion} {told}."
+        conclusion = f"{conclusion} {state.told[0].upper()}{state.told[1:]}."
     ended = {
         **round_,
         "state": after,

@@ -136,6 +136,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         port=plan.port or (known.port if known else free_port(plan.host)),
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=plan.capture_share),
         workers=plan.workers,
+        unknown_columns=plan.unknown_columns,
     )
     failed = actual is not None and actual.error_generation == wanted.generation
     if known == wanted and not failed:

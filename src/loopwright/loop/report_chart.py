@@ -207,7 +207,9 @@ def residuals(found: ResidualReading) -> Picture | None:
 
 def learning(curve: LearningCurve) -> Picture | None:
     """Return how the model got better with rows or iterations."""
-    values = [v for p in curve.points for v in (p.train, p.validation) if v is not None]
+    values = [
+        v for p in curve.points for v in (p.train, p.validation, p.lower, p.upper) if v is not None
+    ]
     if len(curve.points) < 2 or not values:
         return None
     ats = [float(p.at) for p in curve.points]
@@ -215,14 +217,27 @@ def learning(curve: LearningCurve) -> Picture | None:
     train = [(float(p.at), p.train) for p in curve.points if p.train is not None]
     validation = [(float(p.at), p.validation) for p in curve.points if p.validation is not None]
     by = "rows it learnt from" if curve.by == "rows" else "steps of training"
+    spread = [(float(p.at), p.lower, p.upper) for p in curve.points]
+    known = [(at, low, up) for at, low, up in spread if low is not None and up is not None]
+    keys = [("main", "on rows it did not learn from")]
+    if train:
+        keys.append(("second", "on rows it learnt from"))
     return Picture(
-        title=f"How it learnt: {curve.metric} by {by}",
+        title=f"Would more rows help? {curve.metric} of a quick model"
+        if curve.by == "rows"
+        else f"How it learnt: {curve.metric} by {by}",
+        areas=(_band([k[0] for k in known], [k[1] for k in known], [k[2] for k in known], x, y),)
+        if known
+        else (),
         x_name=by,
         y_name=curve.metric,
         x_ticks=_ticks(ats, x),
         y_ticks=_ticks(values, y),
-        lines=(_line("second", train, x, y), _line("main", validation, x, y)),
-        keys=(("main", "on rows it did not learn from"), ("second", "on rows it learnt from")),
+        lines=(
+            *((_line("second", train, x, y),) if train else ()),
+            _line("main", validation, x, y),
+        ),
+        keys=tuple(keys),
     )
 
 

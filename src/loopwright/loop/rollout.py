@@ -70,7 +70,7 @@ def goes_in_steps(workspace: Workspace, loop: LoopFile, model: dict[str, Any]) -
     actual = read_actual(workspace.endpoint_folder(plan.endpoint))
     if job is None or job.state.has_ended or actual is None or actual.version is None:
         return False
-    return actual.version != model["version"]
+    return bool(actual.version != model["version"])
 
 
 def rolled_out(

@@ -31,6 +31,7 @@ from loopwright.train.distributed import train_in_parallel
 from loopwright.train.job import RESULT_FILE
 from loopwright.tune import AutoSpec, auto_job
 from loopwright.tune.kept_fit import going_on
+from loopwright.tune.standby import read_remark
 
 # how long workers of one model may wait for each other's room
 _LEAST_MEETING_S = 600.0
@@ -97,6 +98,7 @@ def trained_models(
             summary += f"; cost {cost:.4g}"
         if failed:
             summary += f"; failed: {', '.join(failed)}"
+        summary += "".join(f"; {m['remark']}" for m in models if m.get("remark"))
         return StepResult(
             output={"jobs": kept, "hypothesis": attempt.hypothesis, "idea": attempt.idea},
             summary=f"{len(models)} models: {summary}",
@@ -349,6 +351,7 @@ def _kept(workspace: Workspace, job: Job, *, algorithm: str, window: str) -> dic
         "hyperparameters": result.hyperparameters,
         "importance": [list(pair) for pair in result.importance[:20]],
         "peak_memory_mib": job.peak_memory_mib,
+        "remark": read_remark(job.folder) if algorithm == AUTO else "",
     }
 
 

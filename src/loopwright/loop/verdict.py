@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
 from loopwright.evaluate import Comparison, EvaluatePlan, compare, figure, guarded, verdicts
+from loopwright.evaluate.doubt import doubts
 from loopwright.evaluate.fairness import FairnessReading, fairness
 from loopwright.loop.answering import units_of_rows
 from loopwright.loop.candidate import Candidate, candidate_model
@@ -89,7 +90,9 @@ def evaluated(
         n_rows=len(y),
         is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
     )
-    conclusion = f"{conclusion} {told_looks(looks)}".rstrip()
+    # a verdict that few rows decide says so
+    doubtful = doubts(metrics, y, answers)
+    conclusion = " ".join(text for text in (conclusion, told_looks(looks), *doubtful) if text)
     return StepResult(
         output={
             "promoted": promoted,
@@ -99,6 +102,7 @@ def evaluated(
             "figures": figures,
             "comparison": compared.to_json() if compared else None,
             "n_rows": len(y),
+            "doubts": doubtful,
             "looks": [each.to_json() for each in looks],
             "fairness": [each.to_json() for each in fair],
         },

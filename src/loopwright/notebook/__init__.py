@@ -15,6 +15,7 @@ from loopwright.notebook.row import as_rows, read_table
 from loopwright.notebook.session import Loop, init, loops, page_of, run, status
 from loopwright.notebook.training import job, jobs, train
 from loopwright.notebook.training_job import TrainingJob
+from loopwright.notebook.transforming import transform
 from loopwright.notebook.tuning import TuningResult, tune
 
 __all__ = [
@@ -43,5 +44,6 @@ __all__ = [
     "run",
     "status",
     "train",
+    "transform",
     "tune",
 ]

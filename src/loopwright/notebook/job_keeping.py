@@ -14,10 +14,12 @@ import msgspec
 
 from loopwright.compute import Comparison, Job, JobState, compared, rerun_spec
 from loopwright.compute.cleaning import removable
+from loopwright.compute.limits import MEMORY_HELD_BY
 from loopwright.compute.origin import differences
 from loopwright.compute.supervisor.watchdog import folder_bytes
 from loopwright.core.errors import BackendError, NotFoundError
 from loopwright.loop import Workspace
+from loopwright.notebook.training_job import cause
 from loopwright.store.metadata import MOST_ROWS
 from loopwright.train.distributed import rerun_in_parallel
 from loopwright.train.script import KIND as SCRIPT
@@ -88,7 +90,7 @@ def job_facts(workspace: Workspace, job_id: str) -> dict[str, Any]:
         "name": job.name,
         "kind": job.kind,
         "state": job.state.value,
-        "reason": job.reason,
+        "reason": _reason(job),
         "waits_for": job.waits_for,
         "attempt": job.attempt,
         "retried": job.retried,
@@ -98,6 +100,7 @@ def job_facts(workspace: Workspace, job_id: str) -> dict[str, Any]:
         "started_at": job.started_at,
         "ended_at": job.ended_at,
         "resources": msgspec.to_builtins(job.resources),
+        "memory_held_by": MEMORY_HELD_BY,
         "time_limit_s": job.time_limit_s,
         "limits": msgspec.to_builtins(job.limits),
         "gpu_ids": list(job.gpu_ids),
@@ -112,6 +115,12 @@ def job_facts(workspace: Workspace, job_id: str) -> dict[str, Any]:
         "rerun_of": job.rerun_of or None,
         **{name: value for name, value in origin.items() if name != "format"},
     }
+
+
+def _reason(job: Job) -> str:
+    """Return why a job did not succeed, and what its supervisor says of it with the end of its log."""
+    known = cause(job)
+    return known if known == job.reason else f"{known}\n{job.reason}"
 
 
 def rerun(

@@ -1,4 +1,4 @@
-"""What a table looks like before there is a loop over it."""
+"""What rows look like before a loop has run over them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING
 
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.data import FileSource, open_source, scan, take_snapshot
+from loopwright.data import FileSource, assign_parts, open_source, scan, take_snapshot
 from loopwright.explore import profile
+from loopwright.loop import read_loop_file
+from loopwright.loop.sourcing import extracted
 from loopwright.store import MemoryArtifactStore
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from loopwright.explore import Profile
+else:
+    pl = LazyModule("polars")
 
 
 def profile_file(path: str | Path, *, target: str | None = None) -> Profile:
@@ -49,3 +56,35 @@ def profile_file(path: str | Path, *, target: str | None = None) -> Profile:
                 value=target,
             )
         return profile(scan(taken, artifacts), target=target)
+
+
+def profile_loop(path: str | Path) -> Profile:
+    """Return the profile of the rows that a loop would read, before it has run; nothing is kept.
+
+    They are those that the loop itself will profile: rows with a target, without the test part.
+
+    Parameters
+    ----------
+    path
+        The loop file.
+
+    Raises
+    ------
+    InvalidInputError
+        If the file, the source, the target or the split cannot be used.
+    BackendError
+        If a database cannot be reached.
+    """
+    read = read_loop_file(Path(path))
+    split = read.content.data.split
+    with extracted(
+        read, metadata=None, artifacts=None, clock=SystemClock(), refresh=True, scratch=None
+    ) as extraction:
+        target = extraction.sourced.target
+        if extraction.parquet is None:
+            raise InvalidInputError(
+                "The source has no rows.", hint="Point it at some.", field="data.source"
+            )
+        rows = pl.read_parquet(extraction.parquet).drop_nulls(target.column)
+        seen = rows.filter(assign_parts(rows, split, target=target.column) != "test")
+        return profile(seen, target=target.column, task=target.task)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core.errors import WrongStateError
+from loopwright.core.errors import NotFoundError, WrongStateError
 from loopwright.loop import (
     StepNews,
     Workspace,
@@ -110,6 +110,15 @@ class Loop(LoopData):
         """Return where the loop stands, what was decided and why."""
         return Status(loop_status(self._workspace(), self.name))
 
+    def explored(self) -> dict[str, Any] | None:
+        """Return what the latest round found in the rows; None before the loop has looked at them."""
+        try:
+            steps = loop_status(self._workspace(), self.name).steps
+        except NotFoundError:
+            return None
+        outputs = (step.get("output") for step in steps if step["stage"] == "explore")
+        return next((found for found in outputs if found), None)
+
     def profile(self) -> Page:
         """Return the page that shows what the rows look like."""
         return Page(self._kept_page("explore", "page"))
@@ -139,6 +148,7 @@ class Loop(LoopData):
         InvalidInputError
             If both are asked for.
         """
+        from loopwright.core.errors import InvalidInputError
         from loopwright.loop.progress import look_after_rollout
 
         if abort and promote:

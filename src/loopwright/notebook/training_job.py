@@ -20,6 +20,7 @@ from loopwright.train.script import KIND, retried_job
 from loopwright.train.script_metric import read_metrics
 from loopwright.train.script_result import ScriptResult, read_script_result
 from loopwright.tune.single_model import read_distilled
+from loopwright.tune.standby import read_remark
 
 if TYPE_CHECKING:
     import polars as pl
@@ -250,6 +251,7 @@ class TrainingJob:
             "meets": self._single.meets if self._single else None,
             "missed": list(self._single.missed) if self._single else [],
             "distilled": read_distilled(job.folder),
+            "remark": read_remark(job.folder),
             "model": str(path) if (path := self._model_path()) else None,
             "model_digest": result.model_digest if result else None,
             "output": str(result.output) if result and result.output else None,

@@ -12,6 +12,7 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.mapping import map_numbers
+from loopwright.prepare.quantile import finite_values
 from loopwright.prepare.step import (
     NUMBERS,
     Operation,
@@ -58,13 +59,11 @@ class Bin(
             )
         return FittedBin(
             columns=self.columns,
-            edges=tuple(self._edges(training.table[name]) for name in self.columns),
+            edges=tuple(self._edges(finite_values(training, name)) for name in self.columns),
             reason=self.reason,
         )
 
-    def _edges(self, column: pl.Series) -> tuple[float, ...]:
-        values = column.drop_nulls().cast(pl.Float64).to_numpy()
-        values = values[np.isfinite(values)]
+    def _edges(self, values: np.ndarray) -> tuple[float, ...]:
         if not len(values):
             return ()
         with np.errstate(over="ignore", invalid="ignore"):

@@ -351,7 +351,9 @@ def _folds(training: Training, n_folds: int) -> np.ndarray:
         _, codes = np.unique(target, return_inverse=True)
         folds[np.lexsort((places, codes))] = np.arange(n_rows) % n
     else:
-        folds[:] = places % n
+        # in blocks, so that the permutation is not held twice
+        for start in range(0, n_rows, _BLOCK_ROWS):
+            folds[start : start + _BLOCK_ROWS] = places[start : start + _BLOCK_ROWS] % n
     return folds
 
 

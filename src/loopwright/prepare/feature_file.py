@@ -12,6 +12,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 else:
     pl = LazyModule("polars")
@@ -62,11 +63,17 @@ def write_features(
     out: Path,
     *,
     batch_rows: int,
+    made: Mapping[str, np.ndarray] | None = None,
 ) -> int:
     """Write the features that `change` makes of some columns to a Parquet file, batch by batch.
 
     They are as `FittedRecipe.transform` gives them. Memory holds a few batches of `batch_rows`. The
     file is written beside its place and renamed once it is whole.
+
+    Parameters
+    ----------
+    made
+        Further columns that `change` is given, float64, (n_rows,), under names of their own.
 
     Raises
     ------
@@ -77,15 +84,17 @@ def write_features(
         raise InvalidInputError(
             f"batch_rows is {batch_rows}.", hint="Give at least 1.", field="batch_rows"
         )
-    schema = open_table(source).select(names).collect_schema()
-    made = change(pl.LazyFrame(schema=schema)).collect_schema().names()
+    more = made or {}
+    stored = open_table(source).select(names).collect_schema()
+    schema = {**stored, **dict.fromkeys(more, pl.Float64())}
+    found = change(pl.LazyFrame(schema=schema)).collect_schema().names()
 
     def read(_: Sequence[str] | None) -> Iterator[pl.DataFrame]:
         # one plan from end to end would let Polars hold many batches between its stages
-        batches = batches_of(source, names, batch_rows)
+        batches = _beside(batches_of(source, names, batch_rows), more)
         return changed(batches, schema, lambda batch: as_features(change(batch)))
 
-    features = from_batches(read, dict.fromkeys(made, pl.Float64()))
+    features = from_batches(read, dict.fromkeys(found, pl.Float64()))
     out.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
     os.close(descriptor)
@@ -99,6 +108,17 @@ def write_features(
     finally:
         temporary.unlink(missing_ok=True)
     return n_rows(pl.scan_parquet(out))
+
+
+def _beside(
+    batches: Iterable[pl.DataFrame], made: Mapping[str, np.ndarray]
+) -> Iterator[pl.DataFrame]:
+    """Give every batch with its rows of further columns."""
+    at = 0
+    for batch in batches:
+        rows = slice(at, at + batch.height)
+        at += batch.height
+        yield batch.with_columns(pl.Series(name, values[rows]) for name, values in made.items())
 
 
 def changed(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 else:
     np, pl = LazyModule("numpy"), LazyModule("polars")
 
+_BATCH_ROWS = 100_000
+
 Settle = Callable[["pl.LazyFrame", Mapping[str, "np.ndarray"], Types], TrainingTable]
 """Returns the table after a step, some columns replaced by what only training rows get."""
 
@@ -117,6 +119,7 @@ def fit_recipe_lazily(
         values = table.select(target).collect(engine="streaming")[target].to_numpy()
         table, header, target = table.drop(target), header.drop(target), values
     height = n_rows(table)
+    by_step: list[Mapping[str, np.ndarray]] = []
     with tempfile.TemporaryDirectory(prefix="loopwright-fit-") as folder:
 
         def keep(made: np.ndarray) -> np.ndarray:
@@ -129,13 +132,14 @@ def fit_recipe_lazily(
         def settle(
             changed: pl.LazyFrame, made: Mapping[str, np.ndarray], types: Types
         ) -> LazyTable:
+            by_step.append(made)
             if made:
                 own = changed.select(name for name in types if name not in made)
                 changed = beside(own, made, height)
             return LazyTable(changed.select(list(types)), height)
 
         read = table.select(e.alias(n) for n, e in _read(recipe, header).items())
-        fitted, settled = _fit_steps(
+        fitted, _ = _fit_steps(
             recipe,
             header,
             LazyTable(read, height),
@@ -146,9 +150,46 @@ def fit_recipe_lazily(
             keep=keep,
         )
         if features is not None:
-            names = list(fitted.feature_names)
-            write_features(settled.lazy(), names, lambda b: b, features, batch_rows=100_000)
+            # batch by batch through all steps: a plan over tables beside tables, as the steps
+            # leave it, would be read far ahead of what is written
+            write_features(
+                table if isinstance(source, pl.LazyFrame) else source,
+                list(fitted.inputs),
+                lambda batch: _settled(fitted, batch, by_step, today),
+                features,
+                batch_rows=_BATCH_ROWS,
+                made={
+                    _kept(at, name): values
+                    for at, made in enumerate(by_step)
+                    for name, values in made.items()
+                },
+            )
     return fitted
+
+
+def _kept(step: int, name: str) -> str:
+    """Return the name under which what a step made for training rows goes with the table."""
+    return f"\0{step}:{name}"
+
+
+def _settled(
+    fitted: FittedRecipe,
+    table: pl.LazyFrame,
+    by_step: Sequence[Mapping[str, np.ndarray]],
+    today: date | None,
+) -> pl.LazyFrame:
+    """Return the features of training rows, which bring along what steps made for them."""
+    types: Types = fitted.inputs
+    kept = [_kept(at, name) for at, made in enumerate(by_step) for name in made]
+    header = pl.DataFrame(schema=table.collect_schema())
+    read = read_columns(header, types)
+    table = table.select(*(e.alias(name) for name, e in read.items()), *kept)
+    for at, (step, made) in enumerate(zip(fitted.steps, by_step, strict=True)):
+        table = step.apply(table, types, today=today)
+        types = step.types_after(types)
+        replaced = (pl.col(_kept(at, n)).alias(n) if n in made else pl.col(n) for n in types)
+        table = table.select(*replaced, *kept)
+    return table.select(fitted.feature_names)
 
 
 def _read(recipe: Recipe, header: pl.DataFrame) -> dict[str, pl.Expr]:

@@ -13,6 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.instruction import Instruction
 from loopwright.prepare.level import category, category_of, level_counts
+from loopwright.prepare.present import present_numbers
 from loopwright.prepare.step import (
     NUMBERS,
     Operation,
@@ -87,23 +88,21 @@ class Impute(
             # of levels equally frequent the first
             usual = str(levels[int(counts[:-1].argmax())]) if levels else "missing"
             return usual if constant is None else constant, bool(counts[-1])
+        if constant is None and self.strategy != "most_frequent":
+            values = present_numbers(training.table, name)
+            return self._middle(values), len(values) < training.table.height
         column = training.table[name]
-        has_gaps = column.null_count() > 0
-        return self._number(column) if constant is None else constant, has_gaps
+        if constant is None:
+            usual_numbers = column.drop_nulls().mode().sort()
+            constant = _finite(usual_numbers[0]) if len(usual_numbers) else 0.0
+        return constant, column.null_count() > 0
 
-    def _number(self, column: pl.Series) -> float:
-        column = column.drop_nulls()
-        if not len(column):
+    def _middle(self, values: np.ndarray) -> float:
+        if not len(values):
             return 0.0
-        if self.strategy == "most_frequent":
-            found: Any = column.mode().sort()[0]
-        else:
-            values = column.cast(pl.Float64).to_numpy()
-            # NumPy's sums do not depend on how the column lies in memory
-            with np.errstate(over="ignore", invalid="ignore"):
-                found = median_of(values) if self.strategy == "median" else float(values.mean())
-        # a mean of huge numbers can overflow
-        return float(found) if math.isfinite(found) else 0.0
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = median_of(values) if self.strategy == "median" else float(values.mean())
+        return _finite(found)
 
     def _constant(self, name: str, *, is_text: bool) -> float | str:
         if is_text and isinstance(self.value, str):
@@ -118,12 +117,25 @@ class Impute(
         )
 
 
+def _finite(found: Any) -> float:
+    # a mean of huge numbers can overflow
+    return float(found) if math.isfinite(found) else 0.0
+
+
 def median_of(values: np.ndarray) -> float:
-    """Return the median of float64 values of which none is missing, (n_rows,); at least one."""
+    """Return the median of float64 values of which none is missing, (n_rows,); at least one.
+
+    An array that can be written to comes back in another order: no copy of it is made.
+    """
     half = len(values) // 2
+    places = (half,) if len(values) % 2 else (half - 1, half)
+    if values.flags.writeable:
+        values.partition(places)
+    else:
+        values = np.partition(values, places)
     if len(values) % 2:
-        return float(np.partition(values, half)[half])
-    low, high = np.partition(values, (half - 1, half))[half - 1 : half + 1].tolist()
+        return float(values[half])
+    low, high = values[half - 1 : half + 1].tolist()
     middle = float(low + high) / 2
     return middle if math.isfinite(middle) else float(low / 2 + high / 2)
 

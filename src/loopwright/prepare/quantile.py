@@ -14,6 +14,7 @@ import msgspec
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.mapping import map_numbers
+from loopwright.prepare.present import present_numbers
 from loopwright.prepare.scaling import FittedScale
 from loopwright.prepare.step import (
     NUMBERS,
@@ -70,7 +71,9 @@ def _quartiles(values: np.ndarray) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
     with np.errstate(over="ignore", invalid="ignore"):
-        low, median, high = np.quantile(values, [0.25, 0.5, 0.75]).tolist()
+        low, median, high = np.quantile(
+            values, [0.25, 0.5, 0.75], overwrite_input=bool(values.flags.writeable)
+        ).tolist()
     spread = high - low
     usable = math.isfinite(spread) and spread > 10 * np.finfo(np.float64).eps * abs(median)
     return (median if math.isfinite(median) else 0.0), (float(spread) if usable else 1.0)
@@ -109,7 +112,11 @@ class QuantileScale(
             n = max(min(self.n_quantiles, len(values)), 1)
             shares = np.linspace(0.0, 1.0, n) if n > 1 else np.zeros(1)
             with np.errstate(over="ignore", invalid="ignore"):
-                found = np.quantile(values, shares) if len(values) else np.zeros(1)
+                found = (
+                    np.quantile(values, shares, overwrite_input=bool(values.flags.writeable))
+                    if len(values)
+                    else np.zeros(1)
+                )
             curves.append(curve_of(np.nan_to_num(found), shares, normal=self.output == "normal"))
         return FittedQuantileScale(columns=self.columns, curves=tuple(curves), reason=self.reason)
 
@@ -231,6 +238,6 @@ class FittedQuantileScale(
 
 def finite_values(training: Training, name: str) -> np.ndarray:
     """Return what is neither missing nor infinite in a column of numbers."""
-    found: np.ndarray = training.table[name].drop_nulls().cast(pl.Float64).to_numpy()
-    finite: np.ndarray = found[np.isfinite(found)]
-    return finite
+    found = present_numbers(training.table, name)
+    finite = np.isfinite(found)
+    return found if finite.all() else found[finite]

@@ -13,6 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.prepare.function import divided
 from loopwright.prepare.instruction import Instruction
+from loopwright.prepare.present import present_numbers
 from loopwright.prepare.step import (
     NUMBERS,
     Operation,
@@ -208,7 +209,7 @@ class Scale(
         """Learn the means and deviations of what is not missing."""
         columns = self.columns or training.numbers(but=self.but)
         checked_columns("scale", columns, training.types, NUMBERS)
-        moments = [_moments(training.table[name]) for name in columns]
+        moments = [_moments(present_numbers(training.table, name)) for name in columns]
         return FittedScale(
             columns=columns,
             means=tuple(mean for mean, _ in moments),
@@ -274,8 +275,7 @@ class FittedScale(
         ]
 
 
-def _moments(column: pl.Series) -> tuple[float, float]:
-    values = column.drop_nulls().cast(pl.Float64).to_numpy()
+def _moments(values: np.ndarray) -> tuple[float, float]:
     if not len(values):
         return 0.0, 1.0
     with np.errstate(over="ignore", invalid="ignore"):

@@ -137,8 +137,8 @@ REGRESSION_METRICS: tuple[Metric, ...] = (
         lambda y, a: np.stack([np.abs(a.values - y), np.abs(y)], axis=1),
         lambda m: m[:, 0] / np.maximum(m[:, 1], TINY),
     ),
-    _loss("rmse", _squares, lambda m: np.sqrt(m[:, 0])),
-    _loss("rmsle", _log_squares, lambda m: np.sqrt(m[:, 0])),
+    _loss("rmse", _squares, lambda m: np.sqrt(np.maximum(m[:, 0], 0.0))),
+    _loss("rmsle", _log_squares, lambda m: np.sqrt(np.maximum(m[:, 0], 0.0))),
     MeanMetric(
         name="r2",
         tasks=REGRESSION,

@@ -85,6 +85,16 @@ class ComputeContract:
         assert job.reason.startswith("It exited with code 3. The last lines of its log:")
         assert job.reason.splitlines()[1:] == [f"  line {n}" for n in range(25, 40)]
 
+    def test_lines_without_an_end_do_not_fill_the_reason_of_a_failure(
+        self, compute: Compute
+    ) -> None:
+        job = run(compute, python("print('x' * 30_000 + '\\nshort'); raise SystemExit(1)"))
+
+        assert job.reason.splitlines()[1:] == [
+            f"  {'x' * 400}… (29,600 more characters)",
+            "  short",
+        ]
+
     def test_a_command_that_does_not_exist_fails_and_is_named(self, compute: Compute) -> None:
         spec = JobSpec(key="w", name="n", kind="k", command=("no-such-program",), resources=SMALL)
 

@@ -21,7 +21,7 @@ from loopwright.data import (
     Split,
     SqlSource,
 )
-from loopwright.deploy import DeployPlan, Rollout
+from loopwright.deploy import Alarms, DeployPlan, Rollout
 from loopwright.evaluate import EvaluatePlan
 from loopwright.loop import LoopFile, RetrainPlan
 from loopwright.loop.file import DecidePlan, RowsTrigger
@@ -513,13 +513,33 @@ SECTIONS: tuple[Section, ...] = (
             "rollout": "rollout: {kind: all_at_once}",
             "capture_share": "capture_share: 1.0",
             "approve": "approve: manual",
+            "workers": "workers: 4",
+            "unknown_columns": "unknown_columns: refuse",
         },
     ),
     Section(
         path="deploy.rollout",
         struct=Rollout,
-        about="This version knows `all_at_once`; anything else is refused.",
-        examples={"kind": "kind: all_at_once", "steps": "steps: []"},
+        about="The first model of an endpoint takes over at once in any case; "
+        "[how to](../how-to/roll-out-a-model.md).",
+        examples={
+            "kind": "kind: canary",
+            "steps": "steps: [0.1, 0.5, 1.0]",
+            "bake": "bake: 10 minutes",
+            "requests": "requests: 500",
+            "alarms": "alarms: {error_rate: 0.01, latency_p99_ms: 50}",
+        },
+    ),
+    Section(
+        path="deploy.rollout.alarms",
+        struct=Alarms,
+        about="They are looked at by `loopwright run`, `loopwright monitor` and `loopwright rollout`.",
+        examples={
+            "error_rate": "error_rate: 0.01",
+            "refusal_rate": "refusal_rate: 0.05",
+            "latency_p99_ms": "latency_p99_ms: 50",
+            "quality": "quality: false",
+        },
     ),
     Section(
         path="monitor",

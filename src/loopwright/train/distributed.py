@@ -18,7 +18,6 @@ from loopwright.train.plan import DATA_PARALLEL
 _OWN_LABELS = ("workers", "rank")
 _TIMEOUT = "LOOPWRIGHT_MEETING_TIMEOUT_S"
 _LOOK_EVERY_S = 0.2
-_LEAVE_AFTER_S = 15.0
 
 
 def check_workers(algorithm: str, workers: int) -> None:
@@ -50,7 +49,7 @@ def train_in_parallel(
     spec: JobSpec,
     *,
     workers: int,
-    start_timeout_s: float = 600.0,
+    start_timeout_s: float = 180.0,
     on_change: Callable[[Job], None] | None = None,
 ) -> Job:
     """Train one model with several jobs at once; return the job that holds it, ended.
@@ -65,7 +64,8 @@ def train_in_parallel(
     spec
         What `training_job` returns for xgboost or lightgbm; its resources are those of each worker.
     start_timeout_s
-        How long the workers may take to find each other, waiting for room included.
+        How long the workers may take to find each other once there is room, for all at once or
+        for none: no group of workers waits for another that waits for it.
     on_change
         Called with each worker as it was submitted, and once all have succeeded.
 
@@ -90,13 +90,15 @@ def train_in_parallel(
     # a new one for each attempt: a worker left over from another must not come to this meeting
     secret = secrets.token_hex(32)
     fields = {"secret": secret, "workers": workers, "timeout_s": start_timeout_s}
-    first = compute.submit(_worker(spec, key, rank=0, meeting="", **fields))  # type: ignore[arg-type]
+    leader = _worker(spec, key, rank=0, meeting="", **fields)  # type: ignore[arg-type]
+    first = compute.submit(replace(leader, keeps_room_for=workers - 1))
     jobs = [first]
     try:
         tell(first)
         meeting = _announced(compute, first, timeout_s=start_timeout_s)
         for rank in range(1, workers):
-            jobs.append(compute.submit(_worker(spec, key, rank=rank, meeting=meeting, **fields)))  # type: ignore[arg-type]
+            other = _worker(spec, key, rank=rank, meeting=meeting, **fields)  # type: ignore[arg-type]
+            jobs.append(compute.submit(replace(other, joins=first.id)))
             tell(jobs[-1])
         ended = _ended(compute, jobs)
         tell(ended)
@@ -182,20 +184,23 @@ def _worker(
 
 
 def _announced(compute: Compute, first: Job, *, timeout_s: float) -> str:
-    """Return the address that the first worker has printed."""
-    deadline = time.monotonic() + timeout_s
+    """Return the address that the first worker has printed; the wait for room has no limit."""
+    deadline = float("inf")
     while time.monotonic() < deadline:
-        for line in compute.log(first.id).splitlines():
-            if line.startswith(ANNOUNCEMENT):
-                return line.removeprefix(ANNOUNCEMENT).strip()
         job = compute.get(first.id)
+        if job.state is not JobState.QUEUED:
+            deadline = min(deadline, time.monotonic() + timeout_s)
+            for line in compute.log(first.id).splitlines():
+                if line.startswith(ANNOUNCEMENT):
+                    return line.removeprefix(ANNOUNCEMENT).strip()
         if job.state.has_ended:
             raise _failed(job)
         time.sleep(_LOOK_EVERY_S)
     raise BackendError(
-        f"The first worker did not start within {timeout_s:g} s.",
-        hint=compute.get(first.id).waits_for or "Look at its log.",
+        f"The first worker did not open the meeting within {timeout_s:g} s of its start.",
+        hint="Look at its log.",
         retryable=True,
+        job=first.id,
     )
 
 

@@ -24,7 +24,7 @@ from loopwright.train.boosting import (
 from loopwright.train.hyperparameter import Hyperparameter
 from loopwright.train.link import Link
 from loopwright.train.predictor import check_same_scores
-from loopwright.train.ring import ring_parameters
+from loopwright.train.ring import ring_parameters, without_addresses
 from loopwright.train.training_data import TrainingData, TrainingPart
 from loopwright.train.trees_predictor import TreesPredictor
 
@@ -194,7 +194,7 @@ class LightgbmLearner:
             1, booster.num_model_per_iteration()
         )
         fit_s = time.perf_counter() - started
-        text = booster.model_to_string(num_iteration=best_iteration)
+        text = without_addresses(booster.model_to_string(num_iteration=best_iteration))
         predictor = exported_text(text, link=link_of(objective, task))
         X = comparison_rows(data)
         native = booster.predict(X, raw_score=True, num_iteration=best_iteration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,6 +11,8 @@ from typing import Any
 from loopwright.train.meeting import Peers
 
 _MINUTES_TO_CONNECT = 5
+# as LightGBM writes them of a training without a ring
+_WITHOUT_RING = {"machines": "", "local_listen_port": "12400"}
 _peers: ContextVar[Peers | None] = ContextVar("lightgbm_ring", default=None)
 
 
@@ -37,3 +40,14 @@ def ring_parameters() -> Mapping[str, Any]:
         # every worker holds rows of its own
         "pre_partition": True,
     }
+
+
+def without_addresses(text: str) -> str:
+    """Return the text of a model of LightGBM without where its workers were.
+
+    The ports differ from one training to the next, and the model must not; nor is it a model's to
+    tell the addresses of a network.
+    """
+    for name, value in _WITHOUT_RING.items():
+        text = re.sub(rf"^\[{name}: .*\]$", f"[{name}: {value}]", text, flags=re.MULTILINE)
+    return text

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shlex
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -299,7 +300,8 @@ def _check_program(entry: str, path: Path) -> None:
         if file.read(2) != b"#!" and not os.access(path, os.X_OK):
             raise InvalidInputError(
                 f"{entry!r} is no script.",
-                hint="Give a .py or .sh file, or one that begins with '#!'.",
+                hint="Give a .py or .sh file, or one that begins with '#!'; to train on a table, "
+                f"begin with: loopwright init {shlex.quote(entry)}",
                 field="script",
                 value=entry,
             )

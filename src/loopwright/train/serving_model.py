@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.digest import canonical_json
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError
@@ -222,6 +222,12 @@ class ServingModel:
         raw = frame.lazy().select(each.column for each in conversions)
         check_convertible(raw, conversions)
         return frame.with_columns(convert(raw, conversions).collect())
+
+    def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> ServingModel:
+        """Return the model with what becomes of columns that it does not read."""
+        if self.signature.unknown == policy:
+            return self
+        return replace(self, signature=replace(self.signature, unknown=policy))
 
     def check_golden(self) -> None:
         """Compare the answers to the packed rows with those given when the model was packed.

@@ -30,7 +30,7 @@ else:
     pl = LazyModule("polars")
 
 FAMILIES = ("linear", "scaled", "tree")
-# of the time there is, what packing the model and ending may take
+# of the time there is, what weighing and packing the model may take, until it has been measured
 _RESERVE_SHARE, _RESERVE_S = 0.04, 0.3
 # of the memory of the process, beyond which nothing more is begun
 _MOST_MEMORY = 0.85
@@ -88,6 +88,7 @@ def fit_auto(
     on_trial: OnTrial | None = None,
     is_stopped: Callable[[], bool] | None = None,
     fits: Fits | None = None,
+    on_standby: Callable[[AutoModel], None] | None = None,
 ) -> AutoModel:
     """Return the best model found within a time.
 
@@ -121,6 +122,8 @@ def fit_auto(
         Asked now and then whether to end with what there is.
     fits
         Where fits of an earlier search are found and those of this one kept.
+    on_standby
+        Given the best model so far, now and then.
 
     Raises
     ------
@@ -153,6 +156,11 @@ def fit_auto(
         target_transform=table.target_transform,
         choices=choices,
     )
+
+    def standing_by(found: Found) -> None:
+        if on_standby is not None:
+            on_standby(assembled(prepared, found, only_last=only_last))
+
     search = Search(
         prepared=prepared,
         metric=metric,
@@ -165,7 +173,8 @@ def fit_auto(
         ),
         workers=max(1, cpus // threads),
         threads=threads,
-        deadline=started + budget_s - max(_RESERVE_S, _RESERVE_SHARE * budget_s),
+        deadline=started + budget_s,
+        closing_s=max(_RESERVE_S, _RESERVE_SHARE * budget_s),
         max_trials=max_trials,
         on_trial=on_trial,
         is_stopped=is_stopped or (lambda: False),
@@ -173,6 +182,7 @@ def fit_auto(
         n_answers=n_answers,
         stacks=not only_last,
         fits=fits,
+        on_standby=None if on_standby is None else standing_by,
     )
     found = search.run()
     return assembled(prepared, found, only_last=only_last)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,6 +25,9 @@ class Background:
     def __init__(self) -> None:
         self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._waits_at_exit = False
+        self._of_future: weakref.WeakKeyDictionary[Future[Any], threading.Thread] = (
+            weakref.WeakKeyDictionary()
+        )
 
     def begin(self, work: Callable[..., T], *arguments: Any) -> Future[T]:
         """Return the future result of `work(*arguments)`, which begins at once."""
@@ -40,6 +45,7 @@ class Background:
         # a daemon: the process must be able to end while a library hangs
         thread = threading.Thread(target=run, name=FIT_THREAD, daemon=True)
         self._threads.add(thread)
+        self._of_future[future] = thread
         if not self._waits_at_exit:
             self._waits_at_exit = True
             atexit.register(self.wait, _LAST_WAIT_S)
@@ -51,6 +57,17 @@ class Background:
         for thread in list(self._threads):
             thread.join(seconds / max(1, len(self._threads)))
         return not self.n_running
+
+    def cpu_s(self, future: Future[Any]) -> float | None:
+        """Return the processor time that some work has had; None where the system does not tell."""
+        thread = self._of_future.get(future)
+        try:
+            # asking the thread's own clock is not safe while it ends
+            stat = Path(f"/proc/self/task/{thread.native_id if thread else ''}/stat").read_text()
+            user, system = stat.rpartition(")")[2].split()[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):
+            return None
 
     @property
     def n_running(self) -> int:

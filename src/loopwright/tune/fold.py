@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -69,8 +68,6 @@ def random_folds(
     InvalidInputError
         If there are fewer different rows than folds.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold
-
     hashes = frame.hash_rows(seed=0).to_numpy()
     _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
     if len(first) < n_folds:
@@ -82,14 +79,47 @@ def random_folds(
         )
     # classes are shared out alike where at least one has a row for every fold
     alike = is_class and np.unique(y[first], return_counts=True)[1].max() >= n_folds
-    splitter = (StratifiedKFold if alike else KFold)(n_folds, shuffle=True, random_state=seed)
-    number = np.empty(len(first), dtype=np.int64)
-    with warnings.catch_warnings():
-        # a class with fewer rows than folds is in as many folds as it has rows
-        warnings.filterwarnings("ignore", message="The least populated class")
-        for place, (_, held) in enumerate(splitter.split(first, y[first])):
-            number[held] = place
+    number = (
+        _numbers_alike(y[first], n_folds=n_folds, seed=seed)
+        if alike
+        else _numbers(len(first), n_folds=n_folds, seed=seed)
+    )
     return _folds(number[group], n_folds)
+
+
+def _numbers(n_rows: int, *, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each row, as scikit-learn's `KFold` shuffles them.
+
+    Its module takes two seconds to import, which a short search has not.
+    """
+    order = np.arange(n_rows)
+    np.random.RandomState(seed).shuffle(order)
+    sizes = np.full(n_folds, n_rows // n_folds)
+    sizes[: n_rows % n_folds] += 1
+    number = np.empty(n_rows, dtype=np.int64)
+    number[order] = np.repeat(np.arange(n_folds), sizes)
+    return number
+
+
+def _numbers_alike(y: npt.NDArray[np.float64], *, n_folds: int, seed: int) -> npt.NDArray[np.int64]:
+    """Return the fold of each row, as `StratifiedKFold` shuffles them: every class alike.
+
+    A class with fewer rows than folds is in as many folds as it has rows.
+    """
+    _, first, inverse = np.unique(y, return_index=True, return_inverse=True)
+    # classes in the order in which they first stand in the rows
+    code = np.argsort(np.argsort(first))[inverse]
+    by_class = np.sort(code)
+    random = np.random.RandomState(seed)
+    number = np.empty(len(y), dtype=np.int64)
+    shares = np.array(
+        [np.bincount(by_class[place::n_folds], minlength=len(first)) for place in range(n_folds)]
+    )
+    for each in range(len(first)):
+        folds = np.repeat(np.arange(n_folds), shares[:, each])
+        random.shuffle(folds)
+        number[code == each] = folds
+    return number
 
 
 def group_folds(groups: Sequence[object] | pl.Series, *, n_folds: int, seed: int) -> list[Fold]:

@@ -26,6 +26,8 @@ from loopwright.train.job import (
 AUTO_FILE = "auto.json"
 TRIALS_FILE = "trials.json"
 DISTILLED_FILE = "distilled.json"
+REMARK_FILE = "remark.txt"
+"""Where a job ended with less than it would have had with more time or memory: why."""
 OTHER_FOLDER = "other"
 """Of the blend and the single model, the one that is not served."""
 SEARCH_LABEL = "search"
@@ -206,7 +208,7 @@ def auto_job(
         checkpoint=True,
         seed=spec.training.seed,
         # they tell times
-        varying=(RESULT_FILE, METRICS_FILE, TRIALS_FILE, DISTILLED_FILE),
+        varying=(RESULT_FILE, METRICS_FILE, TRIALS_FILE, DISTILLED_FILE, REMARK_FILE),
         retries=1,
     )
 

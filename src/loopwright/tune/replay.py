@@ -147,6 +147,13 @@ def replaying(spec: JobSpec, job: Job) -> JobSpec:
     )
     try:
         told = msgspec.json.decode((job.out / TRIALS_FILE).read_bytes())
+        if told["replay"] is None:
+            raise WrongStateError(
+                f"The job {job.id} ({job.name}) ended before the first fit of its search did; "
+                f"its model is only {told.get('quick', 'a quick one')}.",
+                hint="Give it more time, by `train.budget.minutes` or `--time-limit`.",
+                job=job.id,
+            )
         replay = msgspec.convert(told["replay"], Replay)
     except (OSError, KeyError, msgspec.MsgspecError) as error:
         raise WrongStateError(

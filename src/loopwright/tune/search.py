@@ -32,8 +32,14 @@ _POLL_S = 0.5
 _LARGEST_SHARE, _LEAST_FIT_S = 0.3, 5.0
 # a fit that does not end when it is asked to is left behind after so long, as a share of its time
 _HANG_SHARE, _LEAST_HANG_S = 1.0, 15.0
+# with less of a processor than this it does nothing; with more it waits its turn on a busy machine
+_IDLE_SHARE = 0.02
 # what the first model may take beyond the time there is: without it there is nothing
 _FIRST_MODEL_S = 30.0
+# of the time so far, what writing models to stand by may take
+_STANDBY_SHARE = 0.04
+# a blend that grew takes longer to finish than the last one did, up to so many times
+_MOST_GROWTH = 4.0
 # fits that hang keep their processor and memory; with so many the search ends
 _MOST_HANGING = 2
 
@@ -114,6 +120,11 @@ class Search:
         Whether a second layer is tried.
     fits
         Where fits of an earlier search are found and those of this one kept.
+    closing_s
+        What finishing a blend takes (weighing, packing, answering), for as long as none was.
+    on_standby
+        Told now and then about the best blend so far, to finish it: whatever happens, there is a
+        model then. How long that takes is what is kept free for the last one.
     """
 
     prepared: PreparedFolds
@@ -130,6 +141,8 @@ class Search:
     n_answers: int = 0
     stacks: bool = True
     fits: Fits | None = None
+    closing_s: float = 0.0
+    on_standby: Callable[[Found], None] | None = None
     clock: Callable[[], float] = time.monotonic
     _blending: Blending = field(init=False)
     _background: Background = field(default_factory=Background)
@@ -139,8 +152,12 @@ class Search:
     _since_better: int = 0
     _leaders: list[Trial] = field(default_factory=list)
     _left_behind: dict[Future[FoldModel], _Unit] = field(default_factory=dict)
+    _asked: dict[Future[FoldModel], tuple[float, float]] = field(default_factory=dict)
     _has_stacked: bool = False
     _weighing_s: float = 0.0
+    _ends_at: float = math.inf
+    _n_stood_by: int = 0
+    _stood_by_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self._blending = Blending(prepared=self.prepared, metric=self.metric)
@@ -160,6 +177,7 @@ class Search:
         while True:
             if self.is_stopped():
                 self.deadline = min(self.deadline, self.clock())
+            self._ends_at = self._end()
             while len(running) < self.workers and (unit := self._next_unit(running)) is not None:
                 trial, fold = unit
                 trial.running.add(fold)
@@ -174,20 +192,38 @@ class Search:
             for future in going_on:
                 self._leave_if_hanging(future, running)
             self._take_latecomers()
+            self._stand_by()
             if self.clock() >= self._end() and self._has_tried():
                 break
         # what is still being fitted is told to end by its callback and changes nothing any more
         return self._found(self.clock() - started)
 
     def _end(self) -> float:
-        """Return when to stop fitting, so that the model still answers its rows in time."""
+        """Return when to stop fitting, so that the model is still finished in time."""
         if not self._leaders:
-            return self.deadline
+            return self.deadline - min(self.closing_s, (self.deadline - self._began) / 2)
         answering_s = self.n_answers * self._blending.answer_s(self._leaders)
         # the first fold alone was weighed in so much, and all have to be
         closing_s = answering_s + 2 * len(self.prepared.folds) * self._weighing_s
+        growth = self._n_models() / self._n_stood_by if self._n_stood_by else 1.0
+        closing_s = max(closing_s, _CAUTION * min(growth, _MOST_GROWTH) * self.closing_s)
         # never give up more than half of the time
         return self.deadline - min(closing_s, (self.deadline - self._began) / 2)
+
+    def _n_models(self) -> int:
+        return sum(len(trial.models) for trial in self._trials)
+
+    def _stand_by(self) -> None:
+        """Let the best blend so far be finished, at once the first, then as often as time allows."""
+        started, n_models = self.clock(), self._n_models()
+        if self.on_standby is None or not self._tried() or n_models <= self._n_stood_by:
+            return
+        if started - self._stood_by_at < self.closing_s / _STANDBY_SHARE or started >= self._end():
+            return
+        self.on_standby(self._found(started - self._began))
+        self._stood_by_at = self.clock()
+        self.closing_s = self._stood_by_at - started
+        self._n_stood_by = n_models
 
     def _has_tried(self) -> bool:
         return self._has_model() or any(each.failure for each in self._trials)
@@ -202,12 +238,24 @@ class Search:
         patience = max(_LEAST_HANG_S, _HANG_SHARE * (asked - began))
         if not self._has_model():
             patience = max(patience, _FIRST_MODEL_S)
-        if future.done() or now < asked + patience:
+        if future.done() or now < asked or not self._is_deaf(future, now, patience):
             return
         self._left_behind[future] = running.pop(future)
         unit.trial.running.discard(unit.fold)
         unit.trial.failure = f"a fit did not end within {now - began:.0f} s and was left behind"
         self._tell(unit.trial)
+
+    def _is_deaf(self, future: Future[FoldModel], now: float, patience: float) -> bool:
+        """Return whether a fit that was asked to end does nothing, or had time enough to end.
+
+        Time enough is processor time: among many processes a fit that goes on gets little of it.
+        """
+        had = self._background.cpu_s(future)
+        since, had_then = self._asked.setdefault(future, (now, had or 0.0))
+        waited = now - since
+        if had is None or waited < patience:
+            return waited >= patience
+        return not _IDLE_SHARE * waited < had - had_then < patience
 
     def _take_latecomers(self) -> None:
         """Take what was left behind and ended after all."""
@@ -240,7 +288,8 @@ class Search:
 
     def _limit(self, started: float) -> IsOver:
         """Return what ends a fit, with the best so far, when it takes too much of the time."""
-        return lambda _: self.clock() >= min(self._latest(started), self._end())
+        # read, not computed: fits run in other threads than what an end is computed from
+        return lambda _: self.clock() >= min(self._latest(started), self._ends_at)
 
     def _latest(self, started: float) -> float:
         """Return when a fit that began at some time is asked to end with what it has."""

@@ -8,54 +8,47 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import msgspec
 
 from loopwright.compute.workspace import CHECKPOINT_DIR
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError
-from loopwright.core.files import write_atomically
-from loopwright.prepare import FittedRecipe, RecipeUnion
+from loopwright.core.lazy import LazyModule
+from loopwright.prepare import Recipe
 from loopwright.problem import metric_named
-from loopwright.train import AUTO, TrainingResult
+from loopwright.train import TrainingResult
 from loopwright.train.algorithm import TargetTransform
-from loopwright.train.job import METRICS_FILE, OUT_FOLDER, RESULT_FILE, TRAIN_FILE, VALIDATION_FILE
-from loopwright.train.job_folder import (
-    Part,
-    digests,
-    import_libraries,
-    packages,
-    read_part,
-    write_answers,
-    write_model,
-)
+from loopwright.train.job import METRICS_FILE, OUT_FOLDER, TRAIN_FILE, VALIDATION_FILE
+from loopwright.train.job_folder import Part, digests, import_libraries, read_part
 from loopwright.train.worker import run_in
 from loopwright.tune.auto import AutoModel, fit_auto
-from loopwright.tune.background import FIT_THREAD
+from loopwright.tune.background import Background
+from loopwright.tune.ending import Ending
 from loopwright.tune.fold import Fold, group_folds, n_folds_for, random_folds, time_folds
-from loopwright.tune.job import (
-    AUTO_FILE,
-    DISTILLED_FILE,
-    OTHER_FOLDER,
-    TRIALS_FILE,
-    AutoSpec,
-    open_recipes,
-    recipe_file,
-)
+from loopwright.tune.job import AUTO_FILE, AutoSpec, open_recipes, recipe_file
 from loopwright.tune.kept_fit import KeptFits
 from loopwright.tune.prepared import Table
-from loopwright.tune.replay import replay_of, replayed
-from loopwright.tune.single_model import SingleModel, single_model
+from loopwright.tune.quick_model import constant_model, sampled_model
+from loopwright.tune.replay import replayed
+from loopwright.tune.single_model import single_model
+from loopwright.tune.standby import Standby
 from loopwright.tune.tried import Trial
+
+if TYPE_CHECKING:
+    import psutil
+else:
+    psutil = LazyModule("psutil")
 
 # of the memory of the job, what prepared rows may take; the models and the libraries take the rest
 _SHARE_OF_PREPARED = 0.35
@@ -64,10 +57,19 @@ _MIB = 1 << 20
 _LEAST_S = 0.5
 # of the budget, what one model may take to learn from the blend
 _DISTILL_SHARE, _MOST_DISTILL_S = 0.25, 120.0
-_LEAST_LESSON_S = 5.0
-# writing two models and measuring how fast they answer
-_WRITING_S = 1.0
+_FEW_LESSONS_S, _LEAST_LESSON_S = 5.0, 0.5
+# comparing two models and measuring how fast they answer
+_COMPARING_S = 1.0
+# renaming the files of a model that is finished, and ending
+_DELIVERY_S, _MOST_LATE_S = 0.2, 1.0
+# of what a job has to end after it was told to (`JobBackend.stop`), in which it still finishes a model
+_GRACE_S = 7.0
+# of the memory of the job, beyond which it ends before somebody ends it
+_MOST_MEMORY = 0.95
+_POLL_S, _LEAST_POLL_S = 0.2, 0.02
 _OLDEST_START_S = 30.0
+# the place of the start of the process among the fields after its name, see proc(5)
+_STARTTIME = 19
 
 
 def main(folder: Path | None = None) -> int:
@@ -78,6 +80,9 @@ def main(folder: Path | None = None) -> int:
 def do_auto_job(folder: Path) -> TrainingResult:
     """Search as `auto.json` in the folder says, and leave the model in `out/`.
 
+    The search runs in a thread; this one watches the clock and the memory, and delivers the best
+    finished model when either is used up.
+
     Raises
     ------
     InvalidInputError
@@ -85,112 +90,235 @@ def do_auto_job(folder: Path) -> TrainingResult:
     BackendError
         If no model could be trained.
     """
-    stopping: list[bool] = []
+    # starting Python is part of the budget too
+    started = time.perf_counter() - _age_s()
+    stopping: list[float] = []
     # the model so far is worth more than a quick end
-    before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(time.perf_counter()))
     try:
-        return _done(folder, is_stopped=lambda: bool(stopping))
+        spec = _order(folder)
+        recipes = open_recipes(folder)
+        (folder / OUT_FOLDER).mkdir(exist_ok=True)
+        names = (AUTO_FILE, TRAIN_FILE, VALIDATION_FILE, *map(recipe_file, recipes))
+        standby = Standby(folder=folder, started=started, names=names)
+        work = _Work(
+            spec=spec,
+            folder=folder,
+            recipes=recipes,
+            standby=standby,
+            started=started,
+            stop=stopping,
+        )
+        future = Background().begin(work.do)
+        why = _watched(future, work) if spec.replay is None else ""
+        if not why:
+            try:
+                future.result()
+            except Exception as error:
+                # what the search has finished is worth more than what went wrong after it
+                if not standby.has_searched:
+                    raise
+                why = (
+                    f"the search ended with {type(error).__name__}: {error}; the best so far stays"
+                )
+        return standby.deliver(why=why)
     finally:
+        # whoever still works for nobody is to end
+        stopping.append(time.perf_counter())
         signal.signal(signal.SIGTERM, before)
 
 
-def _done(folder: Path, *, is_stopped: Callable[[], bool]) -> TrainingResult:
-    started = time.perf_counter()
-    # starting Python is part of the budget too
-    already_s = _age_s()
-    spec = _order(folder)
-    recipes = open_recipes(folder)
-    out = folder / OUT_FOLDER
-    out.mkdir(exist_ok=True)
-    import_libraries("lightgbm")
-    import_s = time.perf_counter() - started
-    train = read_part(folder / TRAIN_FILE, spec.training)
-    validation = read_part(folder / VALIDATION_FILE, spec.training)
-    read_s = time.perf_counter() - started - import_s
-    table = _table(spec, train, recipes)
-    end = started + spec.budget_s - already_s
-    with (out / METRICS_FILE).open("w", buffering=1) as curve:
-        model = _searched(
-            spec,
-            table,
-            started=started,
-            end=end,
-            curve=curve,
-            n_answers=len(validation.y),
-            fits=_kept_fits(spec, folder, recipes),
-            is_stopped=is_stopped,
+def _watched(future: Future[None], work: _Work) -> str:
+    """Wait for the search to end, and return why it had to be left if it did not."""
+    late_s = 0.0
+    while not future.done():
+        now = time.perf_counter()
+        # a busy machine wakes processes late, and so it will when the model is delivered
+        end = work.end - _DELIVERY_S - min(_MOST_LATE_S, 2 * (late_s + work.standby.writing_s))
+        why = "the time was up"
+        if work.stop and work.stop[0] + _GRACE_S < end:
+            end, why = work.stop[0] + _GRACE_S, "it was told to end"
+        if work.standby.has_model:
+            if now >= end:
+                return f"{why} before a better model was finished"
+            if _is_too_large(work.spec):
+                return "the memory was used up before a better model was finished"
+        pause = max(_LEAST_POLL_S, min(_POLL_S, end - now))
+        _, going_on = wait([future], timeout=pause)
+        if going_on:
+            late_s = max(late_s, time.perf_counter() - now - pause)
+    return ""
+
+
+def _is_too_large(spec: AutoSpec) -> bool:
+    """Return whether this process is about to be ended for its memory."""
+    resident: int = psutil.Process().memory_info().rss
+    return resident > _MOST_MEMORY * spec.memory_mib * _MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Work:
+    """The work of the job: reads, searches, and offers every model that is finished.
+
+    Parameters
+    ----------
+    spec, folder, recipes
+        The order.
+    standby
+        Where models are offered.
+    started
+        When the process began, on the clock of `time.perf_counter`.
+    stop
+        When the job was told to end; empty if it was not.
+    """
+
+    spec: AutoSpec
+    folder: Path
+    recipes: dict[str, Recipe]
+    standby: Standby
+    started: float
+    stop: list[float]
+
+    @property
+    def end(self) -> float:
+        """When the budget is used up, on the clock of `time.perf_counter`."""
+        return self.started + self.spec.budget_s
+
+    def do(self) -> None:
+        """Do all of it."""
+        spec, folder, standby = self.spec, self.folder, self.standby
+        began = time.perf_counter()
+        import_libraries("lightgbm")
+        import_s = time.perf_counter() - began
+        train = read_part(folder / TRAIN_FILE, spec.training)
+        validation = read_part(folder / VALIDATION_FILE, spec.training)
+        read_s = time.perf_counter() - began - import_s
+        table = _table(spec, train, self.recipes)
+        ending = Ending(
+            spec=spec,
+            train=train,
+            validation=validation,
+            target_transform=table.target_transform,
+            searched_since=time.perf_counter(),
+            import_s=import_s,
+            read_s=read_s,
         )
-    fit_s = time.perf_counter() - started - import_s - read_s
-    write_atomically(out / TRIALS_FILE, msgspec.json.encode(_trials(model)))
-    answers = model.predict_raw(validation.frame)
-    single = None
-    if spec.distill != "never":
-        left = end - time.perf_counter() - _WRITING_S
+        if spec.replay is None:
+            self._offer_quick(table, ending)
+        standby.read_inputs()
+        with (folder / OUT_FOLDER / METRICS_FILE).open("w", buffering=1) as curve:
+            model = self._searched(
+                table,
+                curve=curve,
+                n_answers=len(validation.y),
+                on_standby=lambda model: standby.offer(partial(ending.write_blend, model)),
+            )
+        began = time.perf_counter()
+        standby.offer(partial(ending.write_blend, model))
+        if spec.distill != "never":
+            self._distil(model, ending, writing_s=time.perf_counter() - began)
+
+    def _offer_quick(self, table: Table, ending: Ending) -> None:
+        """Offer what takes no time: a constant, and a model of few rows."""
+        remark = (
+            f"the {self.spec.budget_s:g} seconds were over before the first fit of the search ended, "
+            "so the model is only {}; give more time"
+        )
+        constant = constant_model(table)
+        self.standby.offer(
+            partial(ending.write_quick, constant),
+            remark=remark.format("a constant, the same answer for every row"),
+            is_quick=True,
+        )
+        sampled = sampled_model(table, self.spec.algorithms)
+        if sampled is not None:
+            self.standby.offer(
+                partial(ending.write_quick, sampled),
+                remark=remark.format(sampled.name),
+                is_quick=True,
+            )
+
+    def _distil(self, model: AutoModel, ending: Ending, *, writing_s: float) -> None:
+        """Let one model learn from the blend, if there is time to write it and compare both."""
+        answers = ending.answers(model)
+        left = self.end - _DELIVERY_S - time.perf_counter() - 1.5 * writing_s - _COMPARING_S
+        if left < _LEAST_LESSON_S and self.spec.replay is None:
+            print("there was no time left for a single model to learn from the blend", flush=True)
+            return
         single = single_model(
-            spec,
+            self.spec,
             model,
-            validation,
+            ending.validation,
             answers,
             seconds=max(_LEAST_LESSON_S, left),
-            is_stopped=is_stopped,
+            is_stopped=lambda: bool(self.stop),
         )
-    served = _written(out, spec, train, model, single)
-    said = answers if single is None or not single.is_served else single.answers
-    write_answers(out, spec.training.outcome, validation.y, said)
-    total_s = time.perf_counter() - started
-    names = (AUTO_FILE, TRAIN_FILE, VALIDATION_FILE, *(recipe_file(each) for each in recipes))
-    result = TrainingResult(
-        algorithm=AUTO,
-        task=spec.training.task,
-        seed=spec.training.seed,
-        threads=spec.training.threads,
-        target_transform=table.target_transform,
-        hyperparameters={t.configuration.name: w for t, w in model.found.chosen},
-        best_iteration=None,
-        importance=_ranked(model),
-        native_difference=0.0,
-        n_train=len(train.y),
-        n_validation=len(validation.y),
-        n_features=len(served.feature_names),
-        import_s=import_s,
-        read_s=read_s,
-        recipe_s=0.0,
-        fit_s=fit_s,
-        export_s=total_s - fit_s - import_s - read_s,
-        total_s=total_s,
-        peak_memory_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        packages=packages(),
-        digests=digests(folder, names),
-    )
-    # last: a folder with a result is a folder with a whole model
-    write_atomically(out / RESULT_FILE, msgspec.json.encode(result))
-    return result
+        if single is not None:
+            self.standby.offer(partial(ending.write_both, model, single))
+
+    def _searched(
+        self,
+        table: Table,
+        *,
+        curve: TextIO,
+        n_answers: int,
+        on_standby: Callable[[AutoModel], None],
+    ) -> AutoModel:
+        spec, n_fits = self.spec, 0
+
+        def on_trial(trial: Trial, best: float | None) -> None:
+            nonlocal n_fits
+            n_fits += 1
+            print(_line(trial, best, time.perf_counter() - self.started), flush=True)
+            if best is not None:
+                entry = {"step": n_fits, "name": f"folds:{spec.metric}", "value": best}
+                curve.write(msgspec.json.encode(entry).decode() + "\n")
+
+        memory_bytes = int(_SHARE_OF_PREPARED * spec.memory_mib * _MIB)
+        if spec.replay is not None:
+            return replayed(
+                table,
+                _divided(spec, table),
+                spec.replay,
+                cpus=spec.training.threads,
+                memory_bytes=memory_bytes,
+                only_last=spec.divide_by == "time",
+            )
+        folds = _divided(spec, table)
+        fits = _kept_fits(spec, self.folder, self.recipes)
+        left = self.end - _DELIVERY_S - time.perf_counter()
+        if spec.distill != "never":
+            left -= max(min(_MOST_DISTILL_S, _DISTILL_SHARE * left), min(_FEW_LESSONS_S, left / 2))
+        return fit_auto(
+            table,
+            folds,
+            metric=metric_named(spec.metric),
+            budget_s=max(_LEAST_S, left),
+            cpus=spec.training.threads,
+            memory_bytes=memory_bytes,
+            algorithms=spec.algorithms,
+            max_trials=spec.max_trials,
+            only_last=spec.divide_by == "time",
+            n_answers=n_answers,
+            limit_bytes=spec.memory_mib * _MIB,
+            on_trial=on_trial,
+            is_stopped=lambda: bool(self.stop),
+            fits=fits,
+            on_standby=on_standby,
+        )
 
 
 def _age_s() -> float:
     """Return how long this process has run, in seconds."""
-    import psutil
-
-    age: float = time.time() - psutil.Process().create_time()
+    try:
+        # psutil adds the time of boot, which the system tells in whole seconds
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        began = int(fields[_STARTTIME]) / os.sysconf("SC_CLK_TCK")
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except (OSError, AttributeError, ValueError, IndexError):
+        age = time.time() - psutil.Process().create_time()
     # a process of someone else that calls this as a function, or a clock that was set
     return age if 0 <= age <= _OLDEST_START_S else 0.0
-
-
-def _written(
-    out: Path, spec: AutoSpec, train: Part, model: AutoModel, single: SingleModel | None
-) -> FittedRecipe | RecipeUnion:
-    """Write the model that is served, and beside it the other one; return the recipe served."""
-    blend = (model.fitted, model.predictor)
-    if single is None:
-        write_model(out, spec.training, train, model.fitted, predictor=model.predictor, native={})
-        return model.fitted
-    alone = (single.distilled.fitted, single.distilled.predictor)
-    served, other = (alone, blend) if single.is_served else (blend, alone)
-    (out / OTHER_FOLDER).mkdir(exist_ok=True)
-    for folder, (fitted, predictor) in ((out, served), (out / OTHER_FOLDER, other)):
-        write_model(folder, spec.training, train, fitted, predictor=predictor, native={})
-    write_atomically(out / DISTILLED_FILE, msgspec.json.encode(single.report))
-    return served[0]
 
 
 def _order(folder: Path) -> AutoSpec:
@@ -204,7 +332,7 @@ def _order(folder: Path) -> AutoSpec:
         ) from error
 
 
-def _table(spec: AutoSpec, train: Part, recipes: dict[str, Any]) -> Table:
+def _table(spec: AutoSpec, train: Part, recipes: dict[str, Recipe]) -> Table:
     today = spec.training.today
     return Table(
         frame=train.frame,
@@ -234,57 +362,6 @@ def _kept_fits(spec: AutoSpec, folder: Path, recipes: Iterable[str]) -> KeptFits
     return KeptFits(search=digest_value(msgspec.to_builtins(about)), own=Path(own), earlier=earlier)
 
 
-def _searched(
-    spec: AutoSpec,
-    table: Table,
-    *,
-    started: float,
-    end: float,
-    curve: TextIO,
-    n_answers: int,
-    fits: KeptFits | None,
-    is_stopped: Callable[[], bool],
-) -> AutoModel:
-    n_fits = 0
-
-    def on_trial(trial: Trial, best: float | None) -> None:
-        nonlocal n_fits
-        n_fits += 1
-        print(_line(trial, best, time.perf_counter() - started), flush=True)
-        if best is not None:
-            entry = {"step": n_fits, "name": f"folds:{spec.metric}", "value": best}
-            curve.write(msgspec.json.encode(entry).decode() + "\n")
-
-    if spec.replay is not None:
-        return replayed(
-            table,
-            _divided(spec, table),
-            spec.replay,
-            cpus=spec.training.threads,
-            memory_bytes=int(_SHARE_OF_PREPARED * spec.memory_mib * _MIB),
-            only_last=spec.divide_by == "time",
-        )
-    left = end - time.perf_counter()
-    if spec.distill != "never":
-        left -= max(min(_MOST_DISTILL_S, _DISTILL_SHARE * left), min(_LEAST_LESSON_S, left / 2))
-    return fit_auto(
-        table,
-        _divided(spec, table),
-        metric=metric_named(spec.metric),
-        budget_s=max(_LEAST_S, left),
-        cpus=spec.training.threads,
-        memory_bytes=int(_SHARE_OF_PREPARED * spec.memory_mib * _MIB),
-        algorithms=spec.algorithms,
-        max_trials=spec.max_trials,
-        only_last=spec.divide_by == "time",
-        n_answers=n_answers,
-        limit_bytes=spec.memory_mib * _MIB,
-        on_trial=on_trial,
-        is_stopped=is_stopped,
-        fits=fits,
-    )
-
-
 def _divided(spec: AutoSpec, table: Table) -> Sequence[Fold]:
     n_folds = n_folds_for(len(table))
     if spec.divide_by == "random" or spec.divide_column not in table.frame.columns:
@@ -306,32 +383,11 @@ def _line(trial: Trial, best: float | None, seconds: float) -> str:
     return f"{seconds:7.1f} s  {name}: fold {len(trial.models)},{loss} in {trial.seconds:.1f} s{so_far}"
 
 
-def _trials(model: AutoModel) -> dict[str, Any]:
-    return {
-        "trials": model.leaderboard,
-        "loss": model.found.loss,
-        "n_folds": model.found.n_folds,
-        "seconds": model.found.seconds,
-        "replay": replay_of(model.found),
-    }
-
-
-def _ranked(model: AutoModel) -> tuple[tuple[str, float], ...]:
-    """Return the share of each feature over all recipes, the greatest first."""
-    shares: dict[str, float] = {}
-    for name, share in zip(model.fitted.feature_names, model.importance, strict=True):
-        plain = name.partition("/")[2]
-        shares[plain] = shares.get(plain, 0.0) + share
-    return tuple(sorted(shares.items(), key=lambda pair: (-pair[1], pair[0])))
-
-
 def _end(code: int) -> NoReturn:
-    """End the process; at once where a fit hangs that nobody waits for any more."""
+    """End the process at once: what fits that nobody waits for still do changes nothing."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(thread.name == FIT_THREAD and thread.is_alive() for thread in threading.enumerate()):
-        os._exit(code)
-    sys.exit(code)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Routes whose paths hold a name: the Open Inference Protocol, and answers that were waited for."""
+"""Routes whose paths hold a name: those of the Open Inference Protocol, and of postponed answers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from loopwright.deploy.inference_protocol import (
 )
 from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import Served
+from loopwright.deploy.postponed import PATH, look
 
 if TYPE_CHECKING:
     from loopwright.deploy.service import Service
@@ -31,22 +32,25 @@ _MODEL = re.compile(
 class Found(NamedTuple):
     """A route: what metrics call it, the methods it takes, and what answers.
 
-    `steps` takes its turn with other requests; `answer` does not wait.
+    What gives steps takes its turn with other requests, and `waits` if they wait for the disk.
     """
 
     label: str
     methods: tuple[bytes, ...]
-    answer: Callable[[Service, Request], Response] | None = None
-    steps: Callable[[Service, Request], Steps[Response]] | None = None
+    answer: Callable[[Service, Request], Response | Steps[Response]]
+    is_queued: bool = False
+    waits: bool = False
 
 
 _READ = (b"GET", b"HEAD")
 
 
-def find_protocol_route(path: bytes) -> Found | None:
-    """Return the route of a path of the protocol; None for any other."""
+def find_named_route(path: bytes) -> Found | None:
+    """Return the route of a path that is not the same for every endpoint; None for any other."""
     if path in _FIXED:
         return _FIXED[path]
+    if path.startswith(PATH + b"/"):
+        return _POSTPONED
     match = _MODEL.fullmatch(path)
     if match is None:
         return None
@@ -114,5 +118,9 @@ _FIXED: Mapping[bytes, Found] = {
 _OF_MODEL: Mapping[bytes, Found] = {
     b"": Found("/v2/models/{name}", _READ, _model),
     b"/ready": Found("/v2/models/{name}/ready", _READ, _model_ready),
-    b"/infer": Found(INFER, (b"POST",), None, _infer),
+    b"/infer": Found(INFER, (b"POST",), _infer, is_queued=True),
+}
+_POSTPONED = Found("/async-invocations/{id}", _READ, look, is_queued=True, waits=True)
+NAMED_ROUTES: Mapping[str, Found] = {
+    found.label: found for found in (*_FIXED.values(), *_OF_MODEL.values(), _POSTPONED)
 }
