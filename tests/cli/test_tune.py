@@ -104,7 +104,9 @@ def test_a_class_with_two_rows_is_no_obstacle(tmp_path: Path, loop: Path) -> Non
     )
     frame.with_columns(kind["price"]).write_parquet(tmp_path / "rows.parquet")
     loop.write_text(
-        loop.read_text().replace("{metric: rmse, at_most: 4}", "{metric: accuracy, at_least: 0.5}")
+        loop.read_text().replace(
+            "{metric: rmse, at_most: 4.6}", "{metric: accuracy, at_least: 0.5}"
+        )
     )
 
     done = loopwright(tmp_path, "tune", str(loop), *TUNE, "--trials", "1", "--json")

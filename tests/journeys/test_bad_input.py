@@ -126,9 +126,9 @@ def check_refused(path: Path, message: str, remedy: str) -> None:
         ("cpus: 1", "cpus: 1, memry: 1", "no key 'memry'", "'memory'"),
         (
             "endpoint: houses",
-            "endpoint: houses, rollout: {kind: canary}",
+            "endpoint: houses, rollout: {kind: canari}",
             "deploy.rollout",
-            "all_at_once",
+            "canary",
         ),
         (
             "data:",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -65,9 +66,13 @@ def test_pushed_up_prices_are_noticed_and_a_better_model_takes_over_without_a_fa
 
     def send() -> None:
         with loop.endpoint as client:
-            while not stop.is_set():
+            # all sorts of rows: the same one again and again would look like broken data
+            for number in itertools.count():
+                if stop.is_set():
+                    return
+                row = rows.row(number % rows.height, named=True)
                 try:
-                    versions.add(client.invoke([rows.row(0, named=True)])[0]["model_version"])
+                    versions.add(client.invoke([row])[0]["model_version"])
                 except Exception as error:
                     failures.append(repr(error))
 
