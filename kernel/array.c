@@ -53,3 +53,20 @@ Py_ssize_t array_length(const Array *array)
 {
     return array->view.len / array->view.itemsize;
 }
+
+int held_rows(Array *X, Array *out, PyObject *args, Py_ssize_t n_features, Py_ssize_t n_outputs,
+              Py_ssize_t *n_rows)
+{
+    PyObject *features, *scores;
+    if (!PyArg_ParseTuple(args, "OO", &features, &scores) ||
+        held_array(X, features, 'd', -1, 0, "features") < 0)
+        return -1;
+    *n_rows = array_length(X) / n_features;
+    if (array_length(X) != *n_rows * n_features) {
+        PyErr_SetString(PyExc_ValueError, "the features are no whole rows");
+    } else if (held_array(out, scores, 'd', *n_rows * n_outputs, 1, "scores") == 0) {
+        return 0;
+    }
+    release_array(X);
+    return -1;
+}

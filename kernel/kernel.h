@@ -21,6 +21,11 @@ int held_array(Array *array, PyObject *object, char format, Py_ssize_t n, int wr
 void release_array(Array *array);
 Py_ssize_t array_length(const Array *array);
 
+/* Fill views of features (n_rows, n_features) and of scores (n_rows, n_outputs), which will be written.
+   Returns -1 with an exception, and holds neither, where they do not fit. */
+int held_rows(Array *X, Array *out, PyObject *args, Py_ssize_t n_features, Py_ssize_t n_outputs,
+              Py_ssize_t *n_rows);
+
 /* NumPy's sum of a contiguous row: in pairs, in blocks of at most 128 with eight partial sums. */
 double summed(const double *a, Py_ssize_t n);
 

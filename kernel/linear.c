@@ -100,22 +100,10 @@ static inline double completed(double x)
 static PyObject *linear_score(PyObject *self, PyObject *args)
 {
     const Linear *linear = (Linear *)self;
-    PyObject *features, *scores;
     Array X, out;
-    if (!PyArg_ParseTuple(args, "OO", &features, &scores))
+    Py_ssize_t n_rows, n_features = linear->n_features;
+    if (held_rows(&X, &out, args, linear->n_features, linear->n_outputs, &n_rows) < 0)
         return NULL;
-    if (held_array(&X, features, 'd', -1, 0, "features") < 0)
-        return NULL;
-    Py_ssize_t n_features = linear->n_features, n_rows = array_length(&X) / n_features;
-    if (array_length(&X) != n_rows * n_features) {
-        release_array(&X);
-        PyErr_SetString(PyExc_ValueError, "the features are no whole rows");
-        return NULL;
-    }
-    if (held_array(&out, scores, 'd', n_rows * linear->n_outputs, 1, "scores") < 0) {
-        release_array(&X);
-        return NULL;
-    }
     double *products = PyMem_Malloc((size_t)n_features * sizeof(double));
     if (products != NULL)
         for (Py_ssize_t r = 0; r < n_rows; r++) {

@@ -323,22 +323,10 @@ static void scored(const Trees *trees, const double *X, Py_ssize_t n_rows, doubl
 static PyObject *trees_score(PyObject *self, PyObject *args)
 {
     Trees *trees = (Trees *)self;
-    PyObject *features, *scores;
     Array X, out;
-    if (!PyArg_ParseTuple(args, "OO", &features, &scores))
+    Py_ssize_t n_rows;
+    if (held_rows(&X, &out, args, trees->n_features, trees->n_outputs, &n_rows) < 0)
         return NULL;
-    if (held_array(&X, features, 'd', -1, 0, "features") < 0)
-        return NULL;
-    Py_ssize_t n_rows = array_length(&X) / trees->n_features;
-    if (array_length(&X) != n_rows * trees->n_features) {
-        release_array(&X);
-        PyErr_SetString(PyExc_ValueError, "the features are no whole rows");
-        return NULL;
-    }
-    if (held_array(&out, scores, 'd', n_rows * trees->n_outputs, 1, "scores") < 0) {
-        release_array(&X);
-        return NULL;
-    }
     Py_ssize_t block = n_rows < BLOCK_ROWS ? n_rows : BLOCK_ROWS;
     double *x = PyMem_Malloc((size_t)(block * trees->n_features + 1) * sizeof(double));
     int32_t *leaves = PyMem_Malloc((size_t)(block * trees->n_trees + 1) * sizeof(int32_t));
