@@ -44,3 +44,16 @@ def test_a_snapshot_says_which_columns_were_left_as_text_and_which_cells_went(fo
     }
     assert facts["notes"] == notes
     assert all(f"  {name}: {reason}\n" in shown.stdout for name, reason in notes.items())
+
+
+def test_a_loop_is_named_by_its_file_as_well(folder: Path) -> None:
+    run(folder, "refresh", str(folder / "loop.yaml"))
+
+    by_file = run(folder, "list", str(folder / "loop.yaml"), "--json")
+    by_name = run(folder, "list", "visits", "--json")
+    shown = run(folder, "show", "visits", "--json")
+    of_file = run(folder, "show", "--loop", str(folder / "loop.yaml"), "--json")
+
+    assert by_file.stdout == by_name.stdout
+    assert json.loads(shown.stdout) == json.loads(of_file.stdout)
+    assert json.loads(shown.stdout)["loop"] == "visits"

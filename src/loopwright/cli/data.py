@@ -23,9 +23,22 @@ def data_command(function: Callable[..., Any]) -> click.Command:
     return command(function, data)
 
 
+def loop_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the name of a loop, given as it is or by the loop's file."""
+    if value is None or not value.endswith((".yaml", ".yml")) or not Path(value).is_file():
+        return value
+    from loopwright.loop import read_loop_file
+
+    return read_loop_file(Path(value)).content.name
+
+
 def loop_option(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option that says whose snapshots are meant."""
-    return click.option("--loop", help="Whose snapshots [default: those of all loops].")(function)
+    return click.option(
+        "--loop",
+        callback=loop_name,
+        help="Whose snapshots, by name or loop file [default: those of all loops].",
+    )(function)
 
 
 @data_command
@@ -52,9 +65,9 @@ def refresh(
 
 
 @data_command
-@click.argument("name", required=False)
+@click.argument("name", required=False, callback=loop_name)
 def list_(home: Path | None, as_json: bool, name: str | None) -> None:
-    """List the snapshots of the loop NAME, or of all loops, with where each came from."""
+    """List the snapshots of the loop NAME (or of its file), or of all loops, and whence they came."""
     from loopwright.cli.show import echo_json, table
     from loopwright.loop import list_snapshots
     from loopwright.loop.lineage import short
@@ -90,7 +103,7 @@ def list_(home: Path | None, as_json: bool, name: str | None) -> None:
 def show(home: Path | None, as_json: bool, digest: str, loop: str | None, n_rows: int) -> None:
     """Show one snapshot: lineage, schema, first rows, and why it was quarantined.
 
-    DIGEST is a digest, the start of one, `latest` or `current`.
+    DIGEST is a digest, the start of one, `latest`, `current`, or the name of a loop.
     """
     from loopwright.cli.show import echo_json, table
 
@@ -159,7 +172,7 @@ def export(
 
 
 @data_command
-@click.argument("name")
+@click.argument("name", callback=loop_name)
 def contract(home: Path | None, as_json: bool, name: str) -> None:
     """Show what the rows of the loop NAME are expected to look like."""
     from loopwright.cli.show import echo_json, table
@@ -189,7 +202,7 @@ def contract(home: Path | None, as_json: bool, name: str) -> None:
 
 
 @data_command
-@click.argument("name")
+@click.argument("name", callback=loop_name)
 @click.option("--reason", default="", help="Why; kept on record.")
 def accept(home: Path | None, as_json: bool, name: str, reason: str) -> None:
     """Take the quarantined rows of the loop NAME; the next run learns from them."""

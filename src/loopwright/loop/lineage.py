@@ -230,7 +230,8 @@ def find_snapshot(
     ----------
     wanted
         Its digest or the start of it, with or without `sha256:`; `latest` for the newest, be it
-        quarantined or not, and `current` for the one the loop goes by.
+        quarantined or not, and `current` for the one the loop goes by. The name of a loop: the
+        latest of that loop.
     loop
         Whose snapshots to look at; all when absent.
 
@@ -244,6 +245,8 @@ def find_snapshot(
     known = list_snapshots(metadata, loop)
     if wanted in ("latest", "current"):
         return _newest(known, wanted)
+    if of_loop := [each for each in known if each["loop"] == wanted]:
+        return of_loop[-1]
     start = wanted.removeprefix("sha256:")
     fits = [each for each in known if each["digest"].removeprefix("sha256:").startswith(start)]
     digests = sorted({each["digest"] for each in fits})
