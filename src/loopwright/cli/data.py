@@ -23,7 +23,9 @@ def data_command(function: Callable[..., Any]) -> click.Command:
     return command(function, data)
 
 
-def loop_name(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def loop_name(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
     """Return the name of a loop, given as it is or by the loop's file."""
     if value is None or not value.endswith((".yaml", ".yml")) or not Path(value).is_file():
         return value
