@@ -49,6 +49,20 @@ def test_jobs_without_a_command_lists_them(workspace: Workspace) -> None:
     assert json.loads(jobs(workspace, "--json").stdout)[0]["state"] == "succeeded"
 
 
+def test_a_job_is_found_by_its_name_and_several_by_none(workspace: Workspace) -> None:
+    job = ran(workspace, "pass", name="only")
+    ran(workspace, "print(1)", name="twice")
+    ran(workspace, "print(2)", name="twice")
+
+    found = jobs(workspace, "show", "only", "--json")
+    several = jobs(workspace, "show", "twice")
+
+    assert json.loads(found.stdout)["id"] == job.id
+    assert jobs(workspace, "list").stdout == jobs(workspace).stdout
+    assert several.exit_code == 2
+    assert "'twice' may be any of 2 jobs" in several.output
+
+
 def test_a_job_shows_what_it_was_made_of(workspace: Workspace) -> None:
     job = ran(workspace, "print('hello')", env={"TOKEN": "hush-hush", "ROUND": "2"}, seed=7)
 

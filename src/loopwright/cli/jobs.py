@@ -40,6 +40,7 @@ jobs = click.Group(
     invoke_without_command=True,
     help="List the jobs; with a command: show one, run it again, remove old files.",
 )
+jobs.add_command(listed, "list")
 cli.add_command(jobs)
 
 

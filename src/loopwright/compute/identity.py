@@ -11,24 +11,25 @@ _N_SHOWN = 8
 
 
 def job_id_of(compute: Compute, typed: str) -> str:
-    """Return the identifier of the one job whose own begins or ends with what was typed.
+    """Return the identifier of the one job that is called so, or whose own begins or ends so.
 
-    Tables show whole identifiers, and messages the last six characters. What belongs to no job is
-    returned as it is, for whoever looks for it to say so.
+    Tables show whole identifiers, and messages the last six characters. Of several jobs of one name
+    the one that has not ended is meant. What belongs to no job is returned as it is, for whoever
+    looks for it to say so.
 
     Raises
     ------
     InvalidInputError
         If it belongs to several, with those.
     """
-    if not _LEAST <= len(typed) < _WHOLE:
+    jobs = compute.list_()
+    if any(job.id == typed for job in jobs):
         return typed
-    wanted = typed.lower()
-    found = [
-        job
-        for job in compute.list_()
-        if job.id.startswith(wanted) or job.id.endswith(wanted) or job.id == typed
-    ]
+    called = [job for job in jobs if job.name == typed]
+    found = [job for job in called if not job.state.has_ended] or called
+    if not found and _LEAST <= len(typed) < _WHOLE:
+        start = typed.lower()
+        found = [job for job in jobs if job.id.startswith(start) or job.id.endswith(start)]
     if len(found) <= 1:
         return found[0].id if found else typed
     shown = ", ".join(f"{job.id} ({job.name}, {job.state.value})" for job in found[-_N_SHOWN:])
