@@ -29,6 +29,7 @@ else:
     pl = LazyModule("polars")
 
 _SAMPLE_ROWS = 1_000
+_AT_ONCE = 500
 
 Counts = Counter[tuple[str, str]]
 Candidate = tuple[str, Reading]
@@ -68,10 +69,9 @@ def decide_conversions(rows: pl.LazyFrame) -> tuple[Conversion, ...]:
 def settled(first: pl.DataFrame) -> list[str]:
     """Return the columns that will stay as they are, as far as the first rows can tell."""
     texts = plain_rows(first.lazy().select(pl.col(pl.String)).head(_SAMPLE_ROWS)).collect()
+    to_read = {cells.name for cells in texts if _possible(cells)}
     return [
-        name
-        for name, dtype in first.schema.items()
-        if is_settled(dtype) and not (name in texts.columns and _possible(texts[name]))
+        name for name, dtype in first.schema.items() if is_settled(dtype) and name not in to_read
     ]
 
 
@@ -136,8 +136,17 @@ def _verified(
     piece: pl.DataFrame, candidates: Sequence[Candidate], read: Counts, placed: Counts
 ) -> list[Candidate]:
     """Return the readings that fit every value of a piece, counting what they read."""
-    if not candidates:
-        return []
+    # the cost of one query grows with the square of its columns
+    return [
+        fitting
+        for start in range(0, len(candidates), _AT_ONCE)
+        for fitting in _verified_together(piece, candidates[start : start + _AT_ONCE], read, placed)
+    ]
+
+
+def _verified_together(
+    piece: pl.DataFrame, candidates: Sequence[Candidate], read: Counts, placed: Counts
+) -> list[Candidate]:
     names = list(dict.fromkeys(name for name, _ in candidates))
     # read first and count then: otherwise every count would read the cells again
     values = plain_rows(piece.lazy().select(names)).with_columns(

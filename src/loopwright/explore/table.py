@@ -79,6 +79,8 @@ class ScannedTable:
         self.n_rows = int(rows.select(pl.len()).collect(engine="streaming").item())
         self._names = list(self.dtypes)
         self._group: pl.DataFrame | None = None
+        # asking a frame for its columns makes a list of all of them
+        self._grouped: frozenset[str] = frozenset()
 
     def pieces(self, name: str) -> Iterator[pl.Series]:
         """Read a column, some rows at a time; the columns of a short table many at once."""
@@ -100,11 +102,12 @@ class ScannedTable:
             yield plain(kept)
 
     def _group_with(self, name: str) -> pl.DataFrame:
-        if self._group is None or name not in self._group.columns:
+        if self._group is None or name not in self._grouped:
             self._group = None
             first = self._names.index(name)
             n_columns = max(1, _GROUP_VALUES // max(1, self.n_rows))
             chosen = self._names[first : first + n_columns]
+            self._grouped = frozenset(chosen)
             self._group = self._rows.select(chosen).collect(engine="streaming")
         return self._group
 
