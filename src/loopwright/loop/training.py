@@ -138,8 +138,8 @@ def ended_jobs(
 ) -> list[Job]:
     """Return the jobs of some orders once all have ended, each done by so many workers.
 
-    Those of several workers go one after another, since two that wait for the last of their workers
-    would keep each other waiting.
+    Those of one worker are all queued first; those of several follow one after another, each when
+    all its workers can start together.
     """
     pairs = list(zip(specs, workers, strict=True))
     alone = {n: compute.submit(spec).id for n, (spec, count) in enumerate(pairs) if count == 1}
