@@ -28,11 +28,14 @@ class S3(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         bucket, _, key = urlsplit(self.path).path[1:].partition("/")
-        assert bucket == "sales"
+        if bucket != "sales":
+            gone = b"<Error><Code>NoSuchBucket</Code><Message>no such bucket</Message></Error>"
+            return self.reply(404, gone, {})
         if key:
             self.object(with_body=True)
         else:
             self.listing(parse_qs(urlsplit(self.path).query))
+        return None
 
     def object(self, *, with_body: bool) -> None:
         key = unquote(urlsplit(self.path).path).partition("/sales/")[2]
@@ -131,6 +134,13 @@ def test_a_missing_object_is_refused_with_the_nearest_name(bucket: dict[str, byt
         opened("s3://sales/a/house.csv").check()
     with pytest.raises(InvalidInputError, match=r"no file s3://sales/b/\*\.csv"):
         opened("s3://sales/b/*.csv").check()
+
+
+def test_a_bucket_that_is_not_there_is_told_as_that(bucket: dict[str, bytes]):
+    with pytest.raises(BackendError) as failure:
+        opened("s3://sails/a/*.csv").fingerprint()
+
+    assert failure.value.message == "There is no bucket for s3://sails/a/*.csv."
 
 
 def test_a_broken_object_is_told_by_its_address(bucket: dict[str, bytes]):
