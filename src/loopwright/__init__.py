@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from loopwright.notebook import (
         Loop,
         compare,
+        deploy,
         experiment,
         experiments,
         init,
@@ -32,6 +33,7 @@ __all__ = [
     "Loop",
     "__version__",
     "compare",
+    "deploy",
     "experiment",
     "experiments",
     "init",
@@ -47,7 +49,7 @@ __all__ = [
     "tune",
 ]
 # stages of the loop that are verbs of the session as well
-_VERBS = ("train", "tune")
+_VERBS = ("deploy", "train", "tune")
 
 
 class _Stage(ModuleType):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loopwright.core.clock import Clock, SystemClock
+from loopwright.loop.schedule import Store
 from loopwright.loop.workspace import Workspace
 from loopwright.settings import Settings, read_settings
 
@@ -46,6 +47,22 @@ def open_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspa
         clock=clock,
         user=settings.user,
     )
+
+
+def kept_open(settings: Settings) -> Store:
+    """Return a home whose stores are opened once and stay open, for a process that lives long."""
+    held: list[Workspace] = []
+
+    def opened() -> Workspace:
+        if not held:
+            held.append(open_workspace(settings))
+        return held[0]
+
+    def found() -> Workspace | None:
+        is_there = settings.database_url is not None or database_path(settings.home).exists()
+        return opened() if is_there else None
+
+    return Store(home=settings.home, find_workspace=found, open_workspace=opened)
 
 
 def _announced(settings: Settings, compute: Compute) -> Compute:

@@ -15,9 +15,11 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.deploy.capture import (
     CapturedPrediction,
     CaptureLog,
+    captured_inputs,
     column,
     is_sampled,
     read_capture,
+    read_capture_lines,
 )
 from loopwright.deploy.segment import segments
 
@@ -197,3 +199,30 @@ def test_a_capture_of_the_time_before_variants_is_read(tmp_path: Path) -> None:
 
     assert page.frame.select("inference_id", "variant").rows() == [("a", None)]
     assert page.shadows.height == 0
+
+
+def test_lines_read_without_their_inputs_say_the_same(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        prediction("a", inputs={"area": 3.0, "city": "Bonn"}, probabilities={"x": 0.25, "y": 0.75}),
+        prediction("b", inputs={"area": None, "size": 2}, variant="next", shadow=True),
+    )
+    with next(iter(segments(tmp_path))).open("ab") as file:
+        file.write(b'{"inference_id": "torn\n')
+
+    page = read_capture_lines(tmp_path)
+
+    whole = read_capture(tmp_path)
+    assert page.n_unreadable == 1
+    assert page.frame["shadow"].to_list() == [False, True]
+    for name in ("inference_id", "at", "version", "variant", "prediction", "probability"):
+        both = whole.frame[name].to_list() + whole.shadows[name].to_list()
+        assert page.frame[name].to_list() == both
+    assert page.frame["probabilities"].to_list() == ['{"x":0.25,"y":0.75}', None]
+    inputs = captured_inputs(page.frame["inputs"].to_list())
+    assert inputs.to_dicts()[0] == {"area": 3.0, "city": "Bonn", "size": None}
+    assert inputs["size"].to_list() == [None, 2]
+
+
+def test_no_inputs_at_all_are_rows_without_columns() -> None:
+    assert captured_inputs(["{}", None]).shape == (2, 0)

@@ -123,3 +123,29 @@ def test_several_threads_may_write_at_once(tmp_path: Path) -> None:
     assert counts.height == 40
     assert counts["len"].unique().to_list() == [3]
     assert counts.schema["inference_id"] == pl.String
+
+
+def test_a_business_key_stands_in_place_of_an_id(tmp_path: Path) -> None:
+    pairs = [("c-7", 5.0), (8, 6.0), (9.0, 7.0)]
+
+    add_labels(
+        tmp_path,
+        pairs,
+        task="regression",
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        source="t",
+        by_key=True,
+    )
+
+    frame = read_labels(tmp_path / "labels").frame
+    assert frame.select("inference_id", "key", "label").rows() == [
+        ("", "c-7", 5.0), ("", "8", 6.0), ("", "9", 7.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["", None, 1.5, True, "x" * 300])
+def test_what_is_no_business_key_is_refused(tmp_path: Path, key: object) -> None:
+    with pytest.raises(InvalidInputError, match="is not a business key"):
+        add_labels(
+            tmp_path, [(key, 5.0)], task="regression", at=datetime(2026, 1, 1, tzinfo=UTC), source="t", by_key=True
+        )  # fmt: skip

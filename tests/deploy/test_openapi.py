@@ -63,3 +63,31 @@ def test_every_reference_leads_somewhere(standin: ModuleType) -> None:
     assert found
     for reference in found:
         assert reference.split("/")[-1] in document["components"]["schemas"]
+
+
+def test_variants_are_described_by_the_headers_that_choose_one(standin: ModuleType) -> None:
+    made = model(standin, task="regression", classes=None)
+
+    document = openapi(made, version=3, endpoint="e", needs_token=False, variants=["main", "next"])
+
+    for path in ("/invocations", "/explain", "/async-invocations"):
+        (target,) = [
+            each
+            for each in document["paths"][path]["post"]["parameters"]
+            if each["name"] == "X-Amzn-SageMaker-Target-Variant"
+        ]
+        assert target["schema"] == {"enum": ["main", "next"]}
+    infer = document["paths"]["/v2/models/{name}/infer"]["parameters"]
+    assert "X-Amzn-SageMaker-Target-Variant" in [each["name"] for each in infer]
+
+
+def test_own_code_is_described_as_taking_anything_and_without_the_routes_it_lacks(
+    standin: ModuleType,
+) -> None:
+    made = model(standin, task="own code", classes=None)
+
+    paths = openapi(made, version=3, endpoint="e", needs_token=False)["paths"]
+
+    assert list(paths["/invocations"]["post"]["requestBody"]["content"]) == ["*/*"]
+    assert "/explain" not in paths
+    assert not any(path.startswith("/v2/models") for path in paths)

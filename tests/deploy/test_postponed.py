@@ -129,3 +129,16 @@ def test_requests_survive_the_end_of_the_process(site: Any, start_process: Run) 
     assert [each["prediction"] for each in answers] == [2.0 * area for area in range(12)]
     assert [each["inference_id"] for each in answers] == [f"r{area}" for area in range(12)]
     assert len(read_capture(site.folder / "capture").frame) == 12
+
+
+def test_the_backlog_is_told_in_the_metrics(run_endpoint: Run) -> None:
+    site = run_endpoint(model={"delay_s": 0.3})
+
+    with site.dial() as line:
+        for _ in range(3):
+            assert line.post({"area": 1}, path=PATH).hear()[0] == 202
+        text = line.get("/metrics").hear()[2].decode()
+
+    values = dict(row.rsplit(" ", 1) for row in text.splitlines() if not row.startswith("#"))
+    assert 1 <= float(values["loopwright_endpoint_postponed_requests"]) <= 3
+    assert 0 <= float(values["loopwright_endpoint_postponed_oldest_seconds"]) < 20

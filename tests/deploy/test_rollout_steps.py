@@ -9,15 +9,26 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from loopwright.core.clock import FixedClock
 from loopwright.core.digest import digest_file
 from loopwright.core.errors import BackendError, WrongStateError
-from loopwright.deploy import CaptureSettings, Rollout, RolloutState, read_actual, read_desired
-from loopwright.deploy.rollout import Model, begun
+from loopwright.deploy import (
+    CaptureSettings,
+    Rollout,
+    RolloutState,
+    add_labels,
+    read_actual,
+    read_desired,
+)
+from loopwright.deploy.rollout import Model, ShadowPlan, begun
 from loopwright.loop import rollout as steps
+from loopwright.loop.file import parse_loop_file
 from loopwright.loop.rollout import advanced, find_rollout, wished
+from loopwright.loop.shadowing import ShadowStanding, shadow_standing
+from loopwright.loop.sourcing import Target
 from loopwright.loop.workspace import Workspace
 from loopwright.store import MemoryMetadataStore
 
@@ -31,6 +42,10 @@ class KilledError(BaseException):
 
 def no_verify(_variant: str) -> None:
     pass
+
+
+def no_trial(_state: RolloutState) -> ShadowStanding:
+    raise AssertionError("this rollout has no shadow")
 
 
 def no_quality(_state: RolloutState) -> str:
@@ -66,7 +81,7 @@ def rollout(workspace: Workspace, site: Any, *, bundle: str = "", **plan: Any) -
 
 
 def go(workspace: Workspace, state: RolloutState, **how: Any) -> RolloutState:
-    calls = {"verify": no_verify, "quality": no_quality} | how
+    calls = {"verify": no_verify, "quality": no_quality, "trial": no_trial} | how
     return advanced(workspace, None, state, **calls)  # type: ignore[arg-type]
 
 
@@ -130,6 +145,80 @@ def wait_for_counts(site: Any, n: int) -> None:
             return
         end.wait(0.01)
     raise AssertionError(variant_counts(site.folder / "counts"))
+
+
+def asked_in_turn(site: Any, n: int) -> set[Any]:
+    """Send requests one after the other, so that the shadow has the time to be asked too."""
+    with site.client() as client:
+        found = [
+            client.invoke([{"area": float(k)}], inference_ids=[f"id-{k}"])[0] for k in range(n)
+        ]
+    return {each["model_version"] for each in found}
+
+
+def test_a_shadow_is_asked_too_answers_nobody_and_goes_back_when_it_is_worse(
+    workspace: Workspace, site: Any
+) -> None:
+    n = 60
+    loop = parse_loop_file(
+        b"name: p\nproblem: {target: price, task: regression, criteria: "
+        b"[{metric: mae, at_most: 9}]}\ndata: {source: {kind: file, path: a.csv}}\n"
+    )
+    target = Target(column="price", task="regression", reason="", n_null=0)
+
+    def trial(state: RolloutState) -> ShadowStanding:
+        return shadow_standing(workspace, loop, target, state)
+
+    asked: list[str] = []
+    begun_ = rollout(workspace, site, shadow=ShadowPlan(labelled=50))
+    begun_ = msgspec.structs.replace(begun_, since="2020-01-01T00:00:00+00:00")
+    workspace.clock.at = datetime(2020, 1, 1, tzinfo=UTC)  # type: ignore[attr-defined]
+    state = go(workspace, begun_, verify=asked.append, trial=trial)
+    seen = asked_in_turn(site, n)
+    wait_for_shadows(site, n)
+    still = go(workspace, state, trial=trial)
+    add_labels(
+        site.folder,
+        # what the version before says is off by a tenth, what the new one says by its double
+        [(f"id-{k}", k * 1.1 + 0.01 * (k % 7)) for k in range(n)],
+        task="regression",
+        at=datetime.now(UTC),
+        source="test",
+    )
+    found = trial(still)
+    end = go(workspace, still, trial=trial)
+
+    assert asked == ["next"]
+    assert (state.phase, state.share, seen) == ("shadowing", 0.0, {"v1"})
+    assert still.trial == "no request that both answered has a label yet"
+    assert (found.verdict, found.n_rows) == ("worse", n)
+    assert found.before == pytest.approx(29.5 * 0.1 + 0.03, abs=0.01)
+    assert found.after == pytest.approx(29.5 * 0.9 - 0.03, abs=0.01)
+    assert (end.phase, answers(site)) == ("rolled back", {"v1"})
+    assert "as a shadow it was worse on 60 labelled requests" in end.reason
+
+
+def wait_for_shadows(site: Any, n: int) -> None:
+    from loopwright.deploy import read_capture
+
+    end = threading.Event()
+    for _ in range(500):
+        if read_capture(site.folder / "capture").shadows.height >= n:
+            return
+        end.wait(0.01)
+    raise AssertionError("the shadow was not asked")
+
+
+@pytest.mark.parametrize(("verdict", "phase"), [("no worse", "baking"), ("undecided", "shadowing")])
+def test_a_shadow_that_is_no_worse_goes_on_to_the_callers(
+    workspace: Workspace, site: Any, verdict: Any, phase: str
+) -> None:
+    found = ShadowStanding(verdict=verdict, n_rows=700)
+
+    state = go(workspace, rollout(workspace, site, shadow=ShadowPlan()), trial=lambda _state: found)
+
+    assert state.phase == phase
+    assert answers(site) == ({"v1", "new"} if phase == "baking" else {"v1"})
 
 
 def test_quality_gives_all_traffic_back(workspace: Workspace, site: Any) -> None:

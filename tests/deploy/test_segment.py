@@ -152,3 +152,20 @@ def test_every_line_is_read_once_however_it_is_cut(
         log.close()
 
     assert found == lines
+
+
+def test_reading_until_a_cursor_gives_what_its_reader_had_read(tmp_path: Path) -> None:
+    log = SegmentLog(tmp_path, segment_bytes=20)
+    for n in range(5):
+        log.append(b'{"n": %d}\n' % n)
+    known = read_page(tmp_path)
+    for n in range(5, 8):
+        log.append(b'{"n": %d}\n' % n)
+    log.close()
+
+    lines, cursor = [], None
+    while (page := read_page(tmp_path, after=cursor, until=known.cursor, max_bytes=12)).lines:
+        lines += page.lines
+        cursor = page.cursor
+
+    assert sorted(lines) == sorted(known.lines)

@@ -140,3 +140,24 @@ def test_a_shadow_can_become_the_live_variant(
 
     with site.client() as client:
         assert client.invoke([{"area": 2.0}])[0]["prediction"] == 6.0
+
+
+@pytest.mark.parametrize("request_id", [None, "r-1"])
+def test_a_shadow_is_asked_by_tensors_under_the_same_ids(
+    site: Any, run_endpoint: Any, request_id: str | None
+) -> None:
+    run_endpoint(**with_shadow(site))
+    tensors = [
+        {"name": "area", "shape": [2], "datatype": "FP64", "data": [1.0, 2.0]},
+        {"name": "city", "shape": [2], "datatype": "BYTES", "data": ["Bonn", None]},
+    ]
+    asked = {"inputs": tensors} | ({"id": request_id} if request_id else {})
+
+    with site.dial() as line:
+        status, _, answer = line.post(asked, path="/v2/models/slope/infer").hear()
+
+    assert status == 200
+    frame = shadows_in(site, 2)
+    outputs = {each["name"]: each["data"] for each in answer["outputs"]}
+    assert frame["inference_id"].to_list() == outputs["inference_id"]
+    assert frame["prediction"].to_list() == [3.0, 6.0]

@@ -94,8 +94,7 @@ def test_ctrl_c_is_no_different(make_loop: MakeLoop, stage: str) -> None:
 def test_a_killed_endpoint_comes_back_at_its_address_with_every_answer_captured(
     make_loop: MakeLoop, tmp_path: Path
 ) -> None:
-    from loopwright.deploy import read_actual
-    from loopwright.loop.live import all_captured
+    from loopwright.deploy import read_actual, read_capture
 
     from .conftest import sales
 
@@ -114,7 +113,7 @@ def test_a_killed_endpoint_comes_back_at_its_address_with_every_answer_captured(
 
     assert outcome.state == "live"
     assert loop.url == url
-    assert set(ids) <= set(all_captured(folder)["inference_id"])
+    assert set(ids) <= set(read_capture(folder / "capture").frame["inference_id"])
     assert loop.predict(rows)[0]["prediction"] > 0
 
 

@@ -193,6 +193,36 @@ def test_a_rollout_is_no_way_round_the_approval_either(workspace: Workspace) -> 
         releasing._rolled_out(unused, waiting)
 
 
+@pytest.mark.parametrize(
+    ("retrain", "before", "asks"),
+    [
+        ("auto", None, False),
+        ("manual", None, True),
+        ("auto, ask: [first_promotion]", None, True),
+        ("auto, ask: [first_promotion]", {"version": "v0"}, False),
+        ("auto, ask: [segment_harm]", None, False),
+    ],
+)
+def test_the_file_may_ask_for_a_person_at_the_first_promotion(
+    workspace: Workspace, retrain: str, before: Any, asks: bool
+) -> None:
+    workspace.metadata.put("champion", "churn", {"round": 1, "before": before})
+    unused: Any = None
+    releasing = Releasing(
+        workspace=workspace,
+        loop=loop_file(retrain=f"{retrain}"),
+        target=unused,
+        about={},
+        spec={},
+        file="loop.yaml",
+        again="",
+    )
+
+    assert releasing._asks({"cause": "drift"}, {}) is asks
+    # a challenger that is better but for a segment is asked about where it got this far
+    assert releasing._asks({"cause": "drift"}, {"asks": "A person decides."})
+
+
 def test_a_model_that_the_policy_let_through_is_released_and_another_is_not(
     workspace: Workspace,
 ) -> None:

@@ -4,76 +4,92 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from loopwright.loop import RetrainPlan, Seen, decide
-from loopwright.loop.file import RowsTrigger
+from loopwright.core.errors import InvalidInputError
+from loopwright.loop.retrain_plan import Occasion, RetrainBudget, RetrainPlan, check_retrain
+from loopwright.loop.trigger import Seen, Triaged, gate_of, policy_of, triaged
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
 
-def seen(verdict: str, n_labelled: int = 1_000) -> Seen:
-    return Seen(verdict=verdict, reason="Evidence.", n_labelled=n_labelled)
+def found(
+    plan: RetrainPlan, verdict: str, n_labelled: int = 1_000, *, days: float = 1, labels: str = ""
+) -> Triaged:
+    seen = Seen(verdict=verdict, reason="Evidence.", n_labelled=n_labelled, labels_differ=labels)
+    return triaged(policy_of(plan), seen, now=NOW, last_round_at=NOW - timedelta(days=days))
 
 
 @pytest.mark.parametrize("verdict", ["criterion_missed", "drift"])
-def test_a_harm_that_the_file_lists_starts_a_round(verdict: str) -> None:
-    trigger = decide(RetrainPlan(), seen(verdict), now=NOW, last_own_round_at=None)
+def test_a_harm_that_the_file_lists_calls_for_a_round(verdict: str) -> None:
+    triage = found(RetrainPlan(), verdict)
 
-    assert trigger.starts
-    assert trigger.cause == verdict
+    assert (triage.act, triage.cause) == ("retrain", verdict)
+    assert gate_of(triage.cause) == "non_inferiority"
 
 
 @pytest.mark.parametrize("verdict", ["ok", "watch"])
-def test_drift_without_harm_starts_nothing(verdict: str) -> None:
-    assert not decide(RetrainPlan(), seen(verdict), now=NOW, last_own_round_at=None).starts
+def test_drift_without_harm_calls_for_nothing(verdict: str) -> None:
+    assert found(RetrainPlan(), verdict).act == "nothing"
 
 
-def test_faulty_data_are_never_learnt_from() -> None:
-    plan = RetrainPlan(when=("criterion_missed", "drift", RowsTrigger(rows=1)))
+@pytest.mark.parametrize(("bad_data", "act"), [("hold", "hold"), ("wait", "wait")])
+def test_faulty_data_are_never_learnt_from(bad_data: str, act: str) -> None:
+    when = ("criterion_missed", "drift", Occasion(rows=1), Occasion(every="1 s"))
 
-    trigger = decide(plan, seen("data_quality"), now=NOW, last_own_round_at=None)
+    triage = found(RetrainPlan(when=when, bad_data=bad_data), "data_quality")  # type: ignore[arg-type]
 
-    assert not trigger.starts
-    assert "Mend the data first" in trigger.reason
-
-
-def test_a_cause_that_is_not_listed_starts_nothing_and_says_so() -> None:
-    plan = RetrainPlan(when=("drift",))
-
-    trigger = decide(plan, seen("criterion_missed"), now=NOW, last_own_round_at=None)
-
-    assert not trigger.starts
-    assert "does not list criterion_missed" in trigger.reason
+    assert triage.act == act
+    assert "Mend the data first" in triage.reason
 
 
-def test_too_few_labelled_rows_wait_for_more() -> None:
-    trigger = decide(RetrainPlan(), seen("drift", 499), now=NOW, last_own_round_at=None)
+def test_a_cause_that_is_not_listed_calls_for_nothing_and_says_so() -> None:
+    triage = found(RetrainPlan(when=("drift",)), "criterion_missed")
 
-    assert not trigger.starts
-    assert "500 are needed" in trigger.reason
-
-
-@pytest.mark.parametrize(("hours", "starts"), [(1, False), (23.9, False), (24, True)])
-def test_the_cool_down_holds_between_rounds_of_its_own(hours: float, starts: bool) -> None:
-    trigger = decide(
-        RetrainPlan(), seen("drift"), now=NOW, last_own_round_at=NOW - timedelta(hours=hours)
-    )
-
-    assert trigger.starts is starts
+    assert triage.act == "nothing"
+    assert "does not list criterion_missed" in triage.reason
 
 
-def test_a_storm_of_alarms_starts_one_round_a_day_at_most() -> None:
-    last, rounds = None, 0
-    for minute in range(3 * 24 * 60):
-        now = NOW + timedelta(minutes=minute)
-        if decide(RetrainPlan(), seen("drift"), now=now, last_own_round_at=last).starts:
-            last, rounds = now, rounds + 1
+def test_an_estimated_miss_counts_only_where_the_file_lists_it() -> None:
+    listed = RetrainPlan(when=("estimated_miss",))
 
-    assert rounds == 3
+    assert found(listed, "estimated_miss").cause == "estimated_miss"
+    assert found(RetrainPlan(), "estimated_miss").act == "nothing"
 
 
-def test_enough_new_rows_start_a_round_only_where_asked() -> None:
-    asked = RetrainPlan(when=(RowsTrigger(rows=800),))
+def test_enough_new_rows_call_for_a_round_only_where_asked() -> None:
+    asked = RetrainPlan(when=(Occasion(rows=800),))
 
-    assert decide(asked, seen("ok"), now=NOW, last_own_round_at=None).cause == "rows"
-    assert not decide(asked, seen("ok", 799), now=NOW, last_own_round_at=None).starts
-    assert not decide(RetrainPlan(), seen("ok"), now=NOW, last_own_round_at=None).starts
+    assert found(asked, "ok").cause == "rows"
+    assert found(asked, "ok", 799).act == "nothing"
+    assert found(RetrainPlan(), "ok").act == "nothing"
+    assert gate_of("rows") == "superiority"
+
+
+@pytest.mark.parametrize(("days", "cause"), [(29.9, ""), (30, "schedule")])
+def test_a_schedule_calls_for_a_round_after_its_time(days: float, cause: str) -> None:
+    plan = RetrainPlan(when=(Occasion(every="30 days"),))
+
+    assert found(plan, "ok", days=days).cause == cause
+
+
+def test_labels_that_speak_for_some_rows_only_make_a_cause_wait() -> None:
+    triage = found(RetrainPlan(), "drift", labels="the labelled rows differ from the others.")
+
+    assert triage.act == "wait"
+    assert triage.reason.endswith("But the labelled rows differ from the others.")
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        (lambda: Occasion(), "neither or both"),
+        (lambda: Occasion(rows=1, every="1 day"), "neither or both"),
+        (lambda: Occasion(rows=0), "asks for 0 rows"),
+        (lambda: Occasion(every="0 s"), "every '0 s'"),
+        (lambda: check_retrain(RetrainPlan(cooldown="soon")), "not a duration"),
+        (lambda: check_retrain(RetrainPlan(budget=RetrainBudget(money=0))), "budget.money is 0"),
+        (lambda: check_retrain(RetrainPlan(windows=("recent",))), "retrain.windows"),
+    ],
+)
+def test_a_block_that_cannot_be_meant_is_refused(made: object, told: str) -> None:
+    with pytest.raises(InvalidInputError, match=told):
+        made()  # type: ignore[operator]

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from loopwright.evaluate import Comparison, SegmentComparison
-from loopwright.loop.verdict import _decision
+from loopwright.loop.file import parse_loop_file
+from loopwright.loop.gate import Passage
+from loopwright.loop.verdict import _asked_about_segments, _decision
 
 
 def comparison(lower: float, upper: float) -> Comparison:
@@ -85,3 +87,50 @@ def test_a_guarded_segment_stops_what_was_not_shown_to_be_no_worse_there(
 
     assert decided is promoted
     assert ("guarded 'the coast'" in told) is not promoted
+
+
+@pytest.mark.parametrize(("passes", "promoted"), [(True, True), (False, False)])
+def test_the_gate_decides_about_a_challenger_of_the_loops_own(passes: bool, promoted: bool) -> None:
+    said = Passage(
+        passes=passes,
+        in_doubt=(),
+        harmed=(),
+        but_for_segments=passes,
+        reasons=() if passes else ("it may be worse by more than 1%",),
+    )
+
+    decided, told = _decision(
+        holds=False,
+        told="mape 0.19",
+        comparison=EQUAL,
+        own=True,
+        title="lightgbm",
+        n_rows=400,
+        is_same=False,
+        passes=said,
+    )
+
+    assert decided is promoted
+    assert told.endswith(
+        "It replaces the champion."
+        if promoted
+        else "It may be worse by more than 1%: the champion stays."
+    )
+
+
+@pytest.mark.parametrize(("ask", "asks"), [("[]", False), ("[segment_harm]", True)])
+def test_a_person_is_asked_about_harm_to_a_segment_only_where_the_file_says_so(
+    ask: str, asks: bool
+) -> None:
+    loop = parse_loop_file(
+        b"name: p\nproblem: {target: y}\ndata: {source: {kind: file, path: a.csv}}\n"
+        b"retrain: {ask: %s}\n" % ask.encode()
+    )
+    said = Passage(
+        passes=False, in_doubt=("coast",), harmed=("coast",), but_for_segments=True, reasons=("x",)
+    )
+
+    told = _asked_about_segments(loop, said)
+
+    assert bool(told) is asks
+    assert not asks or told.endswith("It is worse beyond doubt in 'coast'.")

@@ -97,8 +97,8 @@ def test_the_recursion_is_that_of_shiryaev_and_roberts(reference: Reference) -> 
     held = state.streams[stream.key]
     assert np.expm1(held.growth) == pytest.approx(r, abs=1e-4)
     assert np.expm1(held.evidence) == pytest.approx(r.mean(), abs=1e-4)
-    # 7 inputs with weight 1 and the prediction with weight 3
-    assert np.expm1(state.evidence) == pytest.approx(r.mean() / 10, abs=1e-4)
+    # 7 inputs and 2 joint scores with weight 1, and the prediction with weight 3
+    assert np.expm1(state.evidence) == pytest.approx(r.mean() / 12, abs=1e-4)
 
 
 def test_under_no_change_the_mean_statistic_stays_below_the_number_of_windows() -> None:

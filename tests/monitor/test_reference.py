@@ -37,7 +37,7 @@ def test_quantile_bins_hold_about_equal_shares() -> None:
 
 
 def test_frequent_rare_unseen_and_missing_categories_have_their_bins() -> None:
-    values = ["a"] * 5 + ["b"] * 4 + [f"v{k:02}" for k in range(28)] * 2 + ["r1", "r2"]
+    values = ["a"] * 9 + ["b"] * 8 + [f"v{k:02}" for k in range(28)] * 5 + ["r1", "r2"]
     stream = build_stream("c", pl.Series(values), role="input", kind="category")
 
     live = bin_counts(stream, ["a", "r2", "new", None, "b"])
@@ -131,14 +131,14 @@ def test_json_out_and_in_is_the_same_reference(reference: Reference) -> None:
     assert Reference.from_json(json.loads(text)) == reference
 
 
-def test_thirty_columns_take_less_than_twenty_kilobytes() -> None:
+def test_thirty_columns_take_less_than_thirty_six_kilobytes() -> None:
     rng = np.random.default_rng(0)
     rows = pl.DataFrame({f"column_{k}": rng.normal(size=5_000) for k in range(30)})
     losses = rng.random(5_000)
 
     reference = build_reference(rows, losses, losses, dict.fromkeys(rows.columns, "number"))
 
-    assert len(json.dumps(reference.to_json(), separators=(",", ":"))) < 20_000
+    assert len(json.dumps(reference.to_json(), separators=(",", ":"))) < 36_000
 
 
 @pytest.mark.parametrize("record", [None, {}, {"format": 2}, {"format": 1, "streams": "x"}])

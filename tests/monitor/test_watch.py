@@ -108,8 +108,10 @@ def test_the_false_alarms_of_the_plan_are_shared_by_both_detectors(reference: Re
     state = start_watch(reference, plan, version="1")
 
     # 8,766 hours and twice 2 alarms
-    assert np.exp(state.data.detector.threshold) == pytest.approx(8_766 / 2)
-    assert np.exp(state.error.detector.threshold) == pytest.approx(8_766 / 2)
+    assert np.exp(state.data.detector.bar) == pytest.approx(8_766 / 2)
+    assert np.exp(state.error.detector.bar) == pytest.approx(8_766 / 2)
+    assert state.data.detector.threshold < state.data.detector.bar
+    assert state.error.detector.threshold < state.error.detector.bar
 
 
 def test_unchanged_rows_are_ok(
@@ -270,3 +272,45 @@ def test_importing_the_monitor_loads_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_an_alarm_that_is_over_within_one_look_is_told_nevertheless(
+    reference: Reference, fresh: WatchState, capture: Callable[..., Table]
+) -> None:
+    predictions, _, _ = capture(9_000)
+    scale = np.where((np.arange(9_000) >= 1_000) & (np.arange(9_000) < 1_500), 0.4, 0.13)
+    losses = predictions.select("at").with_columns(
+        loss=np.abs(np.random.default_rng(1).normal(size=9_000)) * scale
+    )
+
+    _, report = watch(reference, fresh, predictions, losses=losses)
+
+    assert [alarm.kind for alarm in report.new_alarms] == ["error"]
+    assert (report.alarms, report.verdict) == ((), "ok")
+
+
+def test_a_state_of_another_format_is_refused(fresh: WatchState) -> None:
+    with pytest.raises(InvalidInputError, match="has format 1; this release reads 2"):
+        WatchState.from_json({**fresh.to_json(), "format": 1})
+
+
+def test_a_column_that_is_new_is_told_and_nothing_is_held(
+    reference: Reference, fresh: WatchState, capture: Callable[..., Table]
+) -> None:
+    predictions, inputs, _ = capture(500)
+
+    _, report = watch(reference, fresh, predictions, inputs=inputs.with_columns(garden=pl.lit(1)))
+
+    assert (report.verdict, [each.problem for each in report.findings]) == ("watch", ["new"])
+
+
+def test_requests_that_stay_away_are_told(
+    reference: Reference, fresh: WatchState, capture: Callable[..., Table]
+) -> None:
+    predictions, inputs, _ = capture(10_000)  # one a minute, a week long
+
+    state, usual = watch(reference, fresh, predictions, inputs=inputs)
+    _, report = watch(reference, state, predictions.clear(), now=START + timedelta(hours=180))
+
+    assert usual.verdict == "ok"
+    assert (report.verdict, [each.problem for each in report.findings]) == ("watch", ["volume"])

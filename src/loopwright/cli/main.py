@@ -220,29 +220,19 @@ def predict(
 
 @command
 @file_argument
-@click.argument("labels_file", type=click.Path(path_type=Path))
-def labels(home: Path | None, as_json: bool, file: Path, labels_file: Path) -> None:
-    """Take in ground truth: LABELS_FILE is CSV, Parquet or JSON lines of inference_id, label."""
-    from loopwright.cli.show import echo_json
-    from loopwright.notebook import Loop, read_table
-
-    count = Loop(file, home=home).add_labels(read_table(labels_file), source=labels_file.name)
-    if as_json:
-        echo_json({"n_labels": count})
-        return
-    click.echo(f"Took in {count:,} labels.")
-
-
-@command
-@file_argument
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the page here.")
-def monitor(home: Path | None, as_json: bool, file: Path, output: Path | None) -> None:
+@click.option(
+    "--watch", is_flag=True, help="Stay, and look after the loop on its schedules; start rounds."
+)
+def monitor(home: Path | None, as_json: bool, file: Path, output: Path | None, watch: bool) -> None:
     """Look at what the endpoint saw; unlike run, never start a round."""
     from loopwright.cli.show import Progress, echo_json
     from loopwright.monitor import summary
     from loopwright.notebook import Loop
 
     loop = Loop(file, home=home)
+    if watch:
+        loop.watch(click.echo, on_news=Progress(quiet=as_json))
     report = loop.monitor(on_news=Progress(quiet=True))
     if output is not None:
         loop.report().save(output)

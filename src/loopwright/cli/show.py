@@ -141,6 +141,20 @@ def status_lines(status: LoopStatus) -> list[str]:
         lines.append(click.style(f"  rollout: {status.rollout['told']}", fg="yellow"))
     if status.monitor:
         lines += [f"  monitor: {status.monitor['verdict']}: {status.monitor['reason']}"]
+    if feedback := status.feedback:
+        stopped = feedback["state"] in ("held", "frozen")
+        text = f"  feedback loop: {feedback['meaning']}"
+        lines.append(click.style(text, fg="red") if stopped else text)
+        if stopped or feedback["state"] in ("triage", "cooldown"):
+            lines.append(f"    because {feedback['reason']}")
+    for alarm in status.alarms:
+        colour = "yellow" if alarm["state"] == "acknowledged" else "red"
+        text = f"  alarm {alarm['id']} ({alarm['state']}): {alarm['message']}"
+        lines.append(click.style(text, fg=colour))
+    for task in status.tasks:
+        if task["state"] == "failing":
+            text = f"  {task['task']} failed {task['n_failed']} time(s) in a row: {task['told']}"
+            lines.append(click.style(text, fg="red"))
     if status.quarantine:
         lines.append(click.style(f"  {status.quarantine}", fg="yellow"))
     if len(status.seals) > 1:

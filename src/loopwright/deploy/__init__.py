@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from loopwright.deploy.address import check_port, free_port, token_digest
-from loopwright.deploy.capture import CapturedPrediction, CapturePage, read_capture
+from loopwright.deploy.capture import (
+    CapturedPrediction,
+    CapturePage,
+    captured_inputs,
+    read_capture,
+    read_capture_lines,
+)
 from loopwright.deploy.client import EndpointClient
+from loopwright.deploy.code_settings import CodeSettings, checked_code
 from loopwright.deploy.endpoint import (
     ActualState,
     CaptureSettings,
@@ -18,6 +25,7 @@ from loopwright.deploy.endpoint import (
 from loopwright.deploy.labels import Label, LabelLog, LabelPage, add_labels, read_labels
 from loopwright.deploy.plan import DeployPlan, checked_deploy
 from loopwright.deploy.rollout import Alarms, Rollout, RolloutState
+from loopwright.deploy.scale import Scale, most_workers
 from loopwright.deploy.segment import Cursor, has_more
 from loopwright.deploy.variant import Variant
 
@@ -27,6 +35,7 @@ __all__ = [
     "CapturePage",
     "CaptureSettings",
     "CapturedPrediction",
+    "CodeSettings",
     "Cursor",
     "DeployPlan",
     "DesiredState",
@@ -37,14 +46,19 @@ __all__ = [
     "LabelPage",
     "Rollout",
     "RolloutState",
+    "Scale",
     "Variant",
     "add_labels",
+    "captured_inputs",
     "check_port",
+    "checked_code",
     "checked_deploy",
     "free_port",
     "has_more",
+    "most_workers",
     "read_actual",
     "read_capture",
+    "read_capture_lines",
     "read_desired",
     "read_labels",
     "token_digest",

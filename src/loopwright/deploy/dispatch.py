@@ -7,6 +7,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -17,8 +18,9 @@ _SHORT_TURN_S = 0.000_5
 
 Answer = TypeVar("Answer")
 Blocking = Callable[[], Any]
-# what a request's generator yields: None to let others have a turn, or a call that may block
-Steps = Generator[Blocking | None, Any, Answer]
+# what a request's generator yields: None to let others have a turn, a call that may block, or the
+# result of another thread's work
+Steps = Generator[Blocking | Future[Any] | None, Any, Answer]
 
 
 @dataclass(slots=True)
@@ -36,7 +38,8 @@ class WorkQueue(Generic[Answer]):
 
     A request is a generator. It computes for at most some milliseconds and yields None to let the
     others have a turn, or yields a function that may block, which then runs in a thread and whose
-    result is sent back in. Everything else runs on the event loop's thread.
+    result is sent back in, as is that of a future it yields. Everything else runs on the event
+    loop's thread.
 
     Parameters
     ----------
@@ -144,9 +147,9 @@ class WorkQueue(Generic[Answer]):
             if blocking is None:
                 self._waiting.append(work)
             else:
-                self._run_in_thread(work, blocking)
+                self._wait_for(work, blocking)
 
-    def _run_in_thread(self, work: _Work[Answer], blocking: Blocking) -> None:
+    def _wait_for(self, work: _Work[Answer], blocking: Blocking | Future[Any]) -> None:
         def resume(future: asyncio.Future[Any]) -> None:
             self._n_blocking -= 1
             if future.cancelled():
@@ -158,4 +161,9 @@ class WorkQueue(Generic[Answer]):
             self._schedule()
 
         self._n_blocking += 1
-        asyncio.get_running_loop().run_in_executor(None, blocking).add_done_callback(resume)
+        waited: asyncio.Future[Any] = (
+            asyncio.wrap_future(blocking)
+            if isinstance(blocking, Future)
+            else asyncio.get_running_loop().run_in_executor(None, blocking)
+        )
+        waited.add_done_callback(resume)

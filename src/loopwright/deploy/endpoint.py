@@ -17,6 +17,8 @@ from loopwright.core.errors import BackendError, InvalidInputError, WrongStateEr
 from loopwright.core.files import write_json_atomically
 from loopwright.core.names import checked_name
 from loopwright.deploy.address import LOOPBACK, is_loopback
+from loopwright.deploy.code_settings import CodeSettings, checked_code
+from loopwright.deploy.scale import Scale, checked_scale
 from loopwright.deploy.variant import MAIN, Variant, checked_variants
 
 _POLL_S = 0.02
@@ -42,10 +44,12 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         `sha256:<hex>` of that file; one with other bytes is not served. None takes it as it is.
     version
         Version that every answer of this model carries.
+    code
+        Has the bundle taken as a user's own code with its model; see `Variant`.
     variants
         Several models, with their parts of the requests, in place of the one above.
     workers
-        How many processes answer.
+        How many processes answer, or bounds between which the load decides.
     generation
         Counts the changes; `ActualState.generation` follows when one has been carried out.
     unknown_columns
@@ -68,8 +72,9 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bundle: str = ""
     version: int | str = ""
     bundle_digest: str | None = None
+    code: CodeSettings | None = None
     variants: tuple[Variant, ...] = ()
-    workers: int = 1
+    workers: int | Scale = 1
     unknown_columns: Literal["ignore", "refuse"] | None = None
     host: str = LOOPBACK
     port: int = 0
@@ -84,7 +89,11 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         if self.variants:
             return self.variants
         only = Variant(
-            name=MAIN, bundle=self.bundle, version=self.version, bundle_digest=self.bundle_digest
+            name=MAIN,
+            bundle=self.bundle,
+            version=self.version,
+            bundle_digest=self.bundle_digest,
+            code=self.code,
         )
         return (only,)
 
@@ -227,12 +236,15 @@ def read_desired(folder: Path) -> DesiredState:
 
 
 def _check_models(desired: DesiredState, path: Path) -> None:
-    if bool(desired.bundle) == bool(desired.variants) or desired.workers < 1:
+    checked_scale(desired.workers, field="workers")
+    if bool(desired.bundle) == bool(desired.variants):
         raise InvalidInputError(
-            f"{path} cannot be used: it must have a bundle or variants, and at least one worker.",
+            f"{path} cannot be used: it must have a bundle or variants.",
             hint="Write it with loopwright.deploy.write_desired.",
             field="desired.json",
         )
+    if desired.code is not None:
+        checked_code(desired.code)
     if desired.variants:
         checked_variants(desired.variants)
 

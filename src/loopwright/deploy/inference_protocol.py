@@ -23,6 +23,9 @@ from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import InputField, Served
 from loopwright.deploy.rows import MAX_ROWS, TooManyRowsError, json_value, too_many_rows
 
+INFER = "/v2/models/{name}/infer"
+"""The route of predictions, as the metrics call it."""
+
 _encode = msgspec.json.Encoder(enc_hook=plain_value).encode
 _DATATYPES = {"number": "FP64", "boolean": "BOOL"}
 _FLOATS = ("FP16", "FP32", "FP64")

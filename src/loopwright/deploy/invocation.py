@@ -70,6 +70,9 @@ def invocation(
     extras
         What is added to every answer beside what the request asks for.
     """
+    if served.code is not None:
+        found: tuple[Response, int] = yield from served.code(request, served, capture, extras)
+        return found
     headers = request.headers
     read = find_reader(headers.get(b"content-type", b""))
     if read is None:

@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -156,6 +157,15 @@ class InvocationQueue:
         return Response(
             head.status, body, head.content_type.encode(), headers=head.headers.encode("latin-1")
         )
+
+    def backlog(self) -> tuple[int, float]:
+        """Return how many requests wait or are worked on, and the age of the oldest in seconds."""
+        times = [found.st_mtime for _, found in _files(self._waiting, _REQUEST)]
+        return len(times), max(0.0, time.time() - min(times)) if times else 0.0
+
+    def is_empty(self) -> bool:
+        """Return whether no request waits or is worked on; quick enough for any thread."""
+        return next(_files(self._waiting, _REQUEST), None) is None
 
     def claim(self) -> Claimed | None:
         """Return the oldest request that nobody works on; None if there is none.

@@ -23,9 +23,10 @@ else:
     pl = LazyModule("polars")
 
 MAX_ID_CHARACTERS = 256
+_SHAPES = ({"inference_id", "label"}, {"key", "label"})
 
 
-class Label(msgspec.Struct, frozen=True, kw_only=True):
+class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What turned out to be true for one prediction.
 
     Parameters
@@ -36,14 +37,19 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
         A number for regression, a class otherwise.
     at
         When the label was received: ISO 8601, UTC.
+        For a source that tells when the label became true, that time.
     source
         Who sent it: `endpoint`, `cli`, the name of a table.
+    key
+        A business key, such as a customer's number, where the id is not known and empty: the label
+        is for the newest prediction before it whose input of that name says the same.
     """
 
     inference_id: str
     label: bool | int | float | str
     at: str
     source: str
+    key: str | None = None
 
 
 class LabelLog:
@@ -86,6 +92,7 @@ def add_labels(
     task: str,
     at: datetime,
     source: str,
+    by_key: bool = False,
 ) -> int:
     """Take in ground truth for an endpoint, all of it or nothing; return how many labels it was.
 
@@ -103,6 +110,8 @@ def add_labels(
         When the labels came, an aware time.
     source
         Who sends them.
+    by_key
+        Whether the pairs begin with a business key in place of an inference id; see `Label`.
 
     Raises
     ------
@@ -113,7 +122,7 @@ def add_labels(
     """
     checked = [
         checked_label(
-            {"inference_id": inference_id, "label": label},
+            {"key" if by_key else "inference_id": inference_id, "label": label},
             index=index,
             task=task,
             at=utc_text(at),
@@ -132,13 +141,15 @@ def add_labels(
 def checked_label(value: Any, *, index: int, task: str, at: str, source: str) -> Label:
     """Return a label made of what a caller sent: `{"inference_id": ..., "label": ...}`.
 
+    A business key may stand in place of the id: `{"key": ..., "label": ...}`.
+
     Raises
     ------
     InvalidInputError
         If a key is missing or unknown, the id is not an inference id, or the label is not a finite
         number (regression) or a class (other tasks). The facts say which row.
     """
-    if not isinstance(value, Mapping) or set(value) != {"inference_id", "label"}:
+    if not isinstance(value, Mapping) or set(value) not in _SHAPES:
         raise _wrong_label(
             index, field=None, value=value, expected="an object with inference_id and label"
         )
@@ -151,11 +162,32 @@ def checked_label(value: Any, *, index: int, task: str, at: str, source: str) ->
             raise _wrong_label(index, field="label", value=label, expected="a finite number")
     elif not _can_be_a_class(label):
         raise _wrong_label(index, field="label", value=label, expected="a class")
+    by_key = "key" in value
     return Label(
-        inference_id=checked_inference_id(value["inference_id"], index=index),
+        inference_id="" if by_key else checked_inference_id(value["inference_id"], index=index),
         label=label,
         at=at,
         source=source,
+        key=checked_business_key(value["key"], index=index) if by_key else None,
+    )
+
+
+def checked_business_key(value: Any, *, index: int | None = None) -> str:
+    """Return a business key as text: 1 to 256 characters, or a whole number; else raise."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if isinstance(value, str) and 0 < len(value.strip()) <= MAX_ID_CHARACTERS:
+        return value
+    raise InvalidInputError(
+        f"{str(value)[:80]!r} is not a business key.",
+        hint=f"Use 1 to {MAX_ID_CHARACTERS} characters or a whole number.",
+        row=index,
+        field="key",
+        value=value,
+        expected=f"1 to {MAX_ID_CHARACTERS} characters",
     )
 
 
@@ -202,8 +234,8 @@ class LabelPage:
     Parameters
     ----------
     frame
-        Columns `inference_id`, `label` (numbers, or text when any label is text), `at` (UTC) and
-        `source`, in the order they came; a corrected label follows the one it corrects.
+        Columns `inference_id`, `label` (numbers, or text when any label is text), `at` (UTC),
+        `source` and `key`, in the order they came; a corrected label follows the one it corrects.
     cursor
         Pass it as `after` to read what comes next.
     n_unreadable
@@ -216,10 +248,14 @@ class LabelPage:
 
 
 def read_labels(
-    folder: Path, *, after: Cursor | None = None, max_bytes: int = SEGMENT_BYTES
+    folder: Path,
+    *,
+    after: Cursor | None = None,
+    max_bytes: int = SEGMENT_BYTES,
+    until: Cursor | None = None,
 ) -> LabelPage:
     """Return the labels received since a cursor, one page at a time, oldest first."""
-    page = read_page(folder, after=after, max_bytes=max_bytes)
+    page = read_page(folder, after=after, max_bytes=max_bytes, until=until)
     decoder = msgspec.json.Decoder(Label)
     labels: list[Label] = []
     for line in page.lines:
@@ -233,6 +269,7 @@ def read_labels(
             column("label", [each.label for each in labels]),
             times("at", [each.at for each in labels]),
             pl.Series("source", [each.source for each in labels], dtype=pl.String),
+            pl.Series("key", [each.key for each in labels], dtype=pl.String),
         ]
     )
     return LabelPage(frame=frame, cursor=page.cursor, n_unreadable=len(page.lines) - len(labels))

@@ -96,6 +96,9 @@ class ServedModel(Protocol):
         ...
 
 
+OwnAnswer = Callable[..., Any]
+"""Steps to an answer: takes a request, a `Served`, a capture log or None, and names of extras."""
+
 ModelOpener = Callable[[Path], ServedModel]
 """Opens a `model.tar.gz`; raises a `LoopwrightError` for one that is broken or not to be trusted."""
 
@@ -104,10 +107,12 @@ ModelOpener = Callable[[Path], ServedModel]
 class Served:
     """A model and what its answers carry; a request keeps to one of these to its end.
 
-    `variant` is None where the endpoint has one model and no variants.
+    `variant` is None where the endpoint has one model and no variants. `code` is how a user's own
+    code takes whole requests, where that is what is served.
     """
 
     model: ServedModel
     version: int | str
     variant: str | None = None
     is_shadow: bool = False
+    code: OwnAnswer | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from loopwright.deploy.dispatch import Steps
 from loopwright.deploy.inference_protocol import (
+    INFER,
     infer,
     model_metadata,
     protocol_error,
@@ -19,11 +20,11 @@ from loopwright.deploy.inference_protocol import (
 from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import Served
 from loopwright.deploy.postponed import PATH, look
+from loopwright.deploy.shadow import identified
 
 if TYPE_CHECKING:
     from loopwright.deploy.service import Service
 
-INFER = "/v2/models/{name}/infer"
 _MODEL = re.compile(
     rb"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?(?P<rest>/ready|/infer)?"
 )
@@ -86,9 +87,14 @@ def _infer(service: Service, request: Request) -> Steps[Response]:
     served = _served(service, request)
     if isinstance(served, Response):
         return served
+    shadows = service.fleet.shadows if service.fleet is not None else ()
+    if shadows:
+        identified(request)
     response, n_rows = yield from infer(request, served=served, capture=service.capture)
     if n_rows:
         service.metrics.count_predictions(served.version, n_rows, served.variant)
+        if shadows:
+            service.shadows.offer(request, shadows, service.shadow_capture)
     return response
 
 

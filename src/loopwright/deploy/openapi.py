@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from loopwright.deploy.answer_form import FORMS
+from loopwright.deploy.code_settings import OWN_CODE
 from loopwright.deploy.model import Served, ServedModel
-from loopwright.deploy.openapi_protocol import PROTOCOL_SCHEMAS, postponed_paths, protocol_paths
+from loopwright.deploy.openapi_protocol import (
+    PROTOCOL_SCHEMAS,
+    postponed_paths,
+    protocol_paths,
+    variant_parameters,
+)
 from loopwright.deploy.rows import READERS
 
 
 def openapi(
-    model: ServedModel, *, version: int | str, endpoint: str, needs_token: bool
+    model: ServedModel,
+    *,
+    version: int | str,
+    endpoint: str,
+    needs_token: bool,
+    variants: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the description of an endpoint that serves a model."""
+    """Return the description of an endpoint that serves a model, among `variants` if it has some."""
     row = model.signature.json_schema()
     example = row.get("example")
     invocations = _invocations(example, sorted(model.extras))
+    if variants:
+        invocations["parameters"] += variant_parameters(variants)
     explained = {**invocations, "summary": "Predict, and give the reasons for every answer."}
     document: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -25,7 +39,7 @@ def openapi(
             "/invocations": {"post": invocations},
             "/explain": {"post": explained},
             **postponed_paths(invocations),
-            **protocol_paths(Served(model=model, version=version), example),
+            **protocol_paths(Served(model=model, version=version), example, variants),
             "/labels": {"post": _labels()},
             "/ping": {"get": _simple("Whether the endpoint is ready to answer.")},
             "/metrics": {"get": _simple("Counters in the Prometheus text format.", "text/plain")},
@@ -38,10 +52,15 @@ def openapi(
                 "Answer": _answer_schema(model),
                 "Label": {
                     "type": "object",
-                    "required": ["inference_id", "label"],
+                    "required": ["label"],
+                    "oneOf": [{"required": ["inference_id"]}, {"required": ["key"]}],
                     "additionalProperties": False,
                     "properties": {
                         "inference_id": {"type": "string"},
+                        "key": {
+                            "type": ["string", "integer"],
+                            "description": "A business key, in place of the id.",
+                        },
                         "label": _value_schema(model),
                     },
                 },
@@ -50,16 +69,37 @@ def openapi(
             }
         },
     }
+    if model.task == OWN_CODE:
+        _describe_own_code(document["paths"])
     if needs_token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
     return document
 
 
+def _describe_own_code(paths: dict[str, Any]) -> None:
+    """Leave what only a user's own code knows open, and leave out what it does not answer."""
+    for path in [path for path in paths if path.startswith("/v2/models") or path == "/explain"]:
+        del paths[path]
+    anything: dict[str, Any] = {"*/*": {}}
+    for path in ("/invocations", "/async-invocations"):
+        post = paths[path]["post"]
+        post["requestBody"] = {"required": True, "content": anything}
+    paths["/invocations"]["post"] |= {
+        "summary": "Ask the code of this endpoint; it reads what it likes.",
+        "responses": {
+            "200": {"description": "What the code answers.", "content": anything},
+            "500": {"description": "The code failed or ended."},
+            "503": {"description": "Too many requests wait, or the code does not run."},
+            "504": {"description": "The code took too long."},
+        },
+    }
+
+
 def _value_schema(model: ServedModel) -> dict[str, Any]:
     if model.task == "regression":
         return {"type": "number"}
-    return {"enum": list(model.classes or ())}
+    return {"enum": list(model.classes)} if model.classes else {}
 
 
 def _answer_schema(model: ServedModel) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from loopwright.deploy.inference_protocol import model_metadata
@@ -24,7 +25,25 @@ PROTOCOL_SCHEMAS: dict[str, Any] = {
 }
 
 
-def protocol_paths(served: Served, example: Any) -> dict[str, Any]:
+def variant_parameters(variants: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the headers by which a caller has a say in which variant answers."""
+    return [
+        {
+            "name": "X-Amzn-SageMaker-Target-Variant",
+            "in": "header",
+            "description": "The variant that is to answer; chosen by the weights when absent.",
+            "schema": {"enum": list(variants)},
+        },
+        {
+            "name": "X-Sticky-Key",
+            "in": "header",
+            "description": "What your requests have in common: one variant answers them all.",
+            "schema": {"type": "string"},
+        },
+    ]
+
+
+def protocol_paths(served: Served, example: Any, variants: Sequence[str] = ()) -> dict[str, Any]:
     """Return the paths of the protocol; `example` is an example of a row."""
     paths: dict[str, Any] = {
         "/v2": {"get": _read("The server and its version.")},
@@ -39,7 +58,10 @@ def protocol_paths(served: Served, example: Any) -> dict[str, Any]:
                 "parameters": parameters,
                 "get": _read("Whether the model is ready to answer."),
             },
-            f"{prefix}/infer": {"parameters": parameters, "post": _infer(served, example)},
+            f"{prefix}/infer": {
+                "parameters": [*parameters, *(variant_parameters(variants) if variants else ())],
+                "post": _infer(served, example),
+            },
         }
     return paths
 

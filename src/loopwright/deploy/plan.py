@@ -11,8 +11,7 @@ from loopwright.core.names import checked_name
 from loopwright.deploy.address import LOOPBACK, is_loopback
 from loopwright.deploy.capture import checked_share
 from loopwright.deploy.rollout import Rollout, checked_rollout
-
-_MOST_WORKERS = 64
+from loopwright.deploy.scale import Scale, checked_scale
 
 
 class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,7 +33,8 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Who lets the first model go live, and those of rounds that a person causes: `auto`, the
         criteria; `manual`, a person. Absent: as `retrain.approve` says for the loop's own rounds.
     workers
-        How many processes answer; they share the port.
+        How many processes answer; they share the port. Bounds, `{least: 0, most: 4, idle: 10
+        minutes}`, leave it to the load.
     unknown_columns
         What becomes of columns in a request that the model does not read: `ignore` or `refuse`.
     """
@@ -45,7 +45,7 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     rollout: Rollout = msgspec.field(default_factory=Rollout)
     capture_share: float = 1.0
     approve: Literal["auto", "manual"] | None = None
-    workers: int = 1
+    workers: int | Scale = 1
     unknown_columns: Literal["ignore", "refuse"] = "ignore"
 
 
@@ -73,12 +73,6 @@ def checked_deploy(plan: DeployPlan) -> DeployPlan:
             field="deploy.host",
             value=plan.host,
         )
-    if not 1 <= plan.workers <= _MOST_WORKERS:
-        raise InvalidInputError(
-            f"deploy.workers is {plan.workers}, which is no number of processes.",
-            hint=f"Give 1 to {_MOST_WORKERS}; one for each processor core answers most.",
-            field="deploy.workers",
-            value=plan.workers,
-        )
+    checked_scale(plan.workers, field="deploy.workers")
     checked_rollout(plan.rollout)
     return plan

@@ -44,7 +44,8 @@ class PostponedWork:
         """
         if self._is_working or service.is_draining or service.served is None:
             return
-        if not service.queue.has_room():
+        # a thread that would find nothing is not counted among the requests that wait
+        if not service.queue.has_room() or self.queue.is_empty():
             return
         self._is_working = True
         service.queue.submit(

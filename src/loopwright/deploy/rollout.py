@@ -19,7 +19,9 @@ CURRENT, NEXT = "current", "next"
 _FALSE_ALARM = 1e-3
 _KINDS = ("all_at_once", "canary", "blue_green")
 
-Phase = Literal["loading", "moving", "baking", "finishing", "returning", "done", "rolled back"]
+Phase = Literal[
+    "loading", "shadowing", "moving", "baking", "finishing", "returning", "done", "rolled back"
+]
 Wish = Literal["", "abort", "promote"]
 OVER: tuple[Phase, ...] = ("done", "rolled back")
 
@@ -49,6 +51,34 @@ class Alarms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     quality: bool = True
 
 
+class ShadowPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a new version is tried before any caller is answered by it.
+
+    It is asked what the version before is asked, after the answer; both are held against each other
+    on the same requests as labels come. It goes on when it is shown to be no worse by `margin`, and
+    back when it is worse beyond doubt; either is wrong in one case of a hundred at most, however
+    often one looks.
+
+    Parameters
+    ----------
+    labelled
+        How many requests that both answered must have a label first.
+    margin
+        How much worse still counts as no worse, as a share of the loss of the version before.
+    at_most
+        How long it is tried; a version that was not shown to be no worse by then is rolled back.
+    """
+
+    labelled: int = 500
+    margin: float = 0.01
+    at_most: str = "14 days"
+
+    @property
+    def at_most_s(self) -> float:
+        """How long it is tried, in seconds."""
+        return seconds(self.at_most, field="deploy.rollout.shadow.at_most")
+
+
 class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How traffic moves to a new model version.
 
@@ -66,6 +96,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         How many requests the new version must have answered in a step, beside the time.
     alarms
         What ends the rollout; the version before then answers everything again.
+    shadow
+        How the new version is tried before any caller is answered by it; nothing: it is not.
     """
 
     kind: str = "all_at_once"
@@ -73,6 +105,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bake: str = "10 minutes"
     requests: int = 0
     alarms: Alarms = msgspec.field(default_factory=Alarms)
+    shadow: ShadowPlan | None = None
 
     @property
     def bake_s(self) -> float:
@@ -104,6 +137,8 @@ def checked_rollout(plan: Rollout) -> Rollout:
         raise _wrong("steps", list(plan.steps), "Write growing shares up to 1: [0.1, 0.5, 1.0].")
     if plan.bake_s < 0 or plan.requests < 0:
         raise _wrong("requests", plan.requests, "Write a whole number of 0 and more.")
+    if plan.shadow is not None:
+        _check_shadow(plan.kind, plan.shadow)
     for name in ("error_rate", "refusal_rate"):
         rate = getattr(plan.alarms, name)
         if rate is not None and not 0 <= rate < 1:
@@ -112,6 +147,17 @@ def checked_rollout(plan: Rollout) -> Rollout:
     if limit_ms is not None and not 0 < limit_ms <= 10_000:
         raise _wrong("alarms.latency_p99_ms", limit_ms, "Write 0.1 to 10000 milliseconds.")
     return plan
+
+
+def _check_shadow(kind: str, shadow: ShadowPlan) -> None:
+    if kind == "all_at_once":
+        raise _wrong("shadow", kind, "Use {kind: canary} or {kind: blue_green} with a shadow.")
+    if shadow.labelled < 50:
+        raise _wrong("shadow.labelled", shadow.labelled, "Write 50 or more: fewer show nothing.")
+    if not 0 < shadow.margin < 1:
+        raise _wrong("shadow.margin", shadow.margin, "Write a share such as 0.01.")
+    if shadow.at_most_s <= 0:
+        raise _wrong("shadow.at_most", shadow.at_most, "Write a time such as 14 days.")
 
 
 def _wrong(key: str, value: object, hint: str, **facts: object) -> InvalidInputError:
@@ -150,7 +196,8 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     current, next
         The version before and the new one.
     phase
-        `loading`: the new version is loaded, without a share; `moving`: it gets the share of
+        `loading`: the new version is loaded, without a share; `shadowing`: it is asked too, and
+        nobody sees its answers; `moving`: it gets the share of
         `step`; `baking`: it is watched; `finishing`: it is to serve alone; `returning`: the version
         before is; then `done` or `rolled back`.
     generation
@@ -167,6 +214,8 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
         What the new version did in this step, for people.
     n_looks
         How many times its labelled predictions were looked at.
+    trial
+        What its trial as a shadow has shown so far, in words.
     """
 
     loop: str
@@ -186,6 +235,7 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     wish: Wish = ""
     n_looks: int = 0
+    trial: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -207,6 +257,9 @@ class RolloutState(msgspec.Struct, frozen=True, kw_only=True):
             return f"{new} answers everything"
         if self.phase in ("rolled back", "returning"):
             return f"{new} was rolled back to version {self.current.version}: {self.reason}"
+        if self.phase == "shadowing":
+            beside = f"{new} is tried beside version {self.current.version}, unseen by callers"
+            return f"{beside}: {self.trial}" if self.trial else beside
         n_steps = len(self.plan.shares)
         return f"{new} answers {self.share:.0%} of the callers (step {self.step + 1} of {n_steps})"
 
@@ -244,7 +297,7 @@ def desired(state: RolloutState) -> DesiredState:
     # the new one last: whoever has it keeps it while its share grows
     variants = (
         Variant(name=CURRENT, weight=1 - share, **_fields(state.current)),
-        Variant(name=NEXT, weight=share, **_fields(state.next)),
+        Variant(name=NEXT, weight=share, shadow=state.phase == "shadowing", **_fields(state.next)),
     )
     return msgspec.structs.replace(
         state.base,
@@ -262,7 +315,7 @@ def _fields(model: Model) -> dict[str, Any]:
 
 def entered(state: RolloutState, phase: Phase, now: datetime, **changes: object) -> RolloutState:
     """Return the state in another phase; one that asks for other models gets a generation."""
-    asks = phase in ("moving", "finishing", "returning")
+    asks = phase in ("shadowing", "moving", "finishing", "returning")
     return msgspec.structs.replace(
         state,
         phase=phase,

@@ -153,18 +153,30 @@ def has_more(folder: Path, *, after: Cursor | None = None) -> bool:
     return any(path.stat().st_size > offsets.get(path.name, 0) for path in segments(folder))
 
 
-def read_page(folder: Path, *, after: Cursor | None = None, max_bytes: int = SEGMENT_BYTES) -> Page:
+def read_page(
+    folder: Path,
+    *,
+    after: Cursor | None = None,
+    max_bytes: int = SEGMENT_BYTES,
+    until: Cursor | None = None,
+) -> Page:
     """Return the whole lines written since a cursor, at most about `max_bytes` of them.
 
     A line whose end has not been written yet, because its writer is at work or was killed, is left
-    for later. Read again with the returned cursor until a page comes back empty.
+    for later. Read again with the returned cursor until a page comes back empty. With `until`,
+    nothing is read that a reader with that cursor has not read.
     """
     offsets = dict(after.offsets) if after else {}
     lines: list[bytes] = []
     for path in segments(folder):
         if max_bytes <= 0:
             break
-        chunk = _whole_lines(path, offset=offsets.get(path.name, 0), max_bytes=max_bytes)
+        offset, allowed = offsets.get(path.name, 0), max_bytes
+        if until is not None:
+            allowed = min(max_bytes, until.offsets.get(path.name, 0) - offset)
+        if allowed <= 0:
+            continue
+        chunk = _whole_lines(path, offset=offset, max_bytes=allowed)
         if chunk:
             offsets[path.name] = offsets.get(path.name, 0) + len(chunk)
             max_bytes -= len(chunk)

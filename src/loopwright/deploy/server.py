@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.deploy.dispatch import WorkQueue
@@ -19,8 +20,9 @@ from loopwright.deploy.endpoint import DesiredState, Endpoint, read_desired
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, ServedModel
+from loopwright.deploy.scaling import supervisor_of
 from loopwright.deploy.serving import EndpointServer, Timing, unforeseen
-from loopwright.deploy.supervisor import Seat, Supervisor
+from loopwright.deploy.supervisor import Seat
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ def serve(
     timing: Timing | None = None,
     command: Sequence[str] = (),
     seat: Seat | None = None,
+    load: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve a folder until SIGTERM or SIGINT, and return the exit code.
 
@@ -46,6 +49,8 @@ def serve(
         by it with a seat as one more argument. Without a command there is one process.
     seat
         What the supervisor handed to this process, if it is a worker.
+    load
+        Loads what `open_model` needs, where workers are to start in an instant.
 
     Returns
     -------
@@ -60,7 +65,8 @@ def serve(
                 stack.enter_context(_only_process_of(folder, timeout_s=timing.lock_s))
                 if command and (desired := _with_workers(folder)) is not None:
                     leave_s = timing.drain_s + timing.quiet_s + 2.0
-                    return Supervisor(folder, command, leave_s).run(desired)
+                    fork = _Copies(folder, open_model, limits, queue, timing, load)
+                    return supervisor_of(desired, folder, command, leave_s, fork).run(desired)
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
             runner.run(_with_signals(folder, open_model, limits, queue, timing, seat))
     except InvalidInputError as error:
@@ -72,13 +78,40 @@ def serve(
     return 0
 
 
+class _Copies(NamedTuple):
+    """How a copy of the supervisor's process becomes a worker."""
+
+    folder: Path
+    open_model: ModelOpener
+    limits: Limits | None
+    queue: WorkQueue[Response] | None
+    timing: Timing | None
+    preload: Callable[[], None]
+
+    def load(self) -> None:
+        """Load what workers need."""
+        self.preload()
+        _loop_factory()
+
+    def serve(self, seat: Seat) -> int:
+        """Be a worker and return its exit code."""
+        return serve(
+            self.folder,
+            self.open_model,
+            limits=self.limits,
+            queue=self.queue,
+            timing=self.timing,
+            seat=seat,
+        )
+
+
 def _with_workers(folder: Path) -> DesiredState | None:
     """Return what is desired if it asks for several workers; what cannot be read is told later."""
     try:
         desired = read_desired(folder)
     except InvalidInputError:
         return None
-    return desired if desired.workers > 1 else None
+    return desired if desired.workers != 1 else None
 
 
 async def _with_signals(
@@ -147,7 +180,17 @@ def main(arguments: list[str]) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-    return serve(folder, _open_bundle, command=Endpoint("", folder).command, seat=seat)
+    command = Endpoint("", folder).command
+    return serve(folder, _open_bundle, command=command, seat=seat, load=_load_models)
+
+
+def _load_models() -> None:
+    import numpy as np
+
+    from loopwright.train import open_bundle
+
+    # named, so that they are loaded whatever is lazy
+    _ = (open_bundle, np.float64)
 
 
 def _open_bundle(path: Path) -> ServedModel:

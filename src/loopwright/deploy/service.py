@@ -21,7 +21,7 @@ from loopwright.deploy.counts import keep_counts, kept_counts
 from loopwright.deploy.dispatch import Steps, WorkQueue
 from loopwright.deploy.endpoint import DesiredState
 from loopwright.deploy.http import Connection
-from loopwright.deploy.inference_protocol import protocol_error
+from loopwright.deploy.inference_protocol import INFER, protocol_error
 from loopwright.deploy.invocation import invocation, media_type, refusal, unknown_media_type
 from loopwright.deploy.labels import LabelLog, checked_label
 from loopwright.deploy.limits import Limits
@@ -29,7 +29,7 @@ from loopwright.deploy.message import Request, Response, error_response
 from loopwright.deploy.metrics import CONTENT_TYPE as METRICS_TYPE
 from loopwright.deploy.metrics import EndpointMetrics
 from loopwright.deploy.model import Served
-from loopwright.deploy.named_route import INFER, NAMED_ROUTES, find_named_route
+from loopwright.deploy.named_route import NAMED_ROUTES, find_named_route
 from loopwright.deploy.openapi import openapi
 from loopwright.deploy.postponed import PATH as POSTPONED_PATH
 from loopwright.deploy.postponed import PostponedWork, take
@@ -100,10 +100,11 @@ class Service:
         ).encode()
         for connection in list(self.connections):
             connection.check_time(now)
-        if self.postponed is not None:
-            self.postponed.advance(self)
         if self.counts_folder is not None:
             keep_counts(self.counts_folder, self.metrics.counts(self.gauges()))
+        # last: its look at the disk is no request that waits
+        if self.postponed is not None:
+            self.postponed.advance(self)
 
     def served_for(self, request: Request) -> Served:
         """Return the model that answers a request.
@@ -302,9 +303,13 @@ _LABEL_READERS: Mapping[bytes, Callable[[bytes], list[Any]]] = {
 
 def _ping(service: Service, _request: Request) -> Response:
     status = "draining" if service.is_draining else "ok"
+    served = service.served
+    if status == "ok" and served is not None and served.code is not None:
+        # own code that has ended is being started again
+        status = "ok" if served.model.is_ready else "loading"  # type: ignore[attr-defined]
     return _json_response(
         {"status": status, **_facts(service), "pid": os.getpid()},
-        status=503 if service.is_draining else 200,
+        status=200 if status == "ok" else 503,
     )
 
 
@@ -318,8 +323,13 @@ def _home(service: Service, _request: Request) -> Response:
 
 def _metrics(service: Service, _request: Request) -> Response:
     folder = service.counts_folder
+    gauges = service.gauges()
+    if service.postponed is not None:
+        # of the whole endpoint, so that no other process counts it as well
+        n_waiting, oldest_s = service.postponed.queue.backlog()
+        gauges |= {"postponed_requests": float(n_waiting), "postponed_oldest_seconds": oldest_s}
     text = service.metrics.text(
-        gauges=service.gauges(),
+        gauges=gauges,
         model={name: str(value) for name, value in _facts(service).items() if name != "variants"},
         others=kept_counts(folder, but=os.getpid()) if folder is not None else (),
     )
@@ -332,7 +342,11 @@ def _openapi(service: Service, _request: Request) -> Response:
     assert desired is not None  # noqa: S101
     needs_token = desired.token_digest is not None
     document = openapi(
-        served.model, version=served.version, endpoint=desired.name, needs_token=needs_token
+        served.model,
+        version=served.version,
+        endpoint=desired.name,
+        needs_token=needs_token,
+        variants=[each.name for each in desired.variants if not each.shadow],
     )
     return _json_response(document)
 

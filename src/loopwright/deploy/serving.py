@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,10 @@ from loopwright.deploy.variant import Fleet, Variant
 
 _log = logging.getLogger(__name__)
 _Value = TypeVar("_Value")
+# requests that have begun reach their code in this time, in seconds
+_CODE_LEAVES_S = 5.0
+# and ends in this time when the endpoint does
+_CODE_ENDS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,23 +157,39 @@ class EndpointServer:
 
     def _opened(self, desired: DesiredState) -> tuple[Served, ...]:
         """Return the model of every variant; those that are served already are kept."""
-        return tuple(
-            _under(desired, self._kept(variant) or opened(variant, self._open_model))
-            for variant in desired.all_variants
-        )
+        found: list[Served] = []
+        try:
+            for variant in desired.all_variants:
+                served = self._kept(variant) or opened(variant, self._open_model, self.folder)
+                found.append(_under(desired, served))
+        except Exception:
+            self._end_code(but=[served for _, served in self._models], among=found)
+            raise
+        return tuple(found)
+
+    def _end_code(self, *, but: Sequence[Served] = (), among: Sequence[Served]) -> None:
+        """End the users' own code that is not served any more, once its last requests are through."""
+        kept = [id(served.model) for served in but]
+        for served in among:
+            if served.code is not None and id(served.model) not in kept:
+                times = {"after_s": _CODE_LEAVES_S} if but else {"wait_s": _CODE_ENDS_S}
+                served.model.close(**times)  # type: ignore[attr-defined]
 
     def _kept(self, variant: Variant) -> Served | None:
         # a shadow is asked from another thread and shares its model with no other
         if variant.bundle_digest is None:
             return None
         for known, served in self._models:
-            if (known.bundle_digest, known.shadow) == (variant.bundle_digest, variant.shadow):
+            # the same file may be run as code by other settings
+            same = (variant.bundle_digest, variant.shadow, variant.code)
+            if (known.bundle_digest, known.shadow, known.code) == same:
                 return replace(served, version=variant.version)
         return None
 
     def _switch(self, service: Service, desired: DesiredState, found: tuple[Served, ...]) -> None:
         """Answer from now on with the models that were opened."""
         variants = desired.all_variants
+        known = [served for _, served in self._models]
         self._models = list(zip(variants, found, strict=True))
         named = tuple(
             replace(served, variant=variant.name if desired.variants else None)
@@ -189,6 +209,7 @@ class EndpointServer:
             service.counts_folder = self._endpoint.counts_folder
         if before[0] is not None and before[0] is not capture:
             before[0].close()
+        self._end_code(but=found, among=known)
 
     # --- serving ---
 
@@ -237,6 +258,7 @@ class EndpointServer:
             await asyncio.gather(*helpers, return_exceptions=True)
             # joins a thread for a moment: all requests have been answered
             service.shadows.close()
+            self._end_code(among=[served for _, served in self._models])
             for log in (service.capture, service.shadow_capture):
                 if log is not None:
                     log.close()
@@ -335,8 +357,10 @@ class EndpointServer:
             _log.error("actual.json could not be written: %s", error)
 
 
-def opened(variant: Variant, open_model: ModelOpener) -> Served:
+def opened(variant: Variant, open_model: ModelOpener, folder: Path) -> Served:
     """Return the model of a variant, once it has proved to be the right one and to work.
+
+    A user's own code is unpacked and runs below the folder, which is that of the endpoint.
 
     Raises
     ------
@@ -355,6 +379,20 @@ def opened(variant: Variant, open_model: ModelOpener) -> Served:
             field="bundle",
             value=found,
             expected=variant.bundle_digest,
+        )
+    if variant.code is not None:
+        # loads what only such endpoints need
+        from loopwright.deploy.own_code import open_own_code
+
+        code = open_own_code(
+            bundle,
+            variant.code,
+            folder=folder / "own-code",
+            name=variant.name,
+            digest=variant.bundle_digest,
+        )
+        return Served(
+            model=code, version=variant.version, is_shadow=variant.shadow, code=code.answered
         )
     model = open_model(bundle)
     model.check_golden()

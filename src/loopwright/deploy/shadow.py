@@ -8,12 +8,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import new_id
 from loopwright.deploy.capture import CaptureLog
 from loopwright.deploy.counts import ShadowCounts
 from loopwright.deploy.dispatch import Steps
+from loopwright.deploy.inference_protocol import INFER, infer
 from loopwright.deploy.invocation import invocation
 from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import Served
@@ -26,6 +31,10 @@ _ID_HEADERS = (b"x-amzn-sagemaker-inference-id", _ID_HEADER)
 _REST = 3.0
 _BUSY_LOOK_S = 0.001
 _SWITCH_S = 0.000_5
+
+
+class _WithId(msgspec.Struct):
+    id: Any = None
 
 
 class Shadows:
@@ -113,7 +122,8 @@ class Shadows:
     def _ask(self, request: Request, served: Served, capture: CaptureLog | None) -> None:
         counts = self._of(served)
         try:
-            status = _answered(invocation(request, served=served, capture=capture)).status
+            asks = infer if request.route == INFER else invocation
+            status = _answered(asks(request, served=served, capture=capture)).status
             counts.n_answered += status < 400
             counts.n_failed += status >= 400
         except Exception as error:
@@ -130,22 +140,37 @@ class Shadows:
 
 def identified(request: Request) -> None:
     """Give a request an inference id if it brings none, so that two models answer under one id."""
-    if not any(name in request.headers for name in _ID_HEADERS):
+    if any(name in request.headers for name in _ID_HEADERS):
+        return
+    if request.route != INFER or not _brings_id(request.body):
         request.headers[_ID_HEADER] = new_id().encode()
+
+
+def _brings_id(body: bytes) -> bool:
+    """Return whether a request of the Open Inference Protocol has an id in its body."""
+    try:
+        return bool(msgspec.json.decode(body, type=_WithId).id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
 
 
 def _answered(steps: Steps[tuple[Response, int]]) -> Response:
     """Take all turns of a request at once and return its answer."""
+    value = None
     while True:
         try:
-            next(steps)
+            asked = steps.send(value)
         except StopIteration as stop:
             response: Response = stop.value[0]
             return response
+        # own code answers in its own time; only the shadows wait for it
+        value = asked.result() if isinstance(asked, Future) else asked and asked()
 
 
 def _copied(request: Request) -> Request:
     """Return the rows and ids of a request without what else it asked to be added."""
     kept: Sequence[bytes] = (b"content-type", *_ID_HEADERS)
     headers = {name: request.headers[name] for name in kept if name in request.headers}
-    return Request(method=request.method, target=request.path, headers=headers, body=request.body)
+    copied = Request(method=request.method, target=request.path, headers=headers, body=request.body)
+    copied.route = request.route
+    return copied

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -19,6 +20,7 @@ from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import bound_socket, shared_socket
 from loopwright.deploy.counts import forget_counts, retire_counts
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint
+from loopwright.deploy.scale import most_workers
 
 _log = logging.getLogger(__name__)
 
@@ -60,18 +62,49 @@ def workers_folder(folder: Path) -> Path:
     return folder / "workers"
 
 
+class Launched(Protocol):
+    """What a supervisor needs of a process it has started; a `Popen` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it lives."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit code when it has ended, or raise `subprocess.TimeoutExpired`."""
+        ...
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to leave."""
+        ...
+
+    def kill(self) -> None:
+        """End it."""
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
-class _Worker:
+class Worker:
+    """A place for a worker: its process, its socket, how often it failed."""
+
     number: int
-    process: subprocess.Popen[bytes] | None = None
+    process: Launched | None = None
     listener: socket.socket | None = None
     started_at: float = 0.0
     starts_at: float = 0.0
     n_failures: int = 0
     stamp: tuple[int, int] = (0, 0)
     actual: ActualState | None = None
+    # told to leave for good
+    is_leaving: bool = False
 
     def is_alive(self) -> bool:
+        """Return whether it has a process that lives."""
         return self.process is not None and self.process.poll() is None
 
 
@@ -92,12 +125,15 @@ class Supervisor:
         Starts a worker; the seat is added as the last argument.
     leave_s
         How long the workers may take to leave, in seconds.
+    look_s
+        Seconds between two looks at them.
     """
 
     folder: Path
     command: Sequence[str]
     leave_s: float = 12.0
-    _workers: list[_Worker] = field(default_factory=list)
+    look_s: float = _LOOK_S
+    _workers: list[Worker] = field(default_factory=list)
     _told: ActualState | None = None
     _is_over: bool = False
     _was_ready: bool = False
@@ -111,7 +147,8 @@ class Supervisor:
         signal.signal(signal.SIGHUP, self._pass_on)
         forget_counts(Endpoint("", self.folder).counts_folder)
         workers_folder(self.folder).mkdir(exist_ok=True)
-        self._workers = [_Worker(number=number) for number in range(desired.workers)]
+        n_workers = most_workers(desired.workers)
+        self._workers = [Worker(number=number) for number in range(n_workers)]
         base = ActualState(pid=os.getpid(), host=desired.host, port=port)
         line, held = os.pipe()
         try:
@@ -124,7 +161,7 @@ class Supervisor:
                         self._tell(self._together(base))
                         return code if code > 0 else 1
                 self._tell(self._together(base))
-                time.sleep(_LOOK_S)
+                time.sleep(self.look_s)
         finally:
             self._end()
             os.close(line)
@@ -143,16 +180,14 @@ class Supervisor:
 
     # --- one worker ---
 
-    def _see_to(self, worker: _Worker, base: ActualState, line: int) -> int | None:
+    def _see_to(self, worker: Worker, base: ActualState, line: int) -> int | None:
         """Start a worker if it is time, read what it says, and return its code if it has ended."""
         now = time.monotonic()
         if worker.process is None:
             if now >= worker.starts_at:
                 self._start(worker, base, line)
             elif worker.listener is not None and now > worker.started_at + _HELD_S:
-                # it fails again and again: its callers are better off with the others
-                worker.listener.close()
-                worker.listener = None
+                self._let_go(worker)
             return None
         self._read(worker)
         code = worker.process.poll()
@@ -165,24 +200,39 @@ class Supervisor:
         worker.n_failures = n_failures
         retire_counts(Endpoint("", self.folder).counts_folder, worker.process.pid)
         worker.process = None
-        _log.warning("Worker %d ended with code %d.", worker.number, code)
+        level = logging.INFO if worker.is_leaving else logging.WARNING
+        _log.log(level, "Worker %d ended with code %d.", worker.number, code)
         return code
 
-    def _start(self, worker: _Worker, base: ActualState, line: int) -> None:
+    def _start(self, worker: Worker, base: ActualState, line: int) -> None:
         if worker.listener is None:
-            worker.listener = shared_socket(base.host, base.port or 0)
+            worker.listener = self._held_by(base)
         seat = Seat(number=worker.number, listener=worker.listener.fileno(), line=line)
         seat.actual_path(self.folder).unlink(missing_ok=True)
         worker.actual, worker.stamp = None, (0, 0)
         worker.started_at = time.monotonic()
-        worker.process = subprocess.Popen(
+        worker.process = self._launched(seat)
+        _log.info("Worker %d is process %d.", worker.number, worker.process.pid)
+
+    def _launched(self, seat: Seat) -> Launched:
+        """Start a worker."""
+        return subprocess.Popen(
             [*self.command, str(seat)],
             stdin=subprocess.DEVNULL,
             pass_fds=(seat.listener, seat.line),
         )
-        _log.info("Worker %d is process %d.", worker.number, worker.process.pid)
 
-    def _read(self, worker: _Worker) -> None:
+    def _held_by(self, base: ActualState) -> socket.socket:
+        """Return a socket for a worker to listen on."""
+        return shared_socket(base.host, base.port or 0)
+
+    def _let_go(self, worker: Worker) -> None:
+        """Close the socket of a worker that fails again and again: others answer its callers."""
+        if worker.listener is not None:
+            worker.listener.close()
+            worker.listener = None
+
+    def _read(self, worker: Worker) -> None:
         path = workers_folder(self.folder) / f"{worker.number}.json"
         try:
             seen = path.stat()
@@ -197,9 +247,11 @@ class Supervisor:
 
     def _together(self, base: ActualState) -> ActualState:
         """Return what the endpoint serves: what the slowest of the living workers does."""
-        states = [worker.actual for worker in self._workers if worker.process is not None]
-        said = [worker.actual for worker in self._workers if worker.actual is not None]
-        pids = [worker.process.pid for worker in self._workers if worker.process is not None]
+        # one that leaves follows no change any more
+        staying = [worker for worker in self._workers if not worker.is_leaving]
+        states = [worker.actual for worker in staying if worker.process is not None]
+        said = [worker.actual for worker in staying if worker.actual is not None]
+        pids = [worker.process.pid for worker in staying if worker.process is not None]
         told = msgspec.structs.replace(self._told or base, workers=pids)
         failed = next((state for state in said if state.error is not None), None)
         told = msgspec.structs.replace(

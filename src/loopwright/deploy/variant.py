@@ -13,6 +13,7 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.names import checked_name, new_id
+from loopwright.deploy.code_settings import CodeSettings, checked_code
 from loopwright.deploy.message import Request
 from loopwright.deploy.model import Served
 
@@ -48,6 +49,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     shadow
         Whether it is asked what the others are asked, after they have answered; nobody sees its
         answers but the capture.
+    code
+        Has the bundle taken as a user's own code with its model, run in a process of its own; None
+        for a bundle made by `loopwright.train`.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     bundle_digest: str | None = None
     weight: float = 1.0
     shadow: bool = False
+    code: CodeSettings | None = None
 
 
 def checked_variants(variants: Sequence[Variant]) -> None:
@@ -71,6 +76,8 @@ def checked_variants(variants: Sequence[Variant]) -> None:
         if names.count(name) > 1:
             raise _refused(f"Two variants are called {name!r}.", name)
     for variant in variants:
+        if variant.code is not None:
+            checked_code(variant.code)
         if not (math.isfinite(variant.weight) and variant.weight >= 0):
             raise _refused(
                 f"The weight of variant {variant.name!r} is {variant.weight}, which is no part of"

@@ -174,7 +174,7 @@ def fairness(
         names, of_row = protected_groups(frame, column, cuts=cuts)
         rows_of = [np.flatnonzero(of_row == number) for number in range(len(names))]
         metrics = _shown(task, main)
-        wanted = {limit.metric: _compared(limit.metric, payoff) for limit in stated}
+        wanted = {limit.metric: compared_metric(limit.metric, payoff) for limit in stated}
         metrics |= {name: metric for name, metric in wanted.items() if name not in metrics}
         tables = [
             {
@@ -283,7 +283,8 @@ def _shown(task: str, main: Metric) -> dict[str, Metric]:
     return found
 
 
-def _compared(name: str, payoff: Amounts | None) -> Metric:
+def compared_metric(name: str, payoff: Amounts | None) -> Metric:
+    """Return the rate or the metric by which groups are compared."""
     return _RATES[name] if name in _RATES else metric_named(name, payoff=payoff)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError, WrongStateError
+from loopwright.loop.round_record import happened
 from loopwright.loop.step import round_key
-from loopwright.loop.watching import OWN_CAUSES
+from loopwright.loop.trigger import OWN_CAUSES
 
 if TYPE_CHECKING:
     from loopwright.loop.file import LoopFile
@@ -109,14 +110,16 @@ def approve_waiting(
         If no model waits.
     """
     round_ = _asked_round(workspace, name, ("waiting for approval", "rejected", "rolled back"))
-    said = _said(workspace, name, round_, "approved", by=by, reason=reason)
-    if round_["state"] == "rolled back":
-        loop = workspace.metadata.get("loop", name)
-        # it may be rolled out once more, from the beginning
-        workspace.metadata.delete("rollout", loop.body["endpoint"])
-    if round_["state"] in ("rejected", "rolled back"):
-        waiting = {**round_, "state": "waiting for approval", "ended_at": None}
-        workspace.metadata.put("round", round_key(name, round_["number"]), waiting)
+    with workspace.metadata.transaction():
+        said = _said(workspace, name, round_, "approved", by=by, reason=reason)
+        if round_["state"] == "rolled back":
+            loop = workspace.metadata.get("loop", name)
+            # it may be rolled out once more, from the beginning
+            workspace.metadata.delete("rollout", loop.body["endpoint"])
+        if round_["state"] in ("rejected", "rolled back"):
+            waiting = {**round_, "state": "waiting for approval", "ended_at": None}
+            workspace.metadata.put("round", round_key(name, round_["number"]), waiting)
+            happened(workspace, name, waiting)
     return said
 
 
@@ -168,6 +171,7 @@ def close_rejected(
                 "conclusion": ended["conclusion"],
             },
         )
+        happened(workspace, name, ended)
     return ended
 
 

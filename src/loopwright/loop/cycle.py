@@ -14,7 +14,9 @@ from loopwright.compute import Capacity
 from loopwright.core.clock import SystemClock
 from loopwright.core.errors import BackendError, InvalidInputError, WrongStateError
 from loopwright.loop.file import ReadFile
+from loopwright.loop.golden import check_golden, kept_golden
 from loopwright.loop.lineage import keep_extraction
+from loopwright.loop.outbox import tell_due
 from loopwright.loop.preflight import (
     checked_endpoint,
     checked_over_columns,
@@ -28,6 +30,7 @@ from loopwright.loop.rounds import Rounds
 from loopwright.loop.sourcing import Sourced, extracted
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.step import OnNews, StepRunner
+from loopwright.loop.upkeep import keep_upkeep
 from loopwright.loop.watching import last_report, look
 from loopwright.loop.workspace import Workspace, checked_home, locked_loop
 from loopwright.monitor import MonitorReport
@@ -37,6 +40,8 @@ EXIT_CODES = {
     "rule enough": 0,
     "waiting for approval": 0,
     "rolling out": 0,
+    "held": 0,
+    "open": 0,
     "criterion missed": 3,
     "rejected": 3,
     "rolled back": 3,
@@ -52,7 +57,8 @@ class Outcome:
     ----------
     state
         `live`, `waiting for approval`, `rolling out`, `rolled back`, `rule enough`,
-        `criterion missed`, `rejected` or `not ml`.
+        `criterion missed`, `rejected`, `not ml`, or `held`: a person has stopped the loop, or
+        faulty data did.
     message
         The result in one or two sentences.
     n_steps
@@ -99,6 +105,7 @@ def run_loop(
     refresh: bool = False,
     overrule: str = "",
     again: str = "",
+    retrain: str = "",
 ) -> Outcome:
     """Take a loop to where it can go now, and go round again if the monitor calls for it.
 
@@ -126,6 +133,8 @@ def run_loop(
     again
         A person's reason to read test rows again that were read for this decision; recorded, and
         shown by every report.
+    retrain
+        A person's reason to go round again although nothing calls for it; recorded.
 
     Raises
     ------
@@ -136,6 +145,7 @@ def run_loop(
     checked_home(home)
     with read.telling_lines():
         checked_plans(read, capacity)
+        check_golden(read)
     rounds: Rounds | None = None
     try:
         workspace = find_workspace()
@@ -157,7 +167,10 @@ def run_loop(
             with locked_loop(home, read.content.name):
                 workspace.sweep_scratch()
                 keep_extraction(workspace, read, extraction)
-                rounds = Rounds(workspace, read, extraction.sourced, on_news, overrule, again)
+                rounds = Rounds(
+                    workspace, read, extraction.sourced, on_news, overrule, again, retrain
+                )
+                rounds.golden = kept_golden(workspace, read)
                 with read.telling_lines():
                     state, message = rounds.turn()
                 if rounds.n_done:
@@ -166,6 +179,8 @@ def run_loop(
         if rounds is None:  # nothing was begun: what was given cannot be used
             raise InvalidInputError(error.message, hint=error.hint, **error.facts) from error
         raise
+    keep_upkeep(workspace, read.content)
+    tell_due(workspace, read)
     if extraction.sourced.quarantine is not None:
         message = f"{message}\n{extraction.sourced.quarantine.note}"
     return Outcome(
@@ -203,6 +218,7 @@ def look_at_loop(read: ReadFile, *, workspace: Workspace, on_news: OnNews) -> Mo
         runner = StepRunner(workspace, name, champion.body["round"], on_news)
         sourced = msgspec.convert(source.body, Sourced)
         look(runner, workspace, read.content, sourced, champion.body)
+    tell_due(workspace, read)
     report = last_report(workspace, name)
     if report is None:
         raise AssertionError("a look leaves a report")

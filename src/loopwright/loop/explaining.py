@@ -64,6 +64,12 @@ def read_explanation(workspace: Workspace, output: dict[str, Any]) -> Explanatio
     return ExplanationReading.from_json(json.loads(workspace.artifacts.get_bytes(digest)))
 
 
+def column_shares(workspace: Workspace, output: dict[str, Any]) -> dict[str, float] | None:
+    """Return how much the candidate goes by each column, 0 to 1; None where that is not known."""
+    found = read_explanation(workspace, output)
+    return None if found is None else {each.column: each.share for each in found.columns}
+
+
 def personal_columns(workspace: Workspace, loop: str, number: int) -> frozenset[str]:
     """Return the columns in which the round's profile found personal data."""
     record = workspace.metadata.find("step", f"{round_key(loop, number)}/explore")

@@ -14,10 +14,10 @@ import msgspec
 
 from loopwright.core.errors import InvalidInputError, NotFoundError
 from loopwright.core.names import checked_name, did_you_mean, nearest
-from loopwright.core.quantity import seconds
 from loopwright.data import DataPlan
 from loopwright.deploy import DeployPlan
 from loopwright.evaluate import EvaluatePlan
+from loopwright.loop.retrain_plan import RetrainPlan, check_retrain
 from loopwright.monitor import MonitorPlan
 from loopwright.prepare import PreparePlan, check_orders
 from loopwright.problem import Problem, checked_task
@@ -32,36 +32,6 @@ _MISSING = re.compile(r"Object missing required field `(.*)`")
 _VALUE = re.compile(r"Invalid (?:enum )?value '.*'$")
 _TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
 _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-
-
-class RowsTrigger(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Go round again when so many new labelled rows have come."""
-
-    rows: int
-
-
-class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The `retrain:` block: what starts a new round by itself, how often, and who approves.
-
-    Parameters
-    ----------
-    when
-        Any of `criterion_missed`, `drift` and `{rows: N}`; empty means never.
-    cooldown
-        Least time between two rounds that started by themselves.
-    approve
-        `auto`: a better model goes live by itself. `manual`: a person says so first.
-    min_rows
-        Labelled live rows needed before a round can learn from them.
-    """
-
-    when: tuple[Literal["criterion_missed", "drift"] | RowsTrigger, ...] = (
-        "criterion_missed",
-        "drift",
-    )
-    cooldown: str = "1 day"
-    approve: Literal["auto", "manual"] = "auto"
-    min_rows: int = 500
 
 
 class DecidePlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,7 +133,7 @@ def _parsed(data: bytes, *, name: str) -> tuple[LoopFile, dict[str, int]]:
         check_orders(loop.prepare)
     checked_name(loop.name, what="loop")
     checked_task(loop.problem.task)
-    seconds(loop.retrain.cooldown, field="retrain.cooldown")
+    check_retrain(loop.retrain)
     return loop, lines
 
 

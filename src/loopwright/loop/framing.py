@@ -12,7 +12,9 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.data import Snapshot, assign_parts, naming_columns, split_leaks, split_remarks
 from loopwright.explore import ColumnNote, profile, profile_page, profile_summary
+from loopwright.loop.choosing import chosen_windows, without_judged
 from loopwright.loop.file import LoopFile
+from loopwright.loop.retrain_plan import Window
 from loopwright.loop.sourcing import Sourced, Target, class_indices
 from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
@@ -74,7 +76,7 @@ def parted_rows(
     """Split the rows into parts, each an artifact of its own.
 
     With live rows (a round that learns from what the endpoint saw) the newest live rows become
-    validation and test, and two training windows are made: `all` rows, and the `recent` ones.
+    validation and test, and training windows are made as `retrain.windows` says.
     """
     snapshot = Snapshot.from_json(sourced.snapshot)
     rows = pl.read_parquet(workspace.artifacts.local_path(snapshot.digest))
@@ -93,7 +95,9 @@ def parted_rows(
     by_part = {name: rows.filter(parts == name) for name in PARTS}
     windows = {"all": by_part["train"]}
     if live is not None:
-        windows, by_part = _with_live_rows(workspace, live, rows.schema, by_part)
+        windows, by_part = _with_live_rows(
+            workspace, live, rows.schema, by_part, loop.retrain.windows
+        )
     digests = {name: _stored(workspace, by_part[name]) for name in ("validation", "test")}
     trained = {name: _stored(workspace, frame) for name, frame in windows.items()}
     counts = {name: frame.height for name, frame in by_part.items()}
@@ -149,20 +153,22 @@ def _with_live_rows(
     live: dict[str, Any],
     schema: pl.Schema,
     by_part: dict[str, pl.DataFrame],
+    wanted: Sequence[Window],
 ) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
-    """Return training windows and parts: 60/20/20 of the fresh live rows in time order."""
+    """Return training windows and parts: 60/20/20 of the fresh live rows in time order.
+
+    No row is in two of them: what is judged by is later than what is learnt from, and cases that
+    the source holds too are taken out of it.
+    """
     rows = pl.read_parquet(workspace.artifacts.local_path(live["digest"]))
     columns = list(schema.names())
     known = rows.filter(~pl.col("__fresh")).select(columns)
     fresh = rows.filter(pl.col("__fresh")).select(columns)
     n_train, n_judge = int(fresh.height * 0.6), int(fresh.height * 0.8)
-    recent = fresh[:n_train]
-    windows = {"all": pl.concat([by_part["train"], known, recent]), "recent": recent}
-    return windows, {
-        "train": recent,
-        "validation": fresh[n_train:n_judge],
-        "test": fresh[n_judge:],
-    }
+    recent, validation, test = fresh[:n_train], fresh[n_train:n_judge], fresh[n_judge:]
+    old = without_judged(pl.concat([by_part["train"], known]), [validation, test])
+    windows = chosen_windows(old, recent, wanted)
+    return windows, {"train": recent, "validation": validation, "test": test}
 
 
 def _stored(workspace: Workspace, frame: pl.DataFrame) -> str:

@@ -64,6 +64,10 @@ def captured_answers(
         return value_answers(frame["prediction"].cast(pl.Float64).to_numpy())
     if target.task == "binary":
         return class_answers(frame["probability"].to_numpy(), threshold=threshold, money=money)
-    shares = frame["probabilities"].struct.unnest()
+    held = frame["probabilities"]
+    if held.dtype == pl.String:
+        fields = [pl.Field(name, pl.Float64) for name in target.classes]
+        held = held.str.json_decode(pl.Struct(fields))
+    shares = held.struct.unnest()
     stacked = np.stack([shares[name].to_numpy() for name in target.classes], axis=1)
     return class_answers(stacked, money=money)

@@ -1,110 +1,150 @@
-"""What the endpoint saw and what turned out to be true: the rows the next round can learn from."""
+"""Labelled live rows as rows of the source, written slice by slice: what the next round learns from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
-from loopwright.deploy import Cursor, has_more, read_capture, read_labels
-from loopwright.loop.sourcing import Target
-from loopwright.monitor import Joined
+from loopwright.data import Snapshot
+from loopwright.loop.feedback_state import Period
+from loopwright.loop.file import LoopFile
+from loopwright.loop.gathering import gathered, ledger_about
+from loopwright.loop.sourcing import Sourced, Target
+from loopwright.loop.workspace import Workspace
+from loopwright.monitor import Ledger
 from loopwright.prepare import Signature
-from loopwright.train import class_text
+from loopwright.train import ServingModel, class_text, open_bundle
 
 if TYPE_CHECKING:
     import polars as pl
 else:
     pl = LazyModule("polars")
 
-# ids of the test rows sent after a deployment; they are no traffic
-VERIFY_PREFIX = "loopwright-verify-"
+_ROWS_AT_ONCE = 50_000
 
 
-def captured(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
-    """Yield the predictions kept since a cursor, page by page, without those of verifications."""
-    cursor = after
-    while has_more(folder / "capture", after=cursor):
-        page = read_capture(folder / "capture", after=cursor)
-        if page.cursor == cursor:
-            return
-        cursor = page.cursor
-        yield (
-            page.frame.filter(~pl.col("inference_id").str.starts_with(VERIFY_PREFIX)),
-            page.cursor,
-        )
+def rows_to_learn_from(
+    workspace: Workspace,
+    loop: LoopFile,
+    sourced: Sourced,
+    champion: dict[str, Any],
+    *,
+    without: Sequence[Period] = (),
+    recent_since: datetime | None = None,
+) -> dict[str, Any] | None:
+    """Keep the labelled live rows as an artifact and return where they are and until when.
 
-
-def labelled(folder: Path, *, after: Cursor | None = None) -> Iterator[tuple[pl.DataFrame, Cursor]]:
-    """Yield the labels received since a cursor, page by page."""
-    cursor = after
-    while has_more(folder / "labels", after=cursor):
-        page = read_labels(folder / "labels", after=cursor)
-        if page.cursor == cursor:
-            return
-        cursor = page.cursor
-        yield page.frame, page.cursor
-
-
-def all_captured(folder: Path) -> pl.DataFrame:
-    """Return every prediction kept, one row per inference id, in time order."""
-    pages = [frame for frame, _ in captured(folder)]
-    pages = [frame for frame in pages if frame.height]
-    if not pages:
-        return pl.DataFrame({"inference_id": []}, schema={"inference_id": pl.String})
-    frame = pl.concat(pages, how="diagonal_relaxed")
-    return frame.unique("inference_id", keep="first", maintain_order=True).sort(
-        "at", maintain_order=True
+    None when the endpoint has seen no row with a label. Rows that were answered in a time `without`
+    are left out, and so are those whose labels are suspicious or were rejected; `n_recent` are fresh
+    and were answered from `recent_since` on.
+    """
+    folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
+    ledger = gathered(folder, ledger_about(loop, sourced.target))
+    joined = outside(ledger.labelled(columns=("hash", "inference_id", "at", "label")), without)
+    if not joined.height:
+        return None
+    model: ServingModel = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
+    until = champion.get("learnt_until")
+    path = workspace.scratch_folder() / f"live-{loop.name}.parquet"
+    n_fresh = write_live_rows(
+        ledger,
+        joined,
+        path,
+        signature=model.signature,
+        schema=snapshot_schema(workspace, sourced),
+        target=sourced.target,
+        since=datetime.fromisoformat(until) if until else None,
     )
+    digest = workspace.artifacts.put_file(path)
+    path.unlink()
+    latest = joined["at"].max()
+    n_recent = None
+    if recent_since is not None:
+        n_recent = joined.filter(pl.col("at") > recent_since).height
+    return {
+        "digest": digest,
+        "until": latest.isoformat() if isinstance(latest, datetime) else None,
+        "n_rows": joined.height,
+        "n_fresh": n_fresh,
+        "n_recent": n_recent,
+    }
 
 
-def all_labels(folder: Path) -> pl.DataFrame:
-    """Return every label received, oldest first."""
-    pages = [frame for frame, _ in labelled(folder)]
-    if not pages:
-        return pl.DataFrame({"inference_id": []}, schema={"inference_id": pl.String})
-    return pl.concat(pages, how="diagonal_relaxed")
+def outside(labelled: pl.DataFrame, periods: Sequence[Period]) -> pl.DataFrame:
+    """Return labelled predictions without those that were answered in some times."""
+    for each in periods:
+        labelled = labelled.filter(~pl.col("at").is_between(each.since, each.until))
+    return labelled
 
 
-def live_rows(
-    joined: Joined,
+def snapshot_schema(workspace: Workspace, sourced: Sourced) -> dict[str, pl.DataType]:
+    """Return the columns of the snapshot with their types."""
+    digest = Snapshot.from_json(sourced.snapshot).digest
+    return dict(pl.read_parquet_schema(workspace.artifacts.local_path(digest)))
+
+
+def write_live_rows(
+    ledger: Ledger,
+    labelled: pl.DataFrame,
+    path: Path,
     *,
     signature: Signature,
     schema: Mapping[str, pl.DataType],
     target: Target,
     since: datetime | None,
-) -> pl.DataFrame:
-    """Return labelled live rows as rows of the source, oldest first.
+) -> int:
+    """Write labelled live rows as rows of the source, oldest first; return how many are fresh.
 
     Parameters
     ----------
-    joined
-        Predictions with their labels.
+    labelled
+        hash, inference_id, at and label, by time.
+    path
+        The Parquet file: the columns of the snapshot and `__fresh`, true for rows answered after
+        `since`, which no model has learnt from. Columns the endpoint does not ask for are null.
     signature
         How the endpoint reads a row; inputs are read the same way here.
     schema
         The columns of the source and their types.
     target
         Where the label goes.
-    since
-        Rows answered after this moment are fresh: no model has learnt from them.
-
-    Returns
-    -------
-    polars.DataFrame
-        The columns of the snapshot and `__fresh`. Columns the endpoint does not ask for are null.
     """
-    frame = joined.frame.filter(pl.col("label").is_not_null()).sort("at", maintain_order=True)
-    inputs = frame["inputs"].struct.unnest().rows(named=True)
-    # columns the model does not read are kept as they came
-    rows = [{**row, **signature.check_row(row, index=index)} for index, row in enumerate(inputs)]
-    return _typed(rows, frame["label"].to_list(), schema, target).with_columns(
-        (frame["at"] > since).alias("__fresh")
-        if since is not None
-        else pl.lit(True).alias("__fresh")
-    )
+    folder = path.with_suffix(".parts")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    n_fresh = 0
+    try:
+        for number, (rows, texts) in enumerate(_with_inputs(ledger, labelled)):
+            read = [json.loads(text) for text in texts]
+            names = dict.fromkeys(name for row in read for name in row)
+            whole = [{**names, **row} for row in read]
+            # columns the model does not read are kept as they came
+            full = [{**row, **signature.check_row(row, index=i)} for i, row in enumerate(whole)]
+            fresh = (rows["at"] > since) if since is not None else rows["at"].is_not_null()
+            n_fresh += int(fresh.sum())
+            frame = _typed(full, rows["label"].to_list(), schema, target)
+            frame = frame.with_columns(fresh.alias("__fresh"))
+            frame.write_parquet(folder / f"{number:06d}.parquet", compression="zstd")
+        query = pl.scan_parquet(sorted(folder.glob("*.parquet")))
+        query.sink_parquet(path, compression="zstd", maintain_order=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return n_fresh
+
+
+def _with_inputs(
+    ledger: Ledger, labelled: pl.DataFrame
+) -> Iterator[tuple[pl.DataFrame, list[str]]]:
+    """Yield some labelled predictions at a time with their inputs as JSON."""
+    for part in labelled.iter_slices(_ROWS_AT_ONCE):
+        inputs = ledger.inputs(part["hash"])
+        rows = part.join(inputs, on="inference_id", how="left", maintain_order="left")
+        yield rows, [text or "{}" for text in rows["inputs"].to_list()]
 
 
 def _class_value(label: Any, dtype: pl.DataType) -> Any:

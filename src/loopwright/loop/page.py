@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from math import cos, pi, sin
 from typing import Any
 
+from loopwright.loop.chronicle import Chronicle
+from loopwright.loop.chronicle_chart import timeline
 from loopwright.loop.headline import Target, headline, output_of, stated_targets
 from loopwright.loop.judged_rows import Look, told_looks
 from loopwright.loop.status import LoopStatus
@@ -39,6 +42,9 @@ _CAUSES = {
     "overruled": "a person overruled the verdict",
 }
 _MANY_COLUMNS = 8
+_MOST_ALARMS = 50
+_MOST_DECISIONS = 200
+_LONGEST_EVIDENCE = 4_000
 
 Step = Mapping[str, Any]
 
@@ -48,6 +54,7 @@ def loop_page(
     history: Sequence[Mapping[str, Any]],
     *,
     decision: Step | None = None,
+    story: Chronicle | None = None,
 ) -> str:
     """Return one self-contained HTML page on a loop; its first screen needs no knowledge of ML.
 
@@ -62,11 +69,14 @@ def loop_page(
     decision
         The step that last asked whether a model is needed, for a round that did not ask again;
         see `last_decision`.
+    story
+        The whole history in time; left out when None.
     """
     steps = _ordered(status.steps)
     decided = _latest(steps, "decide") or decision
     report = MonitorReport.from_json(status.monitor) if status.monitor else None
     targets = stated_targets(status)
+    picture = timeline(story) if story is not None else None
     part = page_template("loopwright.loop", "loop.html.j2").render(
         status=status,
         headline=headline(status, steps, report),
@@ -91,8 +101,18 @@ def loop_page(
         latest_at=history[-1]["at"] if history else None,
         many_columns=_MANY_COLUMNS,
         looks=told_looks([Look(**each) for each in status.looks]),
+        story=story if picture else None,
+        picture=picture,
+        evidence=_evidence,
+        most_alarms=_MOST_ALARMS,
+        most_decisions=_MOST_DECISIONS,
     )
     return whole_page(f"{status.name}: {status.question}" if status.question else status.name, part)
+
+
+def _evidence(found: Mapping[str, Any]) -> str:
+    text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_EVIDENCE else f"{text[:_LONGEST_EVIDENCE]} …"
 
 
 def last_decision(workspace: Workspace, name: str) -> dict[str, Any] | None:

@@ -10,11 +10,13 @@ from loopwright.core.errors import WrongStateError
 from loopwright.deploy import RolloutState, read_actual
 from loopwright.deploy.rollout import Wish
 from loopwright.loop.file import LoopFile
+from loopwright.loop.live_quality import missed_criteria
 from loopwright.loop.release import crowned, verified
 from loopwright.loop.rollout import find_rollout, rolled_out, rollout_under_way, wished
+from loopwright.loop.round_record import happened
+from loopwright.loop.shadowing import ShadowStanding, shadow_standing
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.step import OnNews, StepResult, StepRunner, round_key
-from loopwright.loop.watching import missed_criteria
 from loopwright.loop.workspace import Workspace
 
 _STATES = {"done": "live", "rolled back": "rolled back"}
@@ -54,9 +56,14 @@ def taken_further(
             n_looks=state.n_looks,
         )
 
+    def trial(state: RolloutState) -> ShadowStanding:
+        return shadow_standing(workspace, loop, target, state)
+
     def work() -> StepResult | None:
         before = find_rollout(workspace, loop.deploy.endpoint) if loop.deploy else None
-        state = rolled_out(workspace, loop, model, number, verify=verify, quality=quality)
+        state = rolled_out(
+            workspace, loop, model, number, verify=verify, quality=quality, trial=trial
+        )
         found.append(state)
         moved = before is None or (before.phase, before.step) != (state.phase, state.step)
         return _step(workspace, state) if moved else None
@@ -103,6 +110,7 @@ def closed(
         if state.is_over:
             told = {"round": round_["number"], "state": after, "conclusion": conclusion}
             metadata.append(f"loop/{loop.name}", "round ended", told)
+        happened(workspace, loop.name, ended, share=state.share)
     return ended
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from loopwright.deploy import (
     EndpointClient,
     check_port,
     free_port,
+    most_workers,
     read_actual,
     read_desired,
     wait_until_serving,
@@ -27,12 +29,13 @@ from loopwright.loop.approval import check_released
 from loopwright.loop.candidate import Candidate, candidate_model, model_files, outcome_of
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
+from loopwright.loop.gathering import VERIFY_PREFIX
 from loopwright.loop.judging import as_answers, loss_metric
-from loopwright.loop.live import VERIFY_PREFIX
+from loopwright.loop.live_sample import reference_rows_member
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
-from loopwright.monitor import build_reference
+from loopwright.monitor import Timing, build_reference
 from loopwright.train import open_bundle, pack_bundle
 from loopwright.train.reason import EXPLANATION_MEMBER
 
@@ -58,6 +61,7 @@ def packed(
     judged: dict[str, Any],
     *,
     explanation: str,
+    importances: Mapping[str, float] | None = None,
 ) -> StepResult:
     """Pack the model with all it needs to answer, to explain, to be judged and to be watched."""
     model = candidate_model(workspace, loop, target, winner)
@@ -74,11 +78,22 @@ def packed(
         said,
         losses,
         {field.name: field.kind for field in model.signature.fields},
+        importances=importances,
+        answered=test.select(inputs),
+        season=loop.monitor.season,
+        times=row_times(loop, train, test, inputs),
+        segments=loop.monitor.segments,
+        window_rows=loop.monitor.window_rows,
     )
+    explains = workspace.artifacts.get_bytes(explanation)
+    y, seed = truth(test, target), loop.train.seed
     members: dict[str, bytes] = {
         **model_files(workspace, winner),
+        **reference_rows_member(
+            model, reference, train, test, raw, y, explains=explains, seed=seed
+        ),
         "reference.json": canonical_json(reference.to_json()),
-        EXPLANATION_MEMBER: workspace.artifacts.get_bytes(explanation),
+        EXPLANATION_MEMBER: explains,
         "evaluation.json": canonical_json(
             {"test": judged["figures"], "validation": winner.figures, "n_rows": judged["n_rows"]}
         ),
@@ -105,6 +120,22 @@ def packed(
         },
         summary=f"model.tar.gz, version {opened.version}, {len(data) / 1024:,.0f} KiB, no pickles",
         artifacts=(digest,),
+    )
+
+
+def row_times(
+    loop: LoopFile, train: pl.DataFrame, test: pl.DataFrame, inputs: Sequence[str]
+) -> Timing | None:
+    """Return when rows were, where the split says which column tells; not every date does."""
+    column = loop.data.split.column
+    if loop.data.split.by != "time" or column is None or column not in train.columns:
+        return None
+    if not (train[column].dtype.is_temporal() or train[column].dtype == pl.String):
+        return None  # a running number has no hours
+    return Timing(
+        at=train[column],
+        column=column if column in inputs else None,
+        answers_at=test[column] if column in test.columns else None,
     )
 
 
@@ -253,7 +284,7 @@ def _is_taken(host: str, port: int) -> bool:
 
 def service_job(endpoint: Endpoint, loop: LoopFile) -> JobSpec:
     """Return the job that is the endpoint's process."""
-    n_workers = loop.deploy.workers if loop.deploy else 1
+    n_workers = most_workers(loop.deploy.workers) if loop.deploy else 1
     return JobSpec(
         key=f"endpoint/{endpoint.name}",
         name=endpoint.name,

@@ -18,7 +18,9 @@ from loopwright.loop.candidate import Candidate
 from loopwright.loop.constraining import constrained, measures_model
 from loopwright.loop.diagnosis import what_would_help
 from loopwright.loop.examination import examined
-from loopwright.loop.explaining import explained, personal_columns
+from loopwright.loop.explaining import column_shares, explained, personal_columns
+from loopwright.loop.feedback_state import STOPPED, Ticked, Trained
+from loopwright.loop.feedback_store import tell
 from loopwright.loop.file import LoopFile
 from loopwright.loop.judged_rows import Look, candidate_digest
 from loopwright.loop.progress import taken_further
@@ -28,8 +30,8 @@ from loopwright.loop.round_record import champion_of, closed
 from loopwright.loop.sourcing import Target
 from loopwright.loop.spec import decision_digest
 from loopwright.loop.step import StepRunner, round_key
+from loopwright.loop.trigger import OWN_CAUSES
 from loopwright.loop.verdict import evaluated
-from loopwright.loop.watching import OWN_CAUSES
 from loopwright.loop.workspace import Workspace
 
 
@@ -49,6 +51,8 @@ class Releasing:
         Name of the loop file, for what a person is told to do.
     again
         Why the test rows may be looked at again.
+    golden
+        Digest of the rows whose truth is certain; None where there are none.
     """
 
     workspace: Workspace
@@ -58,6 +62,7 @@ class Releasing:
     spec: dict[str, Any]
     file: str
     again: str
+    golden: str | None = None
 
     def released(
         self,
@@ -68,6 +73,9 @@ class Releasing:
     ) -> dict[str, Any]:
         """Judge the winner, look at it from all sides, pack it and let it go live if it may."""
         workspace, loop, target = self.workspace, self.loop, self.target
+        number, now = body["number"], workspace.clock.now()
+        trained = Trained(number=number, candidate=winner.title)
+        tell(workspace.metadata, loop.name, trained, now=now)
         # the champion this round is held against, also when the round is taken up again
         champion = champion_of(self.workspace, self.loop.name)
         if champion is not None and champion["round"] == body["number"]:
@@ -87,6 +95,7 @@ class Releasing:
                 self.about,
                 loop.train.seed,
                 self.spec["evaluate"],
+                *self._asked_of(body),
             ],
             work=lambda: evaluated(
                 workspace,
@@ -97,6 +106,7 @@ class Releasing:
                 champion=rival,
                 round_=body,
                 look=self._look(body, winner),
+                golden=self.golden,
             ),
         )
         hidden = personal_columns(workspace, loop.name, body["number"])
@@ -132,7 +142,14 @@ class Releasing:
             "pack",
             inputs=[winner.to_json(), judged["figures"], about_sources(parts), self.about],
             work=lambda: packed(
-                workspace, loop, target, winner, parts, judged, explanation=told["member"]
+                workspace,
+                loop,
+                target,
+                winner,
+                parts,
+                judged,
+                explanation=told["member"],
+                importances=column_shares(workspace, told),
             ),
         )
         if broken := self._broken_constraints(runner, winner, bundle, parts):
@@ -144,8 +161,23 @@ class Releasing:
             "figures": judged["figures"],
             "conclusion": judged["conclusion"],
             "about": self.about,
+            "asks": judged.get("asks", ""),
         }
         return self.gone_live(runner, {**body, "waiting": waiting}, parts)
+
+    def _asked_of(self, body: dict[str, Any]) -> list[Any]:
+        """Return what else decides about the challenger of a round of the loop's own."""
+        if not body.get("gate"):
+            return []
+        return [body["gate"], body["live"], self.golden, "segment_harm" in self.loop.retrain.ask]
+
+    def _asks(self, body: dict[str, Any], model: dict[str, Any]) -> bool:
+        """Tell whether a person is asked about a model that the policy would let live."""
+        if release_policy(self.loop, body["cause"]) == "manual" or model.get("asks"):
+            return True
+        champion = champion_of(self.workspace, self.loop.name)
+        first = champion is not None and champion["before"] is None
+        return first and "first_promotion" in self.loop.retrain.ask
 
     def _learning(self, number: int) -> dict[str, Any] | None:
         """Return the learning curve that the round's decision drew, if it drew one."""
@@ -214,13 +246,18 @@ class Releasing:
         """Deploy the packed model once it may be, try it in place, and make it the champion."""
         workspace, loop, model = self.workspace, self.loop, body["waiting"]
         number = body["number"]
+        now = workspace.clock.now()
+        if tell(workspace.metadata, loop.name, Ticked(), now=now).state in STOPPED:
+            # somebody stopped the loop while the model was made; it goes on from here
+            runner.note("the model does not go live now", reason="a person stopped the loop")
+            return body
         if not is_approved(workspace, loop.name, number, model):
             if (said := find_rejection(workspace, loop.name, model)) is not None:
                 # nobody is asked twice for the same model
                 return close_rejected(
                     workspace, loop.name, body, {**said, "version": model["version"]}
                 )
-            if release_policy(loop, body["cause"]) == "manual":
+            if self._asks(body, model):
                 return self._closed(
                     body,
                     "waiting for approval",

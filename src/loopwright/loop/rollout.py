@@ -30,6 +30,7 @@ from loopwright.deploy.rollout import (
 )
 from loopwright.loop.file import LoopFile
 from loopwright.loop.release import START_TIMEOUT_S, service_job
+from loopwright.loop.shadowing import ShadowStanding, after_trial
 from loopwright.loop.workspace import Workspace
 
 _KIND = "rollout"
@@ -38,6 +39,8 @@ Verify = Callable[[str], None]
 """Asks the variant of that name the test rows; raises `BackendError` for a wrong answer."""
 Quality = Callable[[RolloutState], str]
 """Returns what speaks against the new version on its labelled predictions; empty for nothing."""
+Trial = Callable[[RolloutState], ShadowStanding]
+"""Returns how the new version does as a shadow, beside the one that answers."""
 
 
 def find_rollout(workspace: Workspace, endpoint: str) -> RolloutState | None:
@@ -81,6 +84,7 @@ def rolled_out(
     *,
     verify: Verify,
     quality: Quality,
+    trial: Trial,
 ) -> RolloutState:
     """Begin the rollout of a round's model, or take it as far as it can go now.
 
@@ -100,7 +104,7 @@ def rolled_out(
     if state is not None and not state.is_over and state.next != wanted:
         # the loop file was changed meanwhile, and led to another model
         gone = wished(workspace, state, "abort", reason="another model is to go live")
-        state = advanced(workspace, loop, gone, verify=verify, quality=quality)
+        state = advanced(workspace, loop, gone, verify=verify, quality=quality, trial=trial)
     if state is None or (state.round, state.next) != (number, wanted):
         state = begun(
             loop.deploy.rollout,
@@ -113,7 +117,7 @@ def rolled_out(
         _keep(workspace, state)
     if not state.is_over and loop.deploy.rollout.kind == "all_at_once" and not state.wish:
         state = wished(workspace, state, "promote", reason="deploy.rollout is all_at_once now")
-    return advanced(workspace, loop, state, verify=verify, quality=quality)
+    return advanced(workspace, loop, state, verify=verify, quality=quality, trial=trial)
 
 
 def wished(workspace: Workspace, state: RolloutState, wish: Wish, *, reason: str) -> RolloutState:
@@ -143,6 +147,7 @@ def advanced(
     *,
     verify: Verify,
     quality: Quality,
+    trial: Trial,
 ) -> RolloutState:
     """Take a rollout as far as it can go now, and return where it stands.
 
@@ -150,7 +155,7 @@ def advanced(
     process that is killed anywhere here is followed by one that goes on.
     """
     while not state.is_over:
-        after = _acted(workspace, loop, state, verify, quality)
+        after = _acted(workspace, loop, state, verify, quality, trial)
         if after != state:
             _keep(workspace, after, quietly=after.phase == state.phase)
         if after.phase == state.phase and after.generation == state.generation:
@@ -165,6 +170,7 @@ def _acted(
     state: RolloutState,
     verify: Verify,
     quality: Quality,
+    trial: Trial,
 ) -> RolloutState:
     now = workspace.clock.now
     if state.phase in ("finishing", "returning"):
@@ -179,7 +185,13 @@ def _acted(
         _asked(workspace, loop, state, restarts=state.phase == "loading")
         if state.phase == "loading":
             verify(NEXT)
+            if state.plan.shadow is not None:
+                return entered(state, "shadowing", now())
             return entered(state, "moving", now(), step=0)
+        if state.phase == "shadowing":
+            return after_trial(
+                state, trial(state), ended=_job_ended(workspace, state.endpoint), now=now()
+            )
     except BackendError as error:
         return entered(state, "returning", now(), reason=error.message)
     return entered(state, "baking", now(), baseline=_counted(workspace, state))

@@ -10,21 +10,35 @@ from loopwright.data import Snapshot
 from loopwright.loop.build import best_candidate, rule_candidate
 from loopwright.loop.constraining import without_personal
 from loopwright.loop.deciding import can_be_served, decided, told_verdict
+from loopwright.loop.driving import carry_out, configured, told_stop, wish, with_labels
 from loopwright.loop.explaining import personal_columns
 from loopwright.loop.feasible import feasible
+from loopwright.loop.feedback_state import (
+    STOPPED,
+    BeginRound,
+    Begun,
+    Effect,
+    Event,
+    Failed,
+    Looked,
+    LoopState,
+    Ticked,
+)
+from loopwright.loop.feedback_store import carried_out, tell
 from loopwright.loop.file import ReadFile
 from loopwright.loop.framing import explored, parted_rows, sealed_criteria, stated_problem
 from loopwright.loop.judged_rows import check_look, looks_at
+from loopwright.loop.live import rows_to_learn_from
 from loopwright.loop.noting import notes_in_force, reasons_to_drop, with_notes
 from loopwright.loop.release import deploy, end_other_endpoints
 from loopwright.loop.releasing import Releasing
 from loopwright.loop.rollout import rollout_under_way
-from loopwright.loop.round_record import FINAL, champion_of, closed
+from loopwright.loop.round_record import FINAL, champion_of, closed, round_cost
 from loopwright.loop.sourcing import Sourced
 from loopwright.loop.spec import asks_for_a_model, changes, decision_digest, redacted
 from loopwright.loop.step import OnNews, StepNews, StepRunner, round_key
-from loopwright.loop.trigger import Trigger
-from loopwright.loop.watching import look, rows_to_learn_from
+from loopwright.loop.trigger import LEAST_ROWS, OWN_CAUSES, Seen
+from loopwright.loop.watching import look
 from loopwright.loop.workspace import Workspace
 
 MOST_ROUNDS = 10_000
@@ -42,6 +56,7 @@ class Rounds:
         on_news: OnNews,
         overrule: str,
         again: str = "",
+        retrain: str = "",
     ) -> None:
         self.workspace = workspace
         snapshot = Snapshot.from_json(sourced.snapshot)
@@ -53,6 +68,8 @@ class Rounds:
         self.on_news = on_news
         self.overrule = overrule
         self.again = again
+        self.retrain = retrain
+        self.golden: str | None = None
         self.n_done = 0
         # what decides whether a figure means the same as before
         self.about = msgspec.json.decode(
@@ -65,21 +82,71 @@ class Rounds:
             self.spec["notes"] = [note.content for note in self.notes]
 
     def turn(self) -> tuple[str, str]:
-        """Do what is due and return the state and the message."""
+        """Do what is due and return the state and the message.
+
+        The feedback loop decides whether a round may begin and go on; this carries it out.
+        """
+        configured(self.workspace, self.loop)
+        self._carry_out()
+        state = self._tell(Ticked())
+        if state.state in STOPPED:
+            return self._stopped(state)
         body = self._due_round()
         if body["state"] not in FINAL:
             body = self._round(body)
         if self._champion() is None:
             return str(body["state"]), str(body["conclusion"])
-        trigger = self._watch(body["number"])
+        after = self._looked(body)
         # while a model waits for a person, another round would only make another one wait
-        if trigger.starts and body["state"] in FINAL and (own := self._own_round(body, trigger)):
-            body = self._round(own)
+        if after.state == "retraining" and after.own and after.round > body["number"]:
+            body = self._round(self._latest_round() or body)
             if self._champion() is not None and body["state"] in FINAL:
-                self._watch(body["number"])
-        stays = body["state"] in ("kept champion", "rejected")
-        state = "live" if stays else body["state"]
-        return str(state), str(body["conclusion"])
+                after = self._looked(body, again=True)
+        if after.state in STOPPED or self._tell(Ticked()).state in STOPPED:
+            return "held", told_stop(self._tell(Ticked()), self.file)
+        stays = body["state"] in ("kept champion", "rejected", "failed")
+        return "live" if stays else str(body["state"]), str(body["conclusion"])
+
+    def _looked(self, body: dict[str, Any], *, again: bool = False) -> LoopState:
+        """Look at the endpoint, let the feedback loop decide, and begin what it decided on."""
+        seen = self._watch(body["number"])
+        before = self._tell(Ticked())
+        if self.retrain and not again:
+            after = self._tell(wish(self.workspace, self.loop, before, seen, self.retrain))
+        elif seen is not None:
+            champion = self._champion() or {}
+            target = self.sourced.target
+            heard = with_labels(self.workspace, self.loop, target, champion, before, seen)
+            after = self._tell(Looked(seen=heard))
+        else:
+            after = before
+        self._carry_out()
+        if after != before and after.state in ("triage", "held"):
+            runner = StepRunner(self.workspace, self.loop.name, body["number"], self.on_news)
+            runner.note("the loop does not go round again", reason=after.reason)
+        return self._tell(Ticked())
+
+    def _stopped(self, state: LoopState) -> tuple[str, str]:
+        """Begin nothing; see to it that the champion answers."""
+        latest = self._latest_round()
+        if latest is not None and self._champion() is not None:
+            seen = self._watch(latest["number"])
+            if seen is not None:
+                self._tell(Looked(seen=seen))
+        return "held", told_stop(state, self.file)
+
+    def _tell(self, event: Event) -> LoopState:
+        workspace = self.workspace
+        return tell(workspace.metadata, self.loop.name, event, now=workspace.clock.now())
+
+    def _carry_out(self) -> None:
+        carried_out(self.workspace.metadata, self.loop.name, self._do)
+
+    def _do(self, effect: Effect) -> None:
+        if isinstance(effect, BeginRound):
+            self._own_round(effect)
+        else:
+            carry_out(self.workspace, self.loop, effect, self.on_news)
 
     def _due_round(self) -> dict[str, Any]:
         """Return the round to work on: the open one, a new one for what changed, or the last."""
@@ -128,7 +195,13 @@ class Rounds:
         return rounds[-1].body if rounds else None
 
     def _begun(
-        self, number: int, *, cause: str, reason: str, live: dict[str, Any] | None = None
+        self,
+        number: int,
+        *,
+        cause: str,
+        reason: str,
+        live: dict[str, Any] | None = None,
+        gate: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         body = {
             "loop": self.loop.name,
@@ -142,9 +215,11 @@ class Rounds:
             "spec": self.spec,
             "started_at": self.workspace.clock.now().isoformat(),
             "ended_at": None,
+            **({"gate": gate} if gate else {}),
         }
         metadata = self.workspace.metadata
         with metadata.transaction():
+            self._tell(Begun(number=number, cause=cause, reason=reason))
             metadata.put("round", round_key(self.loop.name, number), body)
             metadata.append(
                 f"loop/{self.loop.name}",
@@ -153,24 +228,41 @@ class Rounds:
             )
         return body
 
-    def _own_round(self, latest: dict[str, Any], trigger: Trigger) -> dict[str, Any] | None:
-        """Begin a round of the loop's own; None if its live rows are gone meanwhile."""
-        live = rows_to_learn_from(self.workspace, self.loop, self.sourced, self._champion() or {})
-        if live is None:
-            return None
-        number = latest["number"] + 1
-        body = self._begun(number, cause=trigger.cause or "drift", reason=trigger.reason, live=live)
+    def _own_round(self, effect: BeginRound) -> None:
+        """Begin the round that the feedback loop decided on; nothing if it has begun already."""
+        number, name = effect.number, self.loop.name
+        if self.workspace.metadata.find("round", round_key(name, number)) is not None:
+            return
+        live = rows_to_learn_from(
+            self.workspace,
+            self.loop,
+            self.sourced,
+            self._champion() or {},
+            without=effect.without,
+            recent_since=effect.since,
+        )
+        if live is None or live["n_fresh"] < LEAST_ROWS:
+            n = live["n_fresh"] if live else 0
+            told = f"Only {n:,} new labelled rows of sound data are there; {LEAST_ROWS} are needed."
+            self._tell(Failed(number=number, error=told, is_final=True))
+            return
+        self._begun(
+            number,
+            cause=effect.cause or "drift",
+            reason=effect.reason,
+            live=live,
+            gate={"kind": effect.gate, "trial": effect.trial},
+        )
         self.on_news(
             StepNews(
-                loop=self.loop.name,
+                loop=name,
                 round=number,
                 stage="",
                 state="note",
                 summary="the loop goes round again",
-                reason=trigger.reason,
+                reason=effect.reason,
             )
         )
-        return body
 
     def _closed(self, body: dict[str, Any], state: str, conclusion: str) -> dict[str, Any]:
         return closed(self.workspace, self.loop.name, body, state, conclusion)
@@ -183,8 +275,21 @@ class Rounds:
         runner = StepRunner(self.workspace, self.loop.name, body["number"], self.on_news)
         try:
             return self._steps(runner, body)
+        except Exception as error:
+            self._tell_failure(body, error)
+            raise
         finally:
             self.n_done += runner.n_done
+
+    def _tell_failure(self, body: dict[str, Any], error: Exception) -> None:
+        """Let the feedback loop decide whether a round of its own that failed is tried again."""
+        if body["cause"] not in OWN_CAUSES:
+            return
+        minutes, money = round_cost(self.workspace, self.loop.name, body)
+        self._tell(
+            Failed(number=body["number"], error=str(error)[:2000], minutes=minutes, money=money)
+        )
+        self._carry_out()
 
     def _steps(self, runner: StepRunner, body: dict[str, Any]) -> dict[str, Any]:
         workspace, loop, target, about = self.workspace, self.loop, self.sourced.target, self.about
@@ -195,7 +300,13 @@ class Rounds:
         live = body["live"]
         parts = runner.run(
             "data",
-            inputs=[self.spec["snapshot"], self.spec["data"]["split"], target.column, live],
+            inputs=[
+                self.spec["snapshot"],
+                self.spec["data"]["split"],
+                target.column,
+                live,
+                *([list(loop.retrain.windows)] if live is not None else []),
+            ],
             work=lambda: parted_rows(workspace, loop, self.sourced, live),
         )
         has_model = body["state"] in ("waiting for approval", "rolling out")
@@ -284,9 +395,10 @@ class Rounds:
             spec=self.spec,
             file=self.file,
             again=self.again,
+            golden=self.golden,
         )
 
-    def _watch(self, number: int) -> Trigger:
+    def _watch(self, number: int) -> Seen | None:
         """See to the endpoint and look at what it saw since the last look."""
         runner = StepRunner(self.workspace, self.loop.name, number, self.on_news)
         for name in end_other_endpoints(self.workspace, self.loop):

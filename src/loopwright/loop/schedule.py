@@ -50,11 +50,13 @@ class Store:
     open_workspace: Callable[[], Workspace]
 
 
-def next_refresh(read: ReadFile, metadata: MetadataStore | None) -> datetime | None:
+def next_refresh(
+    read: ReadFile, metadata: MetadataStore | None, *, now: datetime | None = None
+) -> datetime | None:
     """Return when the rows of a loop are to be read again; None where that is at once.
 
     A loop without `data.refresh.every`, or whose source is not the one that was read, is due at
-    once. After the n-th failure in a row it is due 1 minute times 2^(n-1) later, an hour or `every`
+    once; so is one whose last reading lies after `now`, because the clock was set back. After the n-th failure in a row it is due 1 minute times 2^(n-1) later, an hour or `every`
     at most.
     """
     every = read.content.data.refresh.every
@@ -66,6 +68,9 @@ def next_refresh(read: ReadFile, metadata: MetadataStore | None) -> datetime | N
     same = kept is not None and kept.source_digest == source_digest(read)
     at = (kept.quarantine or kept).at if kept is not None and same else None
     failing = _failing(metadata, read.content.name)
+    known = [each for each in (at, failing.at if failing else None) if each is not None]
+    if now is not None and known and max(known) > now:
+        return None
     if failing is not None and (at is None or failing.at > at):
         return failing.at + timedelta(seconds=backoff_s(failing.n, every_s))
     return None if at is None else at + timedelta(seconds=every_s)
@@ -91,7 +96,7 @@ def refresh_due_rows(read: ReadFile, store: Store, *, clock: Clock | None = None
     workspace = store.find_workspace()
     # a source that cannot be used leaves no trace, so the first reading makes no lock
     with _alone(store.home, read.content.name) if workspace is not None else nullcontext():
-        due = next_refresh(read, workspace.metadata if workspace else None)
+        due = next_refresh(read, workspace.metadata if workspace else None, now=clock.now())
         if due is not None and clock.now() < due:
             return _not_due(read, workspace, due)
         try:

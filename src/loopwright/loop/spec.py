@@ -16,8 +16,16 @@ Spec = dict[str, Any]
 
 def redacted(spec: Spec) -> Spec:
     """Return the spec without what may hold a secret: a source's address and options."""
-    source = {k: v for k, v in spec["data"]["source"].items() if k not in ("url", "options")}
-    return {**spec, "data": {**spec["data"], "source": source}}
+    plain = {**spec, "data": _without_secrets(spec["data"])}
+    labels = (spec.get("monitor") or {}).get("labels")
+    if labels and labels.get("source"):
+        plain["monitor"] = {**spec["monitor"], "labels": _without_secrets(labels)}
+    return plain
+
+
+def _without_secrets(block: Spec) -> Spec:
+    source = {k: v for k, v in block["source"].items() if k not in ("url", "options")}
+    return {**block, "source": source}
 
 
 def changes(old: Spec, new: Spec) -> str:

@@ -8,11 +8,17 @@ from typing import Any
 from loopwright.core.errors import NotFoundError
 from loopwright.core.names import did_you_mean
 from loopwright.deploy import read_actual
+from loopwright.loop.alarm import list_alarms
+from loopwright.loop.feedback_history import loop_history
+from loopwright.loop.feedback_store import find_state
 from loopwright.loop.judged_rows import Look, looks_at
 from loopwright.loop.rollout import find_rollout
 from loopwright.loop.step import round_key
+from loopwright.loop.timetable import list_slots
 from loopwright.loop.workspace import Workspace
 from loopwright.problem import moves
+
+_SHOWN_DECISIONS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +42,13 @@ class LoopStatus:
     rollout
         The last rollout on its endpoint: `phase`, `share`, `version`, `since`, `reason`, `told` and
         what the new version did in this step; None if there was none.
+    feedback
+        Where the feedback loop stands: `state`, `meaning`, `cause`, `reason`, `since`, `until`, and
+        `decisions`, the last of them; `loop_history` has all.
+    alarms
+        The open ones, oldest first.
+    tasks
+        What was done on a schedule, when, and how it went.
     """
 
     name: str
@@ -54,6 +67,9 @@ class LoopStatus:
     approval: dict[str, Any] | None = None
     report: str | None = None
     rollout: dict[str, Any] | None = None
+    feedback: dict[str, Any] | None = None
+    alarms: tuple[dict[str, Any], ...] = ()
+    tasks: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the status as JSON types."""
@@ -121,7 +137,37 @@ def loop_status(workspace: Workspace, name: str) -> LoopStatus:
         approval=approval.body if approval else None,
         report=page.body["page"] if page else None,
         rollout=rollout_status(workspace, record.body.get("endpoint")),
+        feedback=feedback_status(workspace, name),
+        alarms=tuple(open_alarms(workspace, name)),
+        tasks=tuple(each.to_json() for each in list_slots(metadata, name)),
     )
+
+
+def open_alarms(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+    """Return the open alarms of a loop as JSON types, without what each was computed from."""
+    found = list_alarms(workspace, name, include_closed=False)
+    return [{k: v for k, v in each.to_json().items() if k != "details"} for each in found]
+
+
+def feedback_status(workspace: Workspace, name: str) -> dict[str, Any] | None:
+    """Return where the feedback loop of a loop stands; None before it has recorded anything."""
+    if find_state(workspace.metadata, name) is None:
+        return None
+    history = loop_history(workspace, name)
+    state = history.state
+    return {
+        "state": state.state,
+        "meaning": history.meaning,
+        "cause": state.cause,
+        "reason": state.reason,
+        "since": state.since.isoformat(),
+        "until": state.until.isoformat() if state.until else None,
+        "champion": state.champion,
+        "previous": state.previous,
+        "challenger": state.challenger,
+        "n_decisions": len(history.decisions),
+        "decisions": [each.to_json() for each in history.decisions[-_SHOWN_DECISIONS:]],
+    }
 
 
 def _looks(workspace: Workspace, steps: list[dict[str, Any]]) -> list[Look]:

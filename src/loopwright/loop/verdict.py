@@ -14,16 +14,26 @@ from loopwright.loop.answering import units_of_rows
 from loopwright.loop.candidate import Candidate, candidate_model
 from loopwright.loop.file import LoopFile
 from loopwright.loop.framing import read_part, truth
+from loopwright.loop.gate import (
+    ALPHA,
+    Evidence,
+    Passage,
+    Rule,
+    held,
+    measured_evidence,
+    passage,
+    to_record,
+)
 from loopwright.loop.judged_rows import Look, noted_look, told_looks
 from loopwright.loop.judging import as_answers
 from loopwright.loop.slices import slice_masks
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult
-from loopwright.loop.watching import OWN_CAUSES
+from loopwright.loop.trigger import OWN_CAUSES
 from loopwright.loop.workspace import Workspace
 from loopwright.loop.worth import row_money
 from loopwright.problem import Answers, checked_problem, primary_metric
-from loopwright.train import open_bundle
+from loopwright.train import ServingModel, open_bundle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,11 +55,12 @@ def evaluated(
     champion: dict[str, Any] | None,
     round_: dict[str, Any],
     look: Look,
+    golden: str | None = None,
 ) -> StepResult:
     """Judge the candidate on the test rows, once, and decide whether it may go live.
 
     The first model goes live when every criterion's bound holds. In a round of the loop's own the
-    challenger must be better than the champion beyond doubt, on the same newest rows. In a round
+    challenger must pass the gate, on the same newest rows; see `loopwright.loop.gate`. In a round
     that a person caused it must meet the criteria and not be worse. Every look at the test rows is
     on record before they are read.
     """
@@ -75,9 +86,14 @@ def evaluated(
     figures = {v.figure.metric: v.figure.to_json() for v in judged} or {
         primary.name: figure(primary, y, answers, seed=loop.train.seed, units=units).to_json()
     }
-    compared = None
+    compared = evidence = None
     if champion is not None:
         compared = _compared(workspace, loop, target, test, y, answers, champion)
+    if compared is not None and champion is not None and round_.get("gate"):
+        evidence = _evidence(
+            workspace, loop, target, test, y, answers, champion, round_, compared, model, golden
+        )
+    passes = passage(evidence) if evidence is not None else None
     fair = _fairness(loop, target, test, y, answers, units=units)
     holds = all(verdict.holds for verdict in judged) and all(each.holds for each in fair)
     promoted, conclusion = _decision(
@@ -89,13 +105,20 @@ def evaluated(
         title=winner.title,
         n_rows=len(y),
         is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
+        passes=passes,
     )
+    asks = ""
+    if passes is not None and not passes.passes and passes.but_for_segments:
+        asks = _asked_about_segments(loop, passes)
+        promoted, conclusion = bool(asks), f"{conclusion} {asks}".strip()
     # a verdict that few rows decide says so
     doubtful = doubts(metrics, y, answers)
     conclusion = " ".join(text for text in (conclusion, told_looks(looks), *doubtful) if text)
     return StepResult(
         output={
             "promoted": promoted,
+            "asks": asks,
+            "gate": to_record(evidence) if evidence is not None else None,
             "conclusion": conclusion,
             "criteria_hold": holds,
             "verdicts": [verdict.to_json() for verdict in judged],
@@ -109,6 +132,15 @@ def evaluated(
         summary=("goes live" if promoted else "does not go live") + f" ({len(y):,} test rows)",
         reason=conclusion,
     )
+
+
+def _asked_about_segments(loop: LoopFile, passes: Passage) -> str:
+    """Return why a person is asked about a challenger that is better but for some segments."""
+    if "segment_harm" not in loop.retrain.ask:
+        return ""
+    worse = ", ".join(repr(name) for name in passes.harmed)
+    told = f" It is worse beyond doubt in {worse}." if worse else ""
+    return f"A person decides, as retrain.ask says.{told}"
 
 
 def _fairness(
@@ -170,12 +202,7 @@ def _compared(
     chosen = _unseen_by(workspace, champion, test)
     if len(chosen) < _LEAST_COMPARED:
         return None
-    said = as_answers(
-        old.predict_frame(test[chosen.tolist()]),
-        target,
-        threshold=old.outcome.threshold,
-        money=None if answers.money is None else answers.rows(chosen).money,
-    )
+    said = _said_by(old, loop, target, test[chosen.tolist()])
     metric, rows, new = (
         primary_metric(loop.problem, task=target.task),
         test[chosen.tolist()],
@@ -192,6 +219,61 @@ def _compared(
     held = {name: mask for name, (_, mask) in slice_masks(plan, rows).items()}
     segments = guarded(metric, new, segments=held, margin=plan.margin, **asked)
     return replace(compare(metric, new, **asked), segments=segments)
+
+
+def _said_by(model: ServingModel, loop: LoopFile, target: Target, rows: pl.DataFrame) -> Answers:
+    return as_answers(
+        model.predict_frame(rows),
+        target,
+        threshold=model.outcome.threshold,
+        money=row_money(loop.problem, target, rows),
+    )
+
+
+def _evidence(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    test: pl.DataFrame,
+    y: Any,
+    answers: Answers,
+    champion: dict[str, Any],
+    round_: dict[str, Any],
+    compared: Comparison,
+    model: ServingModel,
+    golden: str | None,
+) -> Evidence:
+    """Return what the gate decides a round of the loop's own by."""
+    old = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
+    chosen = _unseen_by(workspace, champion, test)
+    metric = primary_metric(loop.problem, task=target.task)
+    rule = Rule(kind=round_["gate"]["kind"], trial=int(round_["gate"]["trial"]))
+    n_recent = (round_["live"] or {}).get("n_recent")
+    sure = None
+    if golden is not None:
+        rows = read_part(workspace, golden)
+        sure = held(
+            metric,
+            truth(rows, target),
+            _said_by(old, loop, target, rows),
+            _said_by(model, loop, target, rows),
+            # nothing is gained by trying this again: it only refuses
+            alpha=ALPHA,
+            seed=loop.train.seed,
+        )
+    return measured_evidence(
+        metric,
+        y[chosen],
+        champion=_said_by(old, loop, target, test[chosen.tolist()]),
+        challenger=answers.rows(chosen),
+        rule=rule,
+        # live rows that judge are in the order of time
+        recent=None if n_recent is None else chosen >= len(y) - n_recent,
+        segments=compared.segments,
+        golden=sure,
+        seed=loop.train.seed,
+        units=units_of_rows(loop, test[chosen.tolist()]),
+    )
 
 
 def _unseen_by(workspace: Workspace, champion: dict[str, Any], test: pl.DataFrame) -> Any:
@@ -220,6 +302,7 @@ def _decision(
     title: str,
     n_rows: int,
     is_same: bool,
+    passes: Passage | None = None,
 ) -> tuple[bool, str]:
     on = f"On {n_rows:,} rows it never saw, {title}: {told}."
     if is_same and not own:
@@ -233,6 +316,11 @@ def _decision(
         f"{comparison.challenger:.4g}, better with probability "
         f"{comparison.probability_better:.1%}."
     )
+    if own and passes is not None:
+        if passes.passes:
+            return True, f"{on}{beside} It replaces the champion."
+        why = "; ".join(passes.reasons)
+        return False, f"{on}{beside} {why[0].upper()}{why[1:]}: the champion stays."
     guarded_in = ", ".join(repr(name) for name in comparison.maybe_worse_in)
     if guarded_in and (comparison.is_better if own else holds and not comparison.is_worse):
         return False, (

@@ -70,6 +70,11 @@ def can_be_counted(problem: Problem, columns: Iterable[str]) -> bool:
     return all(set(each.columns) <= known for each in _expressions(problem, None).values())
 
 
+def money_columns(problem: Problem) -> list[str]:
+    """Return the columns that the amounts of a payoff name, sorted."""
+    return sorted({name for each in _expressions(problem, None).values() for name in each.columns})
+
+
 def checked_payoff_columns(problem: Problem, target: Target, columns: Iterable[str]) -> None:
     """Check that a payoff names only columns and classes there are.
 

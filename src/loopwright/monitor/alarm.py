@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from loopwright.monitor.detector import DetectorState, strongest_bet
-from loopwright.monitor.effect import Effect, measured_effect
+from loopwright.monitor.attribution import Attribution
+from loopwright.monitor.detector import strongest_bet
+from loopwright.monitor.effect import Effect, expected_stream, measured_effect
+from loopwright.monitor.evidence import DetectorState
 from loopwright.monitor.reference import Reference, StreamReference
 
 _MOVEMENTS = {
@@ -44,6 +46,10 @@ class Alarm:
         The same for the predictions; None for an error alarm.
     message
         All of this in one or two sentences.
+    attribution
+        What is behind it; None where the bundle holds no rows to compare with.
+    segment
+        The segment whose rows moved; empty for all rows.
     """
 
     kind: Literal["data", "error"]
@@ -56,6 +62,8 @@ class Alarm:
     effect: Effect
     prediction_effect: Effect | None
     message: str
+    attribution: Attribution | None = None
+    segment: str = ""
 
 
 def new_alarm(
@@ -66,9 +74,10 @@ def new_alarm(
     if episode is None:
         return None
     streams = {stream.key: stream for stream in reference.streams}
-    leader, held = streams[episode.leader], state.streams[episode.leader]
+    held = state.streams[episode.leader]
+    leader = expected_stream(streams[episode.leader], held.strata_rows)
     effect = measured_effect(leader, held.counts)
-    bet = strongest_bet(state, leader)
+    bet = strongest_bet(state, streams[episode.leader])
     movement = _MOVEMENTS.get(bet, f"moved: {bet}")
     matter = _prediction_effect(state, reference) if kind == "data" else None
     sentences = [
@@ -88,6 +97,7 @@ def new_alarm(
         effect=effect,
         prediction_effect=matter,
         message=" ".join(sentence for sentence in sentences if sentence),
+        segment=leader.segment,
     )
 
 
@@ -127,7 +137,8 @@ def _prediction_effect(state: DetectorState, reference: Reference) -> Effect | N
     stream = reference.find("prediction")
     if stream is None or stream.key not in state.streams:
         return None
-    return measured_effect(stream, state.streams[stream.key].counts)
+    held = state.streams[stream.key]
+    return measured_effect(expected_stream(stream, held.strata_rows), held.counts)
 
 
 def _told_matter(leader: StreamReference, effect: Effect | None) -> str:

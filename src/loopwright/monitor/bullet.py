@@ -12,6 +12,8 @@ from loopwright.monitor.quality import LiveFigure
 
 Standing = Literal["holds", "missed", "undecided"]
 
+_SMALLEST_ROOM = 1e-250
+
 _SHARES = {
     "mape",
     "smape",
@@ -199,7 +201,9 @@ def common_axis(values: Iterable[float | None]) -> tuple[float, float]:
     if not known:
         return 0.0, 1.0
     low, high = min(known), max(known)
-    room = (high - low) or abs(high) or 1.0
+    room = (high - low) or abs(high)
+    if room < _SMALLEST_ROOM:  # a span of next to nothing cannot be divided by
+        room = 1.0
     if 0 <= low <= 0.8 * high and high > 0:
         return 0.0, high * 1.15
     return low - 0.4 * room, high + 0.4 * room

@@ -64,6 +64,17 @@ class Effect:
         return self.distance / self.noise_floor if self.noise_floor else 0.0
 
 
+def expected_stream(stream: StreamReference, strata_rows: Sequence[int]) -> StreamReference:
+    """Return the stream with the counts to expect when so many rows fall in each stratum."""
+    rows = np.asarray(strata_rows, dtype=np.float64)
+    if not stream.strata or not rows.sum():
+        return stream
+    strata = np.array(stream.strata, dtype=np.float64)
+    shares = rows @ (strata / np.maximum(strata.sum(axis=1, keepdims=True), 1)) / rows.sum()
+    counts = np.round(shares * sum(stream.counts)).astype(np.int64)
+    return replace(stream, counts=tuple(counts.tolist()))
+
+
 def measured_effect(stream: StreamReference, counts: Sequence[int] | NDArray[np.int64]) -> Effect:
     """Return the effect that live counts show, (n_bins,) as `bin_counts` gives them.
 
@@ -99,7 +110,7 @@ def measured_effect(stream: StreamReference, counts: Sequence[int] | NDArray[np.
 
 def mid_ranks(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return for each bin the share of reference values below it plus half of its own, 0 to 1."""
-    ranks: NDArray[np.float64] = np.cumsum(p) - p / 2
+    ranks: NDArray[np.float64] = np.cumsum(p, axis=-1) - p / 2
     return ranks
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 else:
     np = LazyModule("numpy")
 
-Problem = Literal["missing", "unseen", "out_of_range"]
+Problem = Literal["missing", "unseen", "out_of_range", "gone", "new", "type", "volume"]
 
 _MISSING_JUMP = 0.05
 _NOVEL_SHARE = {"unseen": 0.02, "out_of_range": 0.05}
@@ -32,9 +32,12 @@ class DataFinding:
     problem
         `missing`: at least 5 points more missing values than in the reference; `unseen`: over 2 %
         of rows hold a category never seen; `out_of_range`: over 5 % lie outside all reference
-        values. Each beyond reasonable doubt (4 standard errors).
+        values. Each beyond reasonable doubt (4 standard errors). `gone`, `new` and `type` are of
+        the columns of requests, `volume` of their number.
     share, reference_share
-        Of the rows, 0 to 1.
+        Of the rows, 0 to 1; of `volume` against the usual, which is 1.
+    is_grave
+        Whether a model would learn the fault; a column more or a quiet hour is only told.
     """
 
     stream: str
@@ -43,6 +46,7 @@ class DataFinding:
     reference_share: float
     n_rows: int
     message: str
+    is_grave: bool = True
 
 
 def data_findings(stream: StreamReference, counts: Sequence[int]) -> list[DataFinding]:

@@ -104,12 +104,12 @@ def join_labels(
     _require(predictions, PREDICTION_COLUMNS, what="predictions")
     _require(labels, LABEL_COLUMNS, what="labels")
     _refuse_clash(predictions)
-    predictions = _normalised(predictions)
+    predictions = normalised(predictions)
     order = ["inference_id", "at", "version", "prediction"]
     known = predictions.sort(order, maintain_order=True).unique(
         "inference_id", keep="first", maintain_order=True
     )
-    read = _read_labels(_normalised(labels), task=task, classes=classes)
+    read = read_label_values(normalised(labels), task=task, classes=classes)
     quarantined = read.filter(pl.col("reason").is_not_null()).drop("value")
     sound = read.filter(pl.col("reason").is_null()).drop("reason")
     unknown = sound.join(known, on="inference_id", how="anti").drop("value")
@@ -155,7 +155,7 @@ def label_maturity(
     A window of predictions should be judged by its labels only when its age has a share near that
     of the oldest age; before, the labels that are in are those that came fastest.
     """
-    ids = _normalised(predictions).group_by("inference_id").agg(pl.col("at").min())
+    ids = normalised(predictions).group_by("inference_id").agg(pl.col("at").min())
     first = joined.frame.select("inference_id", "first_label_at")
     timed = ids.join(first, on="inference_id", how="left")
     curve = []
@@ -168,10 +168,10 @@ def label_maturity(
     return curve
 
 
-def _read_labels(labels: pl.DataFrame, *, task: Task, classes: Sequence[str]) -> pl.DataFrame:
+def read_label_values(labels: pl.DataFrame, *, task: Task, classes: Sequence[str]) -> pl.DataFrame:
     """Add `value` (the label as the task needs it) and `reason` (why it cannot be used)."""
     label = to_series(labels["label"])
-    absent = to_labels(label).is_null()
+    absent = label.fill_nan(None).is_null() if label.dtype.is_float() else label.is_null()
     if task == "regression":
         numeric = label if label.dtype == pl.String or label.dtype.is_numeric() else None
         numbers = pl.Series(to_numbers(numeric, kind="number")) if numeric is not None else None
@@ -205,7 +205,7 @@ def _latest(used: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _normalised(frame: pl.DataFrame) -> pl.DataFrame:
+def normalised(frame: pl.DataFrame) -> pl.DataFrame:
     """Ids as text and times in UTC, so that two tables can meet."""
     at = pl.col("at").cast(pl.Datetime("us")) if frame["at"].dtype == pl.Date else pl.col("at")
     zone = getattr(frame["at"].dtype, "time_zone", None)

@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from loopwright.monitor.bullet import live_bullets, told_value
+from loopwright.monitor.insight import Insight
+from loopwright.monitor.insight_chart import (
+    attribution_view,
+    estimate_bullets,
+    evidence_lines,
+    fairness_view,
+    influence_bars,
+    newest_checks,
+)
 from loopwright.monitor.report import MonitorReport, StreamDrift, Triage
 from loopwright.monitor.sheet import page_template, whole_page
+from loopwright.monitor.truth_chart import truth_view
 
 Tone = Literal["good", "warn", "bad", "none"]
 
@@ -44,6 +54,12 @@ _TOLD: dict[Triage, ToldVerdict] = {
         title="The model no longer meets a criterion",
         meaning="Measured on what turned out to be true, the live model misses what was agreed.",
     ),
+    "estimated_miss": ToldVerdict(
+        tone="warn",
+        title="The model probably no longer meets a criterion",
+        meaning="Nobody knows the truth of these rows yet. If only the inputs moved, a criterion is "
+        "missed on them.",
+    ),
     "drift": ToldVerdict(
         tone="bad",
         title="The model is not what it was",
@@ -73,6 +89,8 @@ def to_html(report: MonitorReport) -> str:
     """
     moved = [drift for drift in report.drift if drift.state != "quiet"]
     quiet = [drift for drift in report.drift if drift.state == "quiet"]
+    alarmed = {alarm.stream for alarm in report.alarms}
+    quiet = [drift for drift in quiet if drift.stream not in alarmed]
     template = page_template("loopwright.monitor", "monitor.html.j2")
     return template.render(
         report=report,
@@ -80,12 +98,43 @@ def to_html(report: MonitorReport) -> str:
         unlabelled=_UNLABELLED if report.n_predictions and not report.n_labelled else "",
         counts=_counts(report, n_moved=len(moved)),
         bullets=live_bullets(report.figures),
-        moved=[_stream(drift) for drift in moved],
+        alarms=_alarms(report),
+        **_understood(report.insight),
+        truth=truth_view(report.truth),
+        # the streams of alarms stand beside these
+        moved=[_stream(drift) for drift in moved if drift.stream not in alarmed],
         quiet=[_stream(drift) for drift in quiet[:_SHOWN_QUIET]],
         rest=quiet[_SHOWN_QUIET:],
         width=_WIDTH,
         height=_HEIGHT,
     )
+
+
+def _alarms(report: MonitorReport) -> list[dict[str, Any]]:
+    """Return every open alarm with its stream and with what is behind it, told once."""
+    streams = {drift.stream: drift for drift in report.drift}
+    shown = []
+    told: set[tuple[str, ...]] = set()
+    for alarm in report.alarms:
+        behind = None
+        if alarm.attribution is not None and alarm.attribution.told not in told:
+            told.add(alarm.attribution.told)
+            behind = attribution_view(alarm.attribution)
+        drift = streams.get(alarm.stream)
+        stream = None if drift is None else _stream(drift)
+        shown.append({"alarm": alarm, "behind": behind, "stream": stream})
+    return shown
+
+
+def _understood(insight: Insight | None) -> dict[str, Any]:
+    found = insight or Insight()
+    return {
+        "estimates": estimate_bullets(found.estimates),
+        "checks": newest_checks(found),
+        "evidence_over_time": evidence_lines(found.trail),
+        "influence": influence_bars(found),
+        "fairness": fairness_view(found),
+    }
 
 
 def monitor_page(report: MonitorReport) -> str:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import exp
 from typing import TYPE_CHECKING, Any, Literal
 
-from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
+from loopwright.monitor.calibration import Calibration
+from loopwright.monitor.joint import JointModel
+from loopwright.monitor.lookup import places
 from loopwright.monitor.record import from_record, to_record
+from loopwright.monitor.season import Season
+from loopwright.monitor.segment import Segment
 from loopwright.monitor.value import date_format_of, to_labels, to_numbers, to_series
 
 if TYPE_CHECKING:
@@ -20,16 +25,17 @@ else:
     np = LazyModule("numpy")
     pl = LazyModule("polars")
 
-Role = Literal["input", "prediction", "error"]
+Role = Literal["input", "joint", "prediction", "error"]
 Kind = Literal["number", "date", "text", "category", "boolean"]
 
-_KINDS: tuple[Kind, ...] = ("number", "category", "text", "boolean", "date")
 _RESERVED = ("prediction", "error")
 
+TOLERANCE = 0.02
 N_QUANTILE_BINS = 32
 N_FREQUENT_VALUES = 30
 N_RARE_VALUES = 100
 _DIGITS = 8
+_LEAST_SHARE, _LEAST_ROWS = 0.005, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +61,16 @@ class StreamReference:
         Prediction and error: the mean of the reference values in each bin, else empty.
     counts
         Reference rows in each bin.
+    tolerance
+        The effect that is not worth an alarm; see `bet_table`.
+    strata
+        Reference rows in each bin in each stratum of the season, (n_strata, n_bins); empty where
+        the stream has no season.
+    swing
+        For each of the stream's bets, how far its mean usually wanders from one stretch of time to
+        the next; empty where that is not known.
+    segment
+        Whose rows they are; empty for all.
     """
 
     name: str
@@ -67,12 +83,22 @@ class StreamReference:
     rare_complete: bool = True
     date_format: str | None = None
     means: tuple[float, ...] = ()
+    tolerance: float = TOLERANCE
+    strata: tuple[tuple[int, ...], ...] = ()
+    swing: tuple[float, ...] = ()
+    segment: str = ""
 
     @property
     def key(self) -> str:
         """What the stream is called among all streams of a model."""
         clashes = self.role == "input" and self.name in _RESERVED
-        return f"input {self.name}" if clashes else self.name
+        name = f"input {self.name}" if clashes else self.name
+        return f"{name} [{self.segment}]" if self.segment else name
+
+    @property
+    def n_cells(self) -> int:
+        """How many cells rows are counted in: the bins, in each stratum of the season."""
+        return self.n_bins * max(len(self.strata), 1)
 
     @property
     def is_ordered(self) -> bool:
@@ -107,23 +133,55 @@ class Reference:
     Parameters
     ----------
     streams
-        The input columns in their order, then `prediction`, then `error` if there were labels.
+        The input columns in their order, then the joint scores, `prediction`, `error` if there
+        were labels, and the same of segments.
     n_rows
         How many reference rows there were.
+    season
+        The strata that streams with a season are counted in.
+    joint
+        How the joint scores of a row are computed.
+    segments
+        The rows that are watched of their own.
+    calibration
+        Which evidence unchanged rows reach how often.
     """
 
     streams: tuple[StreamReference, ...]
     n_rows: int
+    season: Season | None = None
+    joint: JointModel | None = None
+    segments: tuple[Segment, ...] = ()
+    calibration: Calibration | None = None
     format: int = 1
 
     @property
     def inputs(self) -> tuple[StreamReference, ...]:
-        """The streams of the input columns."""
-        return tuple(stream for stream in self.streams if stream.role == "input")
+        """The streams of the input columns, of all rows."""
+        return tuple(s for s in self.streams if s.role == "input" and not s.segment)
 
     def find(self, role: Role) -> StreamReference | None:
         """Return the first stream of this role, or None."""
         return next((stream for stream in self.streams if stream.role == role), None)
+
+    def thresholds(self, cap: float, *, window_rows: int) -> tuple[float, float]:
+        """Return the evidence that makes an alarm of data and of errors, in nats.
+
+        Where unchanged windows of this size were replayed it is what they reach as rarely as
+        wanted, and never more than the cap; else the cap, which holds for any data.
+
+        Parameters
+        ----------
+        cap
+            ln(windows per false alarm).
+        """
+        known = self.calibration
+        if known is None or known.window_rows != window_rows:
+            return cap, cap
+        of_data, of_error = (
+            cap if tail is None else tail.threshold(exp(cap)) for tail in (known.data, known.error)
+        )
+        return of_data, of_error
 
     def to_json(self) -> dict[str, Any]:
         """Return the reference as JSON types."""
@@ -133,52 +191,6 @@ class Reference:
     def from_json(cls, record: Any) -> Reference:
         """Return the reference that `to_json` wrote; a damaged one is an `InvalidInputError`."""
         return from_record(cls, record)
-
-
-def build_reference(
-    frame: pl.DataFrame,
-    predictions: NDArray[Any] | Sequence[Any],
-    errors: NDArray[np.float64] | None,
-    kinds: Mapping[str, str],
-) -> Reference:
-    """Return the reference statistics of a model.
-
-    Parameters
-    ----------
-    frame
-        Raw input columns of rows like those the endpoint will see, at least 50 rows.
-    predictions
-        The model's answers for rows it was not trained on: numbers (values, probabilities) or
-        class names. They need not be as many as the rows of `frame`.
-    errors
-        The loss of each held-out row, (n_held_out,), or None where there are no labels.
-    kinds
-        For each column of `frame`: number, category, text, boolean or date.
-
-    Raises
-    ------
-    InvalidInputError
-        If there are too few rows, a column has no kind, or a kind is unknown.
-    """
-    if frame.height < 50 or len(predictions) < 50:
-        raise InvalidInputError(
-            f"A reference needs at least 50 rows; there are {frame.height} rows and "
-            f"{len(predictions)} predictions.",
-            hint="Collect more rows before you monitor this model.",
-            field="frame",
-            value=frame.height,
-        )
-    streams = [
-        build_stream(column, frame[column], role="input", kind=_kind(column, kinds))
-        for column in frame.columns
-    ]
-    answers = to_series(predictions)
-    answer_kind: Kind = "number" if answers.dtype.is_numeric() else "category"
-    streams.append(build_stream("prediction", answers, role="prediction", kind=answer_kind))
-    if errors is not None and len(errors):
-        losses = pl.Series(np.asarray(errors, dtype=np.float64))
-        streams.append(build_stream("error", losses, role="error", kind="number"))
-    return Reference(streams=tuple(streams), n_rows=frame.height)
 
 
 def build_stream(name: str, values: pl.Series, *, role: Role, kind: Kind) -> StreamReference:
@@ -208,7 +220,23 @@ def build_stream(name: str, values: pl.Series, *, role: Role, kind: Kind) -> Str
         )
         if role != "input":
             empty = replace(empty, means=_bin_means(empty, numbers))
-    return replace(empty, counts=tuple(bin_counts(empty, values).tolist()))
+    codes = reference_codes(empty, values)
+    counts = np.bincount(codes, minlength=empty.n_bins)
+    return replace(empty, counts=tuple(counts.tolist()))
+
+
+def reference_codes(stream: StreamReference, values: pl.Series) -> NDArray[np.int64]:
+    """Return the bin of each reference row, (n_values,).
+
+    A category that one row alone holds counts as unseen, which it is to all other rows: of live
+    rows about as many hold a category that the reference does not know (Good and Turing).
+    """
+    codes = bin_codes(stream, values)
+    if stream.is_ordered or not stream.rare or not stream.rare_complete:
+        return codes
+    labels = to_labels(to_series(values))
+    alone = (labels.is_unique() & labels.is_in(list(stream.rare))).fill_null(False).to_numpy()
+    return np.where(alone, stream.n_bins - 2, codes)
 
 
 def bin_counts(
@@ -238,26 +266,25 @@ def _number_codes(stream: StreamReference, numbers: NDArray[np.float64]) -> NDAr
     missing = stream.n_bins - 1
     if stream.edges:
         edges = np.array(stream.edges)
-        codes = np.searchsorted(edges[1:-1], numbers, side="left") + 1
+        codes = places(edges[1:-1], numbers) + 1
         codes[numbers < edges[0]] = 0
         codes[numbers > edges[-1]] = missing - 1
     else:  # the reference held no value at all: every value is a new extreme
-        codes = np.full(len(numbers), missing - 1)
+        codes = np.full(len(numbers), missing - 1, dtype=np.int64)
     codes[np.isnan(numbers)] = missing
-    return codes.astype(np.int64)
+    return codes
 
 
 def _label_codes(stream: StreamReference, labels: pl.Series) -> NDArray[np.int64]:
     n_values = len(stream.values)
     unseen = n_values + 1 if stream.rare_complete else n_values
-    known = {value: code for code, value in enumerate(stream.values)}
-    known.update(dict.fromkeys(stream.rare, n_values))
-    codes = labels.replace_strict(
-        list(known), list(known.values()), default=unseen, return_dtype=pl.Int64
-    )
-    return codes.zip_with(
-        labels.is_not_null(), pl.Series([stream.n_bins - 1], dtype=pl.Int64)
-    ).to_numpy()
+    known = [*stream.values, *stream.rare]
+    table = np.array([*range(n_values), *[n_values] * len(stream.rare), unseen])
+    found = labels.cast(pl.Enum(known), strict=False).to_physical().cast(pl.Int64)
+    codes: NDArray[np.int64] = table[found.fill_null(len(known)).to_numpy()]
+    if labels.null_count():
+        codes[labels.is_null().to_numpy()] = stream.n_bins - 1
+    return codes
 
 
 def _quantile_edges(numbers: NDArray[np.float64]) -> tuple[float, ...]:
@@ -293,18 +320,12 @@ def _ranked_values(labels: pl.Series) -> tuple[tuple[str, ...], tuple[str, ...],
     present = labels.drop_nulls()
     counted = sorted(Counter(present.to_list()).items(), key=lambda item: (-item[1], item[0]))
     names = [name for name, _ in counted]
-    rare = names[N_FREQUENT_VALUES:]
+    if len(names) > N_FREQUENT_VALUES:
+        # of many values alike the most frequent are so by luck, and would become rarer
+        least = max(_LEAST_SHARE * len(present), _LEAST_ROWS)
+        n_frequent = sum(count >= least for _, count in counted[:N_FREQUENT_VALUES])
+    else:
+        n_frequent = len(names)
+    rare = names[n_frequent:]
     complete = len(rare) <= N_RARE_VALUES
-    return tuple(names[:N_FREQUENT_VALUES]), tuple(rare) if complete else (), complete
-
-
-def _kind(column: str, kinds: Mapping[str, str]) -> Kind:
-    kind = kinds.get(column)
-    if kind not in _KINDS:
-        raise InvalidInputError(
-            f"Column {column!r} has kind {kind!r}, which cannot be monitored.",
-            hint=f"Give one of {', '.join(_KINDS)} for every column.",
-            field=column,
-            value=kind,
-        )
-    return kind
+    return tuple(names[:n_frequent]), tuple(rare) if complete else (), complete

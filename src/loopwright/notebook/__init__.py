@@ -8,6 +8,7 @@ from loopwright.notebook.comparison import (
     experiments,
     open_model,
 )
+from loopwright.notebook.deploying import DeployedEndpoint, deploy
 from loopwright.notebook.display import Page, RunResult, Status
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.reproduction import Reproduction, reproduce
@@ -20,6 +21,7 @@ from loopwright.notebook.tuning import TuningResult, tune
 
 __all__ = [
     "ComparedJobs",
+    "DeployedEndpoint",
     "Loop",
     "OwnExperiment",
     "Page",
@@ -30,6 +32,7 @@ __all__ = [
     "TuningResult",
     "as_rows",
     "compare",
+    "deploy",
     "existing_workspace",
     "experiment",
     "experiments",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from loopwright.core.files import write_atomically
 from loopwright.loop import LoopStatus, Outcome
+from loopwright.loop.alarm import AlarmRecord
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -66,7 +67,30 @@ class Status:
         place = (
             html.escape(str(endpoint["url"])) if endpoint and endpoint["alive"] else "none alive"
         )
-        return f"<p>{html.escape(repr(self))}<br>endpoint: {place}</p>{_steps_table(self.value)}"
+        alarms = "".join(
+            f"<li>{html.escape(str(alarm['message']))} <small>{html.escape(str(alarm['id']))}, "
+            f"{html.escape(str(alarm['state']))}</small></li>"
+            for alarm in self.value.alarms
+        )
+        told = f"<p><b>Alarms</b></p><ul>{alarms}</ul>" if alarms else ""
+        words = html.escape(repr(self))
+        return f"<p>{words}<br>endpoint: {place}</p>{told}{_steps_table(self.value)}"
+
+
+class Alarms(list[AlarmRecord]):
+    """Alarms of a loop, oldest first: a list that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        if not self:
+            return "<p>There is no alarm.</p>"
+        rows = "".join(
+            f"<tr><td>{alarm.id}</td><td>{alarm.opened_at:%Y-%m-%d %H:%M}</td>"
+            f"<td>{alarm.state}</td><td>{html.escape(alarm.kind.replace('_', ' '))}</td>"
+            f"<td style='text-align:left'>{html.escape(alarm.message)}</td></tr>"
+            for alarm in self
+        )
+        head = "".join(f"<th>{name}</th>" for name in ("id", "opened", "state", "kind", "what"))
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def _steps_table(status: LoopStatus) -> str:

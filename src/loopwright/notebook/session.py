@@ -19,11 +19,15 @@ from loopwright.loop import (
     read_loop_file,
     run_loop,
 )
+from loopwright.loop.chronicle import chronicle
 from loopwright.loop.workspace import locked_loop
 from loopwright.notebook.display import Page, RunResult, Status
 from loopwright.notebook.home import existing_workspace
+from loopwright.notebook.loop_alarms import LoopAlarms
 from loopwright.notebook.loop_data import LoopData
-from loopwright.notebook.row import as_rows, number
+from loopwright.notebook.loop_feedback import LoopFeedback
+from loopwright.notebook.loop_truth import LoopTruth
+from loopwright.notebook.row import as_rows
 from loopwright.settings import Settings, read_settings
 from loopwright.wiring import compute_capacity, find_workspace, open_workspace
 
@@ -37,7 +41,7 @@ if TYPE_CHECKING:
 OnNews = Callable[[StepNews], None]
 
 
-class Loop(LoopData):
+class Loop(LoopData, LoopAlarms, LoopFeedback, LoopTruth):
     """One machine-learning loop, described by a loop file.
 
     Parameters
@@ -74,6 +78,7 @@ class Loop(LoopData):
         refresh: bool = False,
         overrule: str = "",
         again: str = "",
+        retrain: str = "",
         on_news: OnNews | None = None,
     ) -> RunResult:
         """Take the loop as far as it can go now; see `loopwright.loop.run_loop`.
@@ -89,6 +94,8 @@ class Loop(LoopData):
         again
             Your reason to read test rows again that were read for this decision; every report
             shows it.
+        retrain
+            Your reason to go round again although nothing calls for it; see `retrain`.
         on_news
             Told of every step; prints a line each when absent.
         """
@@ -103,6 +110,7 @@ class Loop(LoopData):
             refresh=refresh,
             overrule=overrule,
             again=again,
+            retrain=retrain,
         )
         return RunResult(outcome)
 
@@ -259,42 +267,6 @@ class Loop(LoopData):
         with self.endpoint as client:
             return client.invoke_many(as_rows(rows), inference_ids=ids, extras=extras)
 
-    def add_labels(self, labels: Mapping[str, Any] | Any, *, source: str = "python") -> int:
-        """Take in ground truth and return how many labels it was.
-
-        Parameters
-        ----------
-        labels
-            A mapping from inference id to what turned out to be true, or a table with the columns
-            `inference_id` and `label`.
-        source
-            Where they come from; kept with every label.
-        """
-        from loopwright.deploy import add_labels
-
-        deploy = self.read.content.deploy
-        if deploy is None:
-            raise WrongStateError(
-                f"The loop {self.name!r} has no endpoint, so nothing was predicted.",
-                hint="Add a deploy block to the loop file.",
-            )
-        workspace = self._workspace()
-        pairs = (
-            list(labels.items())
-            if isinstance(labels, Mapping)
-            else [(row.get("inference_id"), row.get("label")) for row in as_rows(labels)]
-        )
-        task = self._task(workspace)
-        if task == "regression":
-            pairs = [(each, number(label)) for each, label in pairs]
-        return add_labels(
-            workspace.endpoint_folder(deploy.endpoint),
-            pairs,
-            task=task,
-            at=workspace.clock.now(),
-            source=source,
-        )
-
     def approve(self, *, reason: str = "", name: str = "") -> dict[str, Any]:
         """Approve the model that waits, and return what was recorded; the next run deploys it.
 
@@ -359,10 +331,6 @@ class Loop(LoopData):
             return False
         workspace.compute.stop(job.id)
         return True
-
-    def _task(self, workspace: Workspace) -> str:
-        record = workspace.metadata.get("source", self.name)
-        return str(record.body["target"]["task"])
 
     def _kept_page(self, stage: str, field: str) -> str:
         status = loop_status(self._workspace(), self.name)
@@ -445,7 +413,8 @@ def page_of(workspace: Workspace, name: str) -> Page:
     """Return the page of one loop; an unknown name is a `NotFoundError`."""
     status = loop_status(workspace, name)
     decision = last_decision(workspace, name)
-    return Page(loop_page(status, _history(workspace, name), decision=decision))
+    story = chronicle(workspace, name)
+    return Page(loop_page(status, _history(workspace, name), decision=decision, story=story))
 
 
 def _history(workspace: Workspace, name: str) -> list[dict[str, Any]]:

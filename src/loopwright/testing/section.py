@@ -22,10 +22,14 @@ from loopwright.data import (
     SqlSource,
 )
 from loopwright.deploy import Alarms, DeployPlan, Rollout
+from loopwright.deploy.rollout import ShadowPlan
+from loopwright.deploy.scale import Scale
 from loopwright.evaluate import EvaluatePlan
 from loopwright.loop import LoopFile, RetrainPlan
-from loopwright.loop.file import DecidePlan, RowsTrigger
+from loopwright.loop.file import DecidePlan
+from loopwright.loop.retrain_plan import Occasion, RetrainBudget, RetrainLimits
 from loopwright.monitor import LabelPlan, MonitorPlan
+from loopwright.monitor.sink import CommandSink, EmailSink, LogSink, WebhookSink
 from loopwright.prepare import Overrule, PreparePlan
 from loopwright.problem import (
     Constraints,
@@ -518,6 +522,13 @@ SECTIONS: tuple[Section, ...] = (
         },
     ),
     Section(
+        path="deploy.workers",
+        struct=Scale,
+        about="In place of a number: the load decides; "
+        "[how to](../how-to/roll-out-a-model.md#workers).",
+        examples={"least": "least: 0", "most": "most: 4", "idle": "idle: 10 minutes"},
+    ),
+    Section(
         path="deploy.rollout",
         struct=Rollout,
         about="The first model of an endpoint takes over at once in any case; "
@@ -527,7 +538,19 @@ SECTIONS: tuple[Section, ...] = (
             "steps": "steps: [0.1, 0.5, 1.0]",
             "bake": "bake: 10 minutes",
             "requests": "requests: 500",
+            "shadow": "shadow: {labelled: 500}",
             "alarms": "alarms: {error_rate: 0.01, latency_p99_ms: 50}",
+        },
+    ),
+    Section(
+        path="deploy.rollout.shadow",
+        struct=ShadowPlan,
+        about="Paired on the same requests, a few hundred labels show what a canary needs thousands "
+        "for.",
+        examples={
+            "labelled": "labelled: 500",
+            "margin": "margin: 0.01",
+            "at_most": "at_most: 14 days",
         },
     ),
     Section(
@@ -544,23 +567,71 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         path="monitor",
         struct=MonitorPlan,
-        about="Every `loopwright run` looks at what came since the last one; nothing runs in the "
-        "background. `every` says how often you mean to run it: the fewer looks a year, the less "
-        "evidence one alarm needs.",
+        about="Every `loopwright run` looks at what came since the last one; `loopwright server` and "
+        "`loopwright monitor --watch` look by themselves. `every` says how often: the fewer looks a "
+        "year, the less evidence one alarm needs.",
         examples={
             "every": "every: 1 hour",
             "false_alarms_per_year": "false_alarms_per_year: 2",
             "window_rows": "window_rows: 250",
+            "season": "season: hour",
+            "segments": 'segments: [plan, "tenure < 12"]',
             "labels": "labels: {source: {kind: file, path: truth.csv}}",
+            "alarms": "alarms: [{kind: log}, {kind: webhook, url: env:ALARM_URL}]",
         },
+    ),
+    Section(
+        path="monitor.alarms[] (log)",
+        struct=LogSink,
+        about="See [be told of alarms](../how-to/be-told-of-alarms.md).",
+        examples={"path": "path: /var/log/loopwright/alarms.jsonl"},
+    ),
+    Section(
+        path="monitor.alarms[] (webhook)",
+        struct=WebhookSink,
+        about="A sink that is down is tried again, later and later, for a week; it never stops the loop.",
+        examples={
+            "url": "url: https://hooks.example.com/alarms",
+            "body": "body: text",
+            "secret": "secret: env:ALARM_SECRET",
+            "token": "token: env:ALARM_TOKEN",
+            "allow_private": "allow_private: true",
+            "timeout": "timeout: 10 seconds",
+        },
+    ),
+    Section(
+        path="monitor.alarms[] (email)",
+        struct=EmailSink,
+        about="Every message has an id of its own, the same in every attempt.",
+        examples={
+            "to": "to: [ann@example.com, ben@example.com]",
+            "server": "server: mail.example.com:587",
+            "sender": "sender: loopwright@example.com",
+            "security": "security: tls",
+            "user": "user: loopwright",
+            "password": "password: env:MAIL_PASSWORD",
+            "timeout": "timeout: 30 seconds",
+        },
+    ),
+    Section(
+        path="monitor.alarms[] (command)",
+        struct=CommandSink,
+        about="It is done when the program ends with 0.",
+        examples={"run": "run: [./page-me.sh, --urgent]", "timeout": "timeout: 1 minute"},
     ),
     Section(
         path="monitor.labels",
         struct=LabelPlan,
-        about="Not available yet; a file with this block is refused.",
+        about="See [send ground truth](../how-to/send-ground-truth.md). Labels sent by id or in a "
+        "file need none of this.",
         examples={
-            "source": "source: {kind: file, path: truth.csv}",
-            "key": "key: inference_id",
+            "source": "source: {kind: sql, url: env:CRM_URL, table: churned}",
+            "key": "key: customer_id",
+            "label": "label: churned",
+            "at": "at: known_at",
+            "lag": "lag: 2 days",
+            "grace": "grace: 30 days",
+            "most_unreadable": "most_unreadable: 0.1",
         },
     ),
     Section(
@@ -573,13 +644,30 @@ SECTIONS: tuple[Section, ...] = (
             "cooldown": "cooldown: 1 day",
             "approve": "approve: manual",
             "min_rows": "min_rows: 500",
+            "most": "most: {per_day: 2, per_week: 6}",
+            "budget": "budget: {minutes: 600, per: 30 days}",
+            "ask": "ask: [first_promotion, segment_harm]",
+            "bad_data": "bad_data: wait",
+            "windows": "windows: [all, recent, weighted]",
+            "golden": "golden: certain-cases.parquet",
         },
     ),
     Section(
         path="retrain.when[] (rows)",
-        struct=RowsTrigger,
-        about="Go round again when so many new labelled rows have come.",
-        meanings={"rows": "New labelled live rows since the model went live."},
-        examples={"rows": "rows: 10000"},
+        struct=Occasion,
+        about="Go round again when so many new labelled rows have come, or so much time has gone by.",
+        examples={"rows": "rows: 10000", "every": "every: 30 days"},
+    ),
+    Section(
+        path="retrain.most",
+        struct=RetrainLimits,
+        about="The most rounds that a loop begins by itself.",
+        examples={"per_day": "per_day: 2", "per_week": "per_week: 6"},
+    ),
+    Section(
+        path="retrain.budget",
+        struct=RetrainBudget,
+        about="What the rounds of a loop's own may cost together; nothing means no limit.",
+        examples={"minutes": "minutes: 600", "money": "money: 50", "per": "per: 30 days"},
     ),
 )

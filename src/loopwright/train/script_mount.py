@@ -28,7 +28,13 @@ _KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: _MS_RELATIME}
 
 
 def enter_private_view(
-    ml: str, *, channels: Mapping[str, str], scratch: str, hosts: str, opt: str = "/opt"
+    ml: str,
+    *,
+    channels: Mapping[str, str],
+    scratch: str,
+    hosts: str,
+    opt: str = "/opt",
+    model: str | None = None,
 ) -> None:
     """Give this process, which must have one thread, a view of its own with `/opt/ml` in it.
 
@@ -47,6 +53,8 @@ def enter_private_view(
         A file to be seen as `/etc/hosts`.
     opt
         The folder in which `ml` appears.
+    model
+        A folder to be seen as `/opt/ml/model`, as channels are: it cannot be changed.
 
     Raises
     ------
@@ -61,6 +69,8 @@ def enter_private_view(
             _mount_folder(source, target, scratch=f"{scratch}/{name}")
         else:
             _bind_read_only(source, f"{target}/{os.path.basename(source)}")
+    if model is not None:
+        _mount_folder(model, f"{ml}/model", scratch=f"{scratch}/.model")
     if os.path.exists("/etc/hosts"):
         _mount(hosts, "/etc/hosts", flags=_MS_BIND)
     if os.path.isdir(f"{opt}/ml"):

@@ -1,0 +1,540 @@
+"""Predictions and their ground truth, joined as they come: on the disk, by hash, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from loopwright.core.errors import BackendError
+from loopwright.core.files import write_atomically
+from loopwright.core.lazy import LazyModule
+from loopwright.core.names import new_id
+from loopwright.monitor.label_rule import (
+    STANDING,
+    HeldBatch,
+    LabelCounts,
+    counted_labels,
+    standing_labels,
+)
+from loopwright.monitor.ledger_row import (
+    LedgerAbout,
+    hash_probe,
+    hashed,
+    key_text,
+    label_rows,
+    prediction_rows,
+    slot,
+    table_schemas,
+)
+from loopwright.monitor.run_table import (
+    Run,
+    found,
+    merged,
+    scanned,
+    slices,
+    to_merge,
+    write_run,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
+
+_LABEL_COLUMNS = ("hash", "number", "inference_id", "value", "at", "source")
+_ANSWER_COLUMNS = (
+    "hash",
+    "inference_id",
+    "at",
+    "version",
+    "variant",
+    "shadow",
+    "prediction",
+    "probability",
+    "probabilities",
+)
+
+
+class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ledger consists of; whatever else lies in its folder is rubbish."""
+
+    epoch: str
+    about: LedgerAbout
+    probe: tuple[int, ...]
+    number: int = 0
+    settled: int = 0
+    cursors: dict[str, Any] = {}
+    runs: dict[str, tuple[Run, ...]] = {}
+    counts: LabelCounts = LabelCounts()
+    held: tuple[HeldBatch, ...] = ()
+    format: int = 1
+
+
+class Ledger:
+    """Everything an endpoint answered and what turned out to be true, in one folder.
+
+    `take_predictions` and `take_labels` add rows and join them with what is there, whatever came
+    first. Each change is one commit under the next `number`: a
+    process that is killed has made it or has not, and who reads remembers up to which number it has
+    read. A search reads 8 bytes a row, so that an hour's labels find their predictions among ten
+    million in a fraction of a second. One process writes at a time; see `locked_loop`.
+
+    Parameters
+    ----------
+    folder
+        Where the files lie; made when something is taken in.
+    about
+        What the rows mean. Where a ledger of another meaning lies in the folder, or one whose
+        hashes this release of Polars does not repeat, an empty one takes its place.
+    """
+
+    def __init__(self, folder: Path, about: LedgerAbout) -> None:
+        self.folder = folder
+        self._schemas = table_schemas(about)
+        self._manifest = self._opened(about)
+
+    @property
+    def number(self) -> int:
+        """The number of the last change; 0 for none."""
+        return self._manifest.number
+
+    @property
+    def epoch(self) -> str:
+        """Tells ledgers apart: numbers of another epoch mean nothing in this one."""
+        return self._manifest.epoch
+
+    @property
+    def settled(self) -> int:
+        """The number up to which everything was read by whoever has no number of this epoch."""
+        return self._manifest.settled
+
+    @property
+    def cursors(self) -> Mapping[str, Any]:
+        """How far the logs have been read that feed the ledger, as their reader left it."""
+        return self._manifest.cursors
+
+    @property
+    def counts(self) -> LabelCounts:
+        """The account of everything taken in."""
+        return self._manifest.counts
+
+    @property
+    def held(self) -> tuple[HeldBatch, ...]:
+        """The batches of labels that do not count."""
+        return self._manifest.held
+
+    @property
+    def about(self) -> LedgerAbout:
+        """What the rows mean."""
+        return self._manifest.about
+
+    # --- taking in ---
+
+    def take_predictions(
+        self, predictions: pl.DataFrame, *, cursors: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take in some predictions, all of them or, where the process dies, none.
+
+        Parameters
+        ----------
+        predictions
+            As `read_capture_lines` gives them. Of several with one id the first that is taken in
+            counts, and of those in one call the earliest.
+        cursors
+            How far the logs have been read with these rows.
+        """
+        number, parts = self.number + 1, self._no_parts()
+        counts = self.counts
+        if predictions.height:
+            more, rows = self._new_predictions(predictions, number)
+            parts["predictions"].append(rows)
+            waited = self._find("waiting", rows["hash"], _LABEL_COLUMNS)
+            waited, _ = _parted(waited, rows)
+            added = self._joined_with(rows, waited, number=number, parts=parts)
+            counts = counts.plus(**more).plus(n_unknown=-waited.height).plus(**added)
+        self._commit(parts, number=number, counts=counts, cursors=cursors)
+
+    def take_labels(
+        self,
+        labels: pl.DataFrame,
+        *,
+        cursors: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take in some labels, all of them or, where the process dies, none.
+
+        Parameters
+        ----------
+        labels
+            inference_id, label, at, source, in any order. What cannot be a label is kept aside.
+            Where there is a column key, a row without an id is for the newest prediction of that
+            business key before its time.
+        cursors
+            How far the logs have been read with these rows.
+        """
+        number, parts = self.number + 1, self._no_parts()
+        counts = self.counts
+        if labels.height:
+            labels, n_ambiguous = self._with_ids(labels)
+            counts = counts.plus(n_ambiguous=n_ambiguous)
+            sound, wrong = label_rows(labels, self.about, number=number)
+            answers = self._find("predictions", sound["hash"], _ANSWER_COLUMNS)
+            known, unknown = _parted(sound, answers)
+            parts["unreadable"].append(wrong)
+            parts["waiting"].append(unknown)
+            added = self._joined_with(answers, known, number=number, parts=parts)
+            counts = counts.plus(
+                n_labels=labels.height, n_unreadable=wrong.height, n_unknown=unknown.height
+            ).plus(**added)
+        self._commit(parts, number=number, counts=counts, cursors=cursors)
+
+    def hold(self, batches: Sequence[HeldBatch]) -> None:
+        """Let some batches of labels count no more; what other batches say counts again."""
+        new = [each for each in batches if each not in self.held]
+        if new:
+            self._rejudge(new, held=(*self.held, *new))
+
+    def release(self, batch_id: str) -> None:
+        """Let the labels of a held batch count; nothing happens if there is none of this id."""
+        gone = [each for each in self.held if each.id == batch_id]
+        if gone:
+            kept = tuple(each for each in self.held if each.id != batch_id)
+            self._rejudge(gone, held=kept)
+
+    def settle(self) -> None:
+        """Note that everything so far was read by whoever has no number of this epoch."""
+        self._write(msgspec.structs.replace(self._manifest, settled=self.number))
+
+    def _new_predictions(
+        self, predictions: pl.DataFrame, number: int
+    ) -> tuple[dict[str, int], pl.DataFrame]:
+        rows, n_repeated = prediction_rows(predictions, self.about, number=number)
+        before = self._find("predictions", rows["hash"], ("inference_id", "shadow", "variant"))
+        if before.height:
+            keys = ["inference_id", "slot"]
+            slotted = rows.with_columns(slot().alias("slot"))
+            new = slotted.join(before.with_columns(slot().alias("slot")), on=keys, how="anti")
+            shown = pl.col("shadow").not_()
+            n_repeated += rows.filter(shown).height - new.filter(shown).height
+            rows = new.sort("at", "inference_id").drop("slot")
+        n_shown = rows.filter(~pl.col("shadow")).height
+        return {"n_predictions": n_shown, "n_repeated_predictions": n_repeated}, rows
+
+    def _with_ids(self, labels: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """Return labels by inference id, and how many keys told several predictions."""
+        if "key" not in labels.columns:
+            return labels, 0
+        by_key = labels.filter(pl.col("key").is_not_null())
+        if not by_key.height:
+            return labels.drop("key"), 0
+        told = self.answers_by_key(by_key["key"], by_key["at"])
+        # one that no prediction has stays on record under its key
+        ids = told["inference_id"].fill_null("key:" + by_key["key"])
+        found_ids = by_key.with_columns(ids.alias("inference_id"))
+        rest = labels.filter(pl.col("key").is_null())
+        return pl.concat([rest, found_ids]).drop("key"), int((told["n_candidates"] > 1).sum())
+
+    def _joined_with(
+        self,
+        answers: pl.DataFrame,
+        labels: pl.DataFrame,
+        *,
+        number: int,
+        parts: dict[str, list[pl.DataFrame]],
+    ) -> dict[str, int]:
+        """Note what new labels of some predictions come to, and return what that adds to the counts."""
+        if not labels.height:
+            return {}
+        new = labels.with_columns(pl.lit(number, dtype=pl.Int64).alias("number"))
+        parts["labels"].append(new.select(self._schemas["labels"].names()))
+        before = self._find("labels", new["hash"], _LABEL_COLUMNS)
+        before, _ = _parted(before, new)
+        after = pl.concat([before, new.select(_LABEL_COLUMNS)])
+        return self._change(
+            answers, before, after, held=(self.held, self.held), number=number, parts=parts
+        )
+
+    def _change(
+        self,
+        answers: pl.DataFrame,
+        before: pl.DataFrame,
+        after: pl.DataFrame,
+        *,
+        held: tuple[Sequence[HeldBatch], Sequence[HeldBatch]],
+        number: int,
+        parts: dict[str, list[pl.DataFrame]],
+    ) -> dict[str, int]:
+        """Note the predictions whose label becomes another; return what that adds to the counts."""
+        grace_s = self.about.grace_s
+        was = standing_labels(before, grace_s=grace_s, held=held[0])
+        now = standing_labels(after, grace_s=grace_s, held=held[1])
+        told = [
+            counted_labels(_answered(answers.filter(~pl.col("shadow")), each))
+            for each in (now, was)
+        ]
+        moved = (
+            _beside(now, was)
+            .filter(
+                pl.any_horizontal(
+                    pl.col(name).ne_missing(pl.col(f"{name}_was")) for name in STANDING
+                )
+            )
+            .with_columns(
+                (pl.col("label_was").is_null() & pl.col("label").is_not_null()).alias("is_first"),
+                pl.lit(number, dtype=pl.Int64).alias("number"),
+            )
+        )
+        rows = _answered(answers, moved)
+        schema = self._schemas["joined"]
+        parts["joined"].append(
+            rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+        )
+        return {name: told[0][name] - told[1][name] for name in told[0]}
+
+    def _rejudge(self, batches: Sequence[HeldBatch], *, held: tuple[HeldBatch, ...]) -> None:
+        number, parts = self.number + 1, self._no_parts()
+        touched = pl.any_horizontal(pl.lit(False), *(each.rows() for each in batches))
+        names = self._schemas["labels"].names()
+        query = scanned(self.folder, self._runs("labels"), self._schemas["labels"])
+        rows = query.filter(touched).select(names).collect(engine="streaming")
+        counts = self.counts
+        if rows.height:
+            labels = self._find("labels", rows["hash"], _LABEL_COLUMNS)
+            labels, _ = _parted(labels, rows)
+            answers = self._find("predictions", rows["hash"], _ANSWER_COLUMNS)
+            added = self._change(
+                answers,
+                labels,
+                labels,
+                held=(self.held, held),
+                number=number,
+                parts=parts,
+            )
+            counts = counts.plus(**added)
+        self._commit(parts, number=number, counts=counts, held=held)
+
+    # --- reading ---
+
+    def predictions(self, *, above: int = 0) -> Iterator[pl.DataFrame]:
+        """Yield the predictions taken in after a number, a slice at a time, shadows included."""
+        yield from slices(self.folder, self._runs("predictions"), above=above)
+
+    def labels(self, *, above: int = 0) -> pl.DataFrame:
+        """Return the labels taken in after a number that met a prediction: all rows of them."""
+        parts = slices(self.folder, self._runs("labels"), above=above)
+        empty = pl.DataFrame(schema=self._schemas["labels"])
+        return pl.concat([empty, *parts])
+
+    def moves(self, *, above: int = 0) -> pl.DataFrame:
+        """Return the predictions whose label became another after a number, as they stand now.
+
+        Columns of the table `joined`; is_first tells whether they had no label at that number.
+        Shadows are left out. Memory grows with what is new.
+        """
+        parts = list(slices(self.folder, self._runs("joined"), above=above))
+        if not parts:
+            return pl.DataFrame(schema=self._schemas["joined"])
+        moves = pl.concat(parts).filter(~pl.col("shadow"))
+        alone = moves.filter(pl.col("hash").is_unique())
+        # the first move since says what was before it, the last what is now
+        several = moves.filter(~pl.col("hash").is_unique())
+        ends = several.group_by("inference_id", maintain_order=True).agg(
+            pl.col("is_first").first(), pl.all().exclude("is_first").last()
+        )
+        found = pl.concat([alone, ends.select(alone.columns)])
+        return found.filter(pl.col("label").is_not_null())
+
+    def newly_labelled(self, *, above: int = 0) -> pl.DataFrame:
+        """Return the predictions that had no label at a number and have one now; see `moves`."""
+        return self.moves(above=above).filter("is_first")
+
+    def labelled(
+        self,
+        *,
+        version: str | None = None,
+        columns: Sequence[str] = ("at", "label", "prediction", "probability", "probabilities"),
+        shadow: bool = False,
+        since: Any = None,
+    ) -> pl.DataFrame:
+        """Return predictions with the label that counts, by prediction time.
+
+        Parameters
+        ----------
+        version
+            Those of one model version; None for all.
+        columns
+            Of the table `joined`; a million rows of the five above take 30 to 40 MB.
+        shadow
+            Those that nobody saw, in place of those that were given.
+        since
+            Those answered after this moment.
+        """
+        schema = self._schemas["joined"]
+        names = list(dict.fromkeys((*columns, "at")))
+        wanted = pl.col("shadow") == shadow
+        wanted = wanted if version is None else wanted & (pl.col("version") == version)
+        wanted = wanted if since is None else wanted & (pl.col("at") > since)
+        query = scanned(self.folder, self._runs("joined"), schema)
+        again = query.filter(~pl.col("is_first")).select("hash").unique().collect()["hash"]
+        several = pl.col("hash").is_in(again.implode()) if len(again) else pl.lit(False)
+        kept = query.filter(wanted & ~several).select(names).collect(engine="streaming")
+        if len(again):
+            keys = ["inference_id", "variant"]
+            moves = query.filter(wanted & several).collect(engine="streaming")
+            last = moves.sort("number", maintain_order=True).unique(
+                keys, keep="last", maintain_order=True
+            )
+            kept = pl.concat([kept, last.filter(pl.col("label").is_not_null()).select(names)])
+        order = ["at", "inference_id"] if "inference_id" in names else ["at"]
+        return kept.sort(order, maintain_order=True).select(columns)
+
+    def answers_by_key(self, keys: pl.Series, at: pl.Series) -> pl.DataFrame:
+        """Return for each business key the inference id of the newest prediction before a moment.
+
+        Parameters
+        ----------
+        keys, at
+            The keys, (n,), and when what they tell was true, (n,), aware.
+
+        Returns
+        -------
+        polars.DataFrame
+            One row a key, in their order: inference_id, null where no prediction of the key was made
+            by then, and n_candidates, how many were.
+        """
+        asked = pl.DataFrame({"key": key_text(keys), "label_at": at}).with_row_index("row")
+        hashes = asked.select(hashed("key").alias("hash"))["hash"].drop_nulls()
+        known = self._find(
+            "predictions", hashes, ("key", "at", "inference_id", "shadow"), by="key_hash"
+        ).filter(~pl.col("shadow"))
+        told = (
+            asked.join(known, on="key", how="left")
+            .with_columns((pl.col("at") <= pl.col("label_at")).fill_null(False).alias("fits"))
+            .sort("row", "fits", "at", "inference_id")
+            .group_by("row", maintain_order=True)
+            .agg(
+                pl.when(pl.col("fits").last()).then(pl.col("inference_id").last()),
+                pl.col("fits").sum().cast(pl.Int64).alias("n_candidates"),
+            )
+        )
+        return told.drop("row")
+
+    def inputs(self, hashes: pl.Series) -> pl.DataFrame:
+        """Return inference_id and inputs (JSON text) of the predictions with some hashes."""
+        return self._find("predictions", hashes, ("inference_id", "inputs", "shadow")).filter(
+            ~pl.col("shadow")
+        )
+
+    # --- files ---
+
+    def _no_parts(self) -> dict[str, list[pl.DataFrame]]:
+        return {name: [] for name in self._schemas}
+
+    def _runs(self, table: str) -> tuple[Run, ...]:
+        return self._manifest.runs.get(table, ())
+
+    def _find(
+        self, table: str, keys: pl.Series, columns: Sequence[str], *, by: str = "hash"
+    ) -> pl.DataFrame:
+        schema = self._schemas[table]
+        return found(self.folder, self._runs(table), keys, schema=schema, columns=columns, by=by)
+
+    def _commit(
+        self,
+        parts: Mapping[str, Sequence[pl.DataFrame]],
+        *,
+        number: int,
+        counts: LabelCounts,
+        cursors: Mapping[str, Any] | None = None,
+        held: tuple[HeldBatch, ...] | None = None,
+    ) -> None:
+        runs = dict(self._manifest.runs)
+        for table, frames in parts.items():
+            rows = pl.concat(frames) if frames else None
+            if rows is not None and rows.height:
+                run = write_run(self.folder, table, rows, number=number)
+                runs[table] = (*runs.get(table, ()), run)
+        changed = msgspec.structs.replace(
+            self._manifest,
+            number=number,
+            runs=runs,
+            counts=counts,
+            cursors={**self._manifest.cursors, **(cursors or {})},
+            held=self.held if held is None else held,
+        )
+        self._write(changed)
+        for table in runs:
+            self._merge(table)
+
+    def _merge(self, table: str) -> None:
+        while old := to_merge(self._runs(table)):
+            run = merged(self.folder, table, old)
+            kept = self._runs(table)[: -len(old)]
+            runs = {**self._manifest.runs, table: (*kept, run)}
+            self._write(msgspec.structs.replace(self._manifest, runs=runs))
+            for each in old:
+                (self.folder / each.name).unlink(missing_ok=True)
+
+    def _write(self, manifest: _Manifest) -> None:
+        write_atomically(self.folder / "ledger.json", msgspec.json.encode(manifest))
+        self._manifest = manifest
+
+    def _opened(self, about: LedgerAbout) -> _Manifest:
+        probe = hash_probe()
+        path = self.folder / "ledger.json"
+        try:
+            known = msgspec.json.decode(path.read_bytes(), type=_Manifest)
+        except FileNotFoundError:
+            known = None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BackendError(
+                f"{path} cannot be read: {error}.",
+                hint="Remove its folder: it is made anew from the endpoint's logs.",
+                retryable=False,
+            ) from error
+        if known is None or (known.about, known.probe, known.format) != (about, probe, 1):
+            # what a person rejected stays rejected: told by source and time, numbers begin anew
+            held = tuple(each.of_any_number() for each in known.held) if known else ()
+            known = _Manifest(epoch=new_id(), about=about, probe=probe, held=held)
+        self._sweep(known)
+        return known
+
+    def _sweep(self, manifest: _Manifest) -> None:
+        """Remove what a process that was killed, or a ledger of another meaning, left."""
+        names = {run.name for runs in manifest.runs.values() for run in runs}
+        if manifest.number == 0:
+            (self.folder / "ledger.json").unlink(missing_ok=True)
+        for path in self.folder.glob("*.parquet"):
+            if path.name not in names:
+                path.unlink(missing_ok=True)
+
+
+def _parted(rows: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows whose id is among those of the others, and the rest; both have a hash.
+
+    Rows meet by their hash, which is quick, and only then are their ids compared.
+    """
+    numbered = rows.with_row_index("row")
+    pairs = numbered.select("row", "hash", "inference_id").join(
+        others.select("hash", pl.col("inference_id").alias("other")), on="hash"
+    )
+    met = pairs.filter(pl.col("inference_id") == pl.col("other")).select("row").unique()
+    inside = numbered.join(met, on="row", how="semi").drop("row")
+    return inside, numbered.join(met, on="row", how="anti").drop("row")
+
+
+def _answered(answers: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with what their labels come to."""
+    joined = answers.join(standing.rename({"inference_id": "other"}), on="hash")
+    return joined.filter(pl.col("inference_id") == pl.col("other")).drop("other")
+
+
+def _beside(now: pl.DataFrame, was: pl.DataFrame) -> pl.DataFrame:
+    """Return what labels come to beside what they came to, columns with `_was`, null where new."""
+    if not was.height:
+        return now.with_columns(
+            pl.lit(None, dtype=now.schema[name]).alias(f"{name}_was") for name in STANDING
+        )
+    return now.join(was.drop("hash"), on="inference_id", how="left", suffix="_was")
