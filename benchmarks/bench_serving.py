@@ -95,7 +95,7 @@ def asked(served: Served, body: bytes, *, connections: int, seconds: int) -> str
             'wrk.headers["Content-Type"] = "application/json"\n'
         )
         script.flush()
-        before = sum(served.process.cpu_times()[:2])
+        before = served.process.cpu_times()
         url = f"http://127.0.0.1:{served.port}/invocations"
         done = subprocess.run(
             [
@@ -112,13 +112,17 @@ def asked(served: Served, body: bytes, *, connections: int, seconds: int) -> str
             text=True,
             check=True,
         ).stdout
-        cpu_s = sum(served.process.cpu_times()[:2]) - before
+        after = served.process.cpu_times()
     if "Non-2xx" in done:
         raise SystemExit(f"the server refused requests:\n{done}")
     n_requests = int(re.findall(r"(\d+) requests in", done)[0])
     rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", done)[0])
     slowest = re.findall(r"99%\s+(\S+)", done)[0]
-    return f"{rate:9,.0f} /s  p99 {slowest:>8}  {cpu_s / max(1, n_requests) * 1e6:8.0f} us CPU"
+    user, system = (
+        (getattr(after, kind) - getattr(before, kind)) / max(1, n_requests) * 1e6
+        for kind in ("user", "system")
+    )
+    return f"{rate:9,.0f} /s  p99 {slowest:>8}  {user:6.0f} us CPU of its own, {system:4.0f} us the system's"
 
 
 def main() -> None:
