@@ -12,19 +12,25 @@ import json
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from serving_models import SETTINGS, packed, read_table
+from serving_peer import BODIES
 
 from loopwright.deploy import CaptureSettings, DesiredState, wait_until_serving, write_desired
 
+PEER = Path(__file__).with_name("serving_peer.py")
 ECHO = """
 import asyncio, httptools, uvloop
 class Echo(asyncio.Protocol):
@@ -87,6 +93,39 @@ def echo() -> Iterator[Served]:
         process.wait()
 
 
+@contextmanager
+def peer(name: str, python: str, folder: Path, body: bytes) -> Iterator[Served | None]:
+    """Serve the like with another tool; nothing if it does not answer within two minutes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [python, str(PEER), name, str(folder), str(port)]
+    log = (folder / f"{name}.log").open("w")
+    process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        end = time.monotonic() + 120
+        answers = False
+        while not answers and time.monotonic() < end and process.poll() is None:
+            answers = is_answering(port, body)
+            time.sleep(0.5)
+        yield Served(psutil.Process(process.pid), port) if answers else None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def is_answering(port: int, body: bytes) -> bool:
+    """Tell whether a server answers a request with 200."""
+    head = {"content-type": "application/json"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/invocations", body, head)
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 our own
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def asked(served: Served, body: bytes, *, connections: int, seconds: int) -> str:
     """Return requests a second, the 99th percentile and the CPU time of a request, as text."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
@@ -95,7 +134,7 @@ def asked(served: Served, body: bytes, *, connections: int, seconds: int) -> str
             'wrk.headers["Content-Type"] = "application/json"\n'
         )
         script.flush()
-        before = sum(served.process.cpu_times()[:2])
+        before = spent(served)
         url = f"http://127.0.0.1:{served.port}/invocations"
         done = subprocess.run(
             [
@@ -112,13 +151,38 @@ def asked(served: Served, body: bytes, *, connections: int, seconds: int) -> str
             text=True,
             check=True,
         ).stdout
-        cpu_s = sum(served.process.cpu_times()[:2]) - before
+        after = spent(served)
     if "Non-2xx" in done:
         raise SystemExit(f"the server refused requests:\n{done}")
     n_requests = int(re.findall(r"(\d+) requests in", done)[0])
     rate = float(re.findall(r"Requests/sec:\s+([\d.]+)", done)[0])
     slowest = re.findall(r"99%\s+(\S+)", done)[0]
-    return f"{rate:9,.0f} /s  p99 {slowest:>8}  {cpu_s / max(1, n_requests) * 1e6:8.0f} us CPU"
+    user, system = ((b - a) / max(1, n_requests) * 1e6 for a, b in zip(before, after, strict=True))
+    return f"{rate:9,.0f} /s  p99 {slowest:>8}  {user:6.0f} us CPU of its own, {system:4.0f} us the system's"
+
+
+def spent(served: Served) -> tuple[float, float]:
+    """Return the processor time of a server, all its processes together: its own, the system's."""
+    times = [
+        each.cpu_times() for each in (served.process, *served.process.children(recursive=True))
+    ]
+    return sum(each.user for each in times), sum(each.system for each in times)
+
+
+def ask_peers(pythons: dict[str, str], table: Path, rows: dict[str, str], seconds: int) -> None:
+    """Measure other tools with LightGBM behind scikit-learn's columns, the same rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, python) in enumerate(pythons.items()):
+            if not number:
+                subprocess.run([python, str(PEER), "fit", str(table), folder], check=True)
+            bodies = {size: (BODIES[name] % text).encode() for size, text in rows.items()}
+            with peer(name, python, Path(folder), bodies["1 row"]) as served:
+                if served is None:
+                    print(f"{name:15} did not answer", flush=True)
+                    continue
+                for size, body in bodies.items():
+                    found = asked(served, body, connections=16, seconds=max(5, seconds))
+                    print(f"{name:15} {size:9}  16 connections  {name:10} {found}", flush=True)
 
 
 def main() -> None:
@@ -126,6 +190,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--algorithms", nargs="+", default=list(SETTINGS))
+    parser.add_argument(
+        "--peers", nargs="*", default=[], metavar="NAME=PYTHON", help=", ".join(BODIES)
+    )
     options = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("install wrk first (on Debian: apt install wrk)")
@@ -136,6 +203,10 @@ def main() -> None:
         "100 rows": json.dumps(rows.head(100).to_dicts()).encode(),
     }
     with tempfile.TemporaryDirectory() as name, echo() as bare:
+        table.write_parquet(Path(name, "table.parquet"))
+        pythons = dict(each.split("=", 1) for each in options.peers)
+        texts = {"1 row": f"[{bodies['1 row'].decode()}]", "100 rows": bodies["100 rows"].decode()}
+        ask_peers(pythons, Path(name, "table.parquet"), texts, options.seconds)
         for algorithm in options.algorithms:
             bundle = Path(name, f"{algorithm}.tar.gz")
             bundle.write_bytes(packed(algorithm, table))

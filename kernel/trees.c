@@ -223,9 +223,16 @@ static inline void walk(const Node *nodes, const double *const *x, int32_t *at, 
                         int or_equal)
 {
     if (n == LANES) {
-        for (int32_t level = 0; level < depth; level++)
-            for (int lane = 0; lane < LANES; lane++)
-                at[lane] = stepped(nodes, at[lane], x[lane], or_equal);
+        for (int32_t level = 0; level < depth; level++) {
+            int32_t moved = 0;
+            for (int lane = 0; lane < LANES; lane++) {
+                int32_t next = stepped(nodes, at[lane], x[lane], or_equal);
+                moved |= next ^ at[lane];
+                at[lane] = next;
+            }
+            if (!moved) /* most leaves lie far above the deepest one */
+                return;
+        }
         return;
     }
     for (int lane = 0; lane < n; lane++)

@@ -164,3 +164,42 @@ def test_slow_requests_take_their_turns() -> None:
         return queue.answer_now(turns("slow", 0, []))
 
     assert asyncio.run(main()) is None
+
+
+def test_short_calls_go_before_those_that_wait_but_not_for_ever() -> None:
+    async def main() -> tuple[int, str | None]:
+        queue: WorkQueue[str] = WorkQueue(slice_s=0.002)
+        queue.submit(turns("waits", 1, []), done=lambda _: None, is_wanted=lambda: True)
+
+        def short(name: str) -> str:
+            time.sleep(0.0002)
+            return name
+
+        n_before = 0
+        while queue.call_now(short, "first") is not None:
+            n_before += 1
+        await asyncio.sleep(0)  # those that wait have their turn
+        return n_before, queue.call_now(short, "again")
+
+    n_before, again = asyncio.run(main())
+
+    assert 1 <= n_before <= 10
+    assert again == "again"
+
+
+def test_calls_that_take_long_wait_their_turn_until_that_is_forgotten() -> None:
+    async def main() -> list[str | None]:
+        queue: WorkQueue[str] = WorkQueue()
+
+        def slow(name: str) -> str:
+            time.sleep(0.002)
+            return name
+
+        return [queue.call_now(slow, "slow") for _ in range(300)]
+
+    found = asyncio.run(main())
+
+    assert found[0] == "slow"
+    n_made = sum(each is not None for each in found)
+    assert 5 <= n_made < 60
+    assert found[-100:].count("slow") >= 1

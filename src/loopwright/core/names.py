@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from loopwright.core.errors import InvalidInputError
 
@@ -56,10 +56,34 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Known: {shown}."
 
 
+# random bytes that were fetched but not used yet: to ask the system for many costs as much as for few
+_random: Iterator[bytes] = iter(())
+
+
+def _forget_random() -> None:
+    global _random
+    _random = iter(())
+
+
+# two processes must not use the same ones
+os.register_at_fork(after_in_child=_forget_random)
+
+
+def _ten_random_bytes() -> bytes:
+    global _random
+    found = next(_random, None)
+    if found is None:
+        block = os.urandom(2560)
+        parts = iter([block[at : at + 10] for at in range(0, len(block), 10)])
+        found = next(parts)
+        _random = parts
+    return found
+
+
 def new_id() -> str:
     """Return a new identifier that sorts by time: UUID version 7 (RFC 9562) as 32 hex digits."""
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (milliseconds << 80) | int.from_bytes(_ten_random_bytes(), "big")
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     return f"{value:032x}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -128,6 +129,20 @@ class CaptureLog:
 def utc_text(at: datetime) -> str:
     """Return an aware moment as ISO 8601 in UTC, with microseconds and a Z."""
     return at.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+_second: tuple[int, str] = (-1, "")
+
+
+def utc_now_text() -> str:
+    """Return the present moment as `utc_text` does, in less time."""
+    global _second
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    known, text = _second
+    if seconds != known:
+        text = utc_text(datetime.fromtimestamp(seconds, UTC))[:-7]
+        _second = (seconds, text)
+    return f"{text}{nanoseconds // 1000:06d}Z"
 
 
 def checked_share(share: float) -> float:

@@ -8,7 +8,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.deploy.message import Request
 
 # SageMaker passes a caller's own attributes on in this header, and no query
-_ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
+ATTRIBUTES_HEADER = b"x-amzn-sagemaker-custom-attributes"
 _WITH, _ERRORS = "with", "errors"
 _KEYS = (_WITH, _ERRORS)
 _MOST_NAMES = 16
@@ -28,7 +28,7 @@ def wishes(request: Request) -> tuple[tuple[str, ...], bool]:
         If the query has another key, `errors` another value, or too many names are asked for.
     """
     query = request.target.partition(b"?")[2]
-    attributes = request.headers.get(_ATTRIBUTES)
+    attributes = request.headers.get(ATTRIBUTES_HEADER)
     if not query and attributes is None:
         return _NOTHING
     pairs = [

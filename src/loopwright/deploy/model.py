@@ -39,6 +39,17 @@ class InputSignature(Protocol):
         ...
 
 
+class OneRow(Protocol):
+    """What answers single rows quickly, from one thread."""
+
+    def answer(self, row: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the row as the model read it and its answer, which the caller may change.
+
+        None where `check_and_predict` has to read the row, or to say what is wrong with it.
+        """
+        ...
+
+
 class ServedModel(Protocol):
     """A model that is ready to answer; `loopwright.train.ServingModel` is one.
 
@@ -85,6 +96,10 @@ class ServedModel(Protocol):
         the first row that does not fit the signature; `index` is the place of `rows[0]` in its
         request.
         """
+        ...
+
+    def one_row(self) -> OneRow | None:
+        """Return what does the same for single rows in fewer steps; None if there is no such thing."""
         ...
 
     def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> ServedModel:

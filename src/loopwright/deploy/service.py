@@ -35,6 +35,7 @@ from loopwright.deploy.postponed import PATH as POSTPONED_PATH
 from loopwright.deploy.postponed import PostponedWork, take
 from loopwright.deploy.rows import MAX_ROWS, json_lines, json_value, too_many_rows
 from loopwright.deploy.shadow import Shadows, identified
+from loopwright.deploy.short_way import ShortWay, find_short_way
 from loopwright.deploy.variant import TARGET_HEADER, Fleet, named
 
 _log = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ class Service:
         self.capture: CaptureLog | None = None
         # None where there is one model and no variants
         self.fleet: Fleet | None = None
+        # None where requests have to go the long way
+        self._short_way: ShortWay | None = None
         self.shadow_capture: CaptureLog | None = None
         self.shadows = Shadows(counts=self.metrics.shadows, is_busy=lambda: len(queue) > 0)
         self.counts_folder: Path | None = None
@@ -90,6 +93,7 @@ class Service:
         self.fleet = fleet
         self.desired = desired
         self.capture = capture
+        self._short_way = find_short_way(served, capture) if fleet is None else None
         self._allowed_hosts = frozenset(name.lower() for name in desired.allowed_hosts)
         self._own_hosts.clear()
 
@@ -161,6 +165,16 @@ class Service:
                 headers=b"allow: " + allowed + b"\r\n",
             )
         return handler(self, request)
+
+    def answered_shortly(self, request: Request) -> Response | None:
+        """Return the answer to a usual request; None where it has to go the long way."""
+        way, served = self._short_way, self.served
+        if way is None or served is None or len(request.body) > _SMALL_BYTES:
+            return None
+        response = self.queue.call_now(way.answer, request)
+        if response is not None:
+            self.metrics.count_predictions(served.version, 1)
+        return response
 
     def submit(
         self,
@@ -245,6 +259,12 @@ def _queued(steps: Callable[[Service, Request], Any], *, at_once_bytes: int = -1
         )
 
     return handler
+
+
+def _invoked(service: Service, request: Request) -> Response | Steps[Response]:
+    """Answer a request for predictions, by the short way if it is usual."""
+    response = service.answered_shortly(request)
+    return response if response is not None else _LONG_WAY(service, request)
 
 
 def invoked(service: Service, request: Request, *, extras: tuple[str, ...] = ()) -> Steps[Response]:
@@ -375,13 +395,14 @@ def _json_response(value: Any, *, status: int = 200) -> Response:
     return Response(status, msgspec.json.encode(value, enc_hook=str))
 
 
+_LONG_WAY = _queued(invoked, at_once_bytes=_SMALL_BYTES)
 _READ_ONLY = (b"GET", b"HEAD")
 ROUTES: Mapping[bytes, Mapping[bytes, Handler]] = {
     b"/": dict.fromkeys(_READ_ONLY, _home),
     b"/ping": dict.fromkeys(_READ_ONLY, _ping),
     b"/metrics": dict.fromkeys(_READ_ONLY, _metrics),
     b"/openapi.json": dict.fromkeys(_READ_ONLY, _openapi),
-    b"/invocations": {b"POST": _queued(invoked, at_once_bytes=_SMALL_BYTES)},
+    b"/invocations": {b"POST": _invoked},
     b"/explain": {b"POST": _queued(_explained)},
     POSTPONED_PATH: {b"POST": _queued(take)},
     b"/labels": {b"POST": _queued(_take_labels)},

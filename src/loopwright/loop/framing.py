@@ -221,7 +221,10 @@ def explored(
             "leaks": [each.column for each in found.findings if each.kind == "leak"],
         },
         summary=f"{len(found.columns)} columns, {len(found.findings)} findings",
-        reason="; ".join(finding.evidence for finding in found.findings[:2]),
+        reason=" ".join(
+            f"{each.column}: {each.evidence}" if each.column else each.evidence
+            for each in found.findings[:2]
+        ),
         artifacts=(data, page),
     )
 

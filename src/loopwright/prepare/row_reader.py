@@ -68,6 +68,36 @@ class RowReader:
             parts.append(features)
         return checked, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
+    def one_row(self) -> OneRowReader | None:
+        """Return what reads single rows; None where there is no kernel, or a union of recipes."""
+        compiled = self._compiled[0]
+        if len(self._compiled) > 1 or compiled is None:
+            return None
+        return OneRowReader(compiled, self._widths[0], uses_today=self._uses_today)
+
+
+class OneRowReader:
+    """Does what `RowReader.read` does for a single row, always into the same `features`.
+
+    Parameters
+    ----------
+    features
+        float64, (1, n_features): those of the row that was read last.
+    """
+
+    __slots__ = ("_rows", "_uses_today", "features")
+
+    def __init__(self, rows: _kernel.Rows, n_features: int, *, uses_today: bool) -> None:
+        self._rows = rows
+        self._uses_today = uses_today
+        self.features = np.empty((1, n_features))
+
+    def __call__(self, row: Any) -> dict[str, Value] | None:
+        """Return the checked row; None where Python has to read it, or to say what is wrong."""
+        today = datetime.now(UTC).date() if self._uses_today else None
+        checked = self._rows.read([row], today, self.features)
+        return None if type(checked) is int else checked[0]  # type: ignore[index]
+
 
 def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None:
     kernel = find_kernel()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +85,10 @@ class LinearPredictor(Predictor):
     def n_outputs(self) -> int:
         """How many scores a row gets: 1, or one a class."""
         return int(self.coefficients.shape[0])
+
+    def compiled_score(self) -> Callable[[Any, Any], None] | None:
+        """Return what writes the scores of features into an array, where the kernel does that."""
+        return None if self._compiled is None else self._compiled.score
 
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""

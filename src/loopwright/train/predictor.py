@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from loopwright.core.errors import BackendError, InvalidInputError
@@ -45,6 +46,10 @@ class Predictor(Protocol):
     @abstractmethod
     def score(self, X: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Return scores `(n_rows, n_outputs)` for features `(n_rows, n_features)`."""
+
+    def compiled_score(self) -> Callable[[Any, Any], None] | None:
+        """Return what writes the scores of features into an array, where the kernel does that."""
+        return None
 
     @abstractmethod
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:

@@ -25,6 +25,7 @@ from loopwright.prepare import (
 )
 from loopwright.problem import Task
 from loopwright.train.extra import EXTRAS, checked_extras
+from loopwright.train.one_row import OneRow
 from loopwright.train.outcome import Outcome
 from loopwright.train.predictor import Predictor
 from loopwright.train.predictor_file import ARRAYS_MEMBER, META_MEMBER, open_predictor
@@ -180,6 +181,11 @@ class ServingModel:
             for answer, each in zip(answers, added, strict=True):
                 answer[name] = each
         return checked, answers
+
+    def one_row(self) -> OneRow | None:
+        """Return what answers single rows quickly, for one thread; None where the kernel cannot."""
+        read = self._reader.one_row()
+        return None if read is None else OneRow(read, self.predictor, self.outcome)
 
     def predict_frame(
         self,
