@@ -66,6 +66,9 @@ class OwnCodeModel:
         """Refuse: own code takes requests as they come, through `/invocations`."""
         raise _not_by_rows()
 
+    def one_row(self) -> None:
+        """Return nothing: requests go to the code as they come."""
+
     def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> OwnCodeModel:
         """Return the model: it has no columns."""
         return self
