@@ -7,12 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import BackendError
 from loopwright.deploy import ActualState, read_actual, read_capture
 from loopwright.deploy.counts import Counts, VariantCounts, keep_counts, kept_counts, retire_counts
-from loopwright.deploy.supervisor import Seat
+from loopwright.deploy.supervisor import Seat, Supervisor, Worker
 
 Start = Callable[..., Any]
 
@@ -147,7 +148,9 @@ def test_kill_9_of_a_worker_under_load_loses_at_most_what_it_was_answering(
     assert len(first & set(after)) == 1
     page = read_capture(site.folder / "capture")
     assert set(answered) <= set(page.frame["inference_id"])
-    assert (page.n_unreadable, page.n_repeated) == (0, 0)
+    assert page.n_unreadable == 0
+    # captured, but killed before the answer was out, and asked again under the same id
+    assert page.n_repeated <= n_threads
     with site.dial() as line:
         text = line.get("/metrics").hear()[2].decode()
     count = next(row for row in text.splitlines() if 'route="/invocations",code="200"' in row)
@@ -166,6 +169,58 @@ def test_workers_leave_with_a_supervisor_that_was_killed(site: Any, start_proces
     while any(is_running(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.02)
     assert not any(is_running(pid) for pid in workers)
+
+
+class _Process:
+    """A process that lives."""
+
+    pid = 7
+
+    def poll(self) -> None:
+        return None
+
+
+def told_by(*workers: Worker) -> ActualState:
+    supervisor = Supervisor(Path("nowhere"), ("true",))
+    supervisor._workers = list(workers)
+    return supervisor._together(ActualState(pid=1, host="127.0.0.1", port=1))
+
+
+def state(
+    generation: int | None, error: str | None = None, about: int | None = None
+) -> ActualState:
+    return ActualState(
+        pid=7, host="127.0.0.1", generation=generation, error=error, error_generation=about
+    )
+
+
+def test_a_worker_that_could_not_start_on_what_is_replaced_by_now_tells_nothing_false() -> None:
+    waiting = Worker(number=0, actual=state(None, "no bundle", about=7))
+    serving_8: Any = Worker(number=1, process=_Process(), actual=state(8))  # type: ignore[arg-type]
+
+    actual = told_by(waiting, serving_8)
+
+    assert (actual.generation, actual.error, actual.error_generation) == (8, None, None)
+
+
+def test_of_two_failures_the_newest_is_told() -> None:
+    waiting = Worker(number=0, actual=state(None, "no bundle", about=9))
+    refusing: Any = Worker(
+        number=1,
+        process=_Process(),  # type: ignore[arg-type]
+        actual=state(8, "broken shadow", about=10),
+    )
+
+    actual = told_by(waiting, refusing)
+
+    assert (actual.generation, actual.error, actual.error_generation) == (8, "broken shadow", 10)
+
+
+def test_a_worker_that_cannot_start_on_what_the_others_serve_says_so() -> None:
+    waiting = Worker(number=0, actual=state(None, "the file is gone", about=8))
+    serving_8: Any = Worker(number=1, process=_Process(), actual=state(8))  # type: ignore[arg-type]
+
+    assert told_by(waiting, serving_8).error == "the file is gone"
 
 
 def test_a_seat_is_handed_over_as_text() -> None:
