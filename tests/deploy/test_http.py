@@ -291,6 +291,39 @@ def test_one_connection_too_many_is_told_so(run_endpoint: Run) -> None:
         assert first.get("/ping").hear()[0] == 200
 
 
+def test_idle_connections_do_not_keep_others_out(
+    run_endpoint: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwright.deploy.http._SILENT_S", 0.05)
+    site = run_endpoint(limits=Limits(max_connections=2))
+
+    with site.dial() as first, site.dial() as second:
+        first.get("/ping").hear()
+        second.get("/ping").hear()
+        time.sleep(0.1)
+        first.get("/ping").hear()  # so that the other has been idle for longer
+        with site.dial() as third:
+            assert third.get("/ping").hear()[0] == 200
+            assert second.is_closed()
+            assert first.get("/ping").hear()[0] == 200
+
+
+def test_a_request_under_way_is_not_cut_off_for_another(
+    run_endpoint: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwright.deploy.http._SILENT_S", 0.01)
+    site = run_endpoint(limits=Limits(max_connections=2))
+
+    with site.dial() as first, site.dial() as second:
+        for line in (first, second):
+            line.get("/ping").hear()
+            line.say(b"GET /ping HTTP/1.1\r\nHost: loc")
+        time.sleep(0.05)
+        with site.dial() as third:
+            assert third.hear()[0] == 503
+        assert [line.say(b"alhost\r\n\r\n").hear()[0] for line in (first, second)] == [200, 200]
+
+
 def test_too_many_waiting_requests_are_refused_at_once(run_endpoint: Run) -> None:
     queue: WorkQueue[Any] = WorkQueue(max_waiting=1)
     site = run_endpoint(queue=queue, model={"delay_s": 0.2})

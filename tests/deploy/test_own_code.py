@@ -412,7 +412,7 @@ def test_a_change_to_code_that_does_not_load_leaves_the_old_code_serving(
 def test_code_is_exchanged_between_two_requests_and_the_old_processes_leave(
     run_code: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loopwright.deploy.serving._CODE_LEAVES_S", 0.1)
+    monkeypatch.setattr("loopwright.deploy.model_set._CODE_LEAVES_S", 0.1)
     pid = (
         "\nimport os\ndef output_fn(data, accept):\n    return str([os.getpid(), float(data[0])])\n"
     )

@@ -218,6 +218,20 @@ def test_too_many_rows_are_refused_before_they_are_read(run_endpoint: Run, body:
     assert "more than 100000 rows" in answer["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/invocations", "/labels", "/v2/models/standin/infer"])
+def test_packed_bodies_are_refused_as_such(run_endpoint: Run, path: str) -> None:
+    site = run_endpoint()
+
+    with site.dial() as line:
+        line.post({"area": 1.0}, path=path, headers="Content-Encoding: gzip\r\n")
+        status, _, answer = line.hear()
+        line.post({"area": 1.0}, headers="Content-Encoding: identity\r\n")
+        plain, _, _ = line.hear()
+
+    assert (status, plain) == (415, 200)
+    assert "packed as 'gzip'" in answer["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "content_type",
     ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "", "text/html"],

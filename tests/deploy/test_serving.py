@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -118,6 +119,21 @@ def test_a_bundle_that_is_garbage_or_missing_keeps_the_old_model(
 
     with site.client() as client:
         assert client.invoke([{"area": 1.0}])[0]["model_version"] == "v1"
+
+
+def test_a_bundle_that_is_a_pipe_does_not_hold_up_later_changes(run_endpoint: Run) -> None:
+    site = run_endpoint(slope=2.0)
+    pipe = site.folder / "pipe"
+    os.mkfifo(pipe)
+    site.desire(slope=9.0, bundle=str(pipe))
+    with pytest.raises(BackendError, match="is not a file"):
+        site.wait()
+
+    site.desire(slope=3.0)
+    site.wait()
+
+    with site.client() as client:
+        assert client.invoke([{"area": 1.0}])[0]["prediction"] == 3.0
 
 
 def test_a_desired_file_that_cannot_be_read_changes_nothing(run_endpoint: Run) -> None:

@@ -248,3 +248,21 @@ def test_a_calibrated_probability_is_the_same_by_both_ways(tmp_path: Path) -> No
 
     assert short == [long_answer(each, served, None) for each in requests]
     assert short != [short_way(Served(model=model, version="v1"), None).answer(r) for r in requests]
+
+
+@settings(max_examples=60, deadline=None)
+@given(row=USUAL)
+def test_both_ways_refuse_the_same_unseen_categories(model: ServingModel, row: Any) -> None:
+    served = Served(model=model.with_unseen_categories("refuse"), version=1)
+    request = asked(msgspec.json.encode(row))
+
+    short = short_way(served, None).answer(request)
+    long = long_answer(request, served, None)
+
+    is_seen = row["town"] in ("Bonn", "Köln", "Ulm")
+    assert (short is not None, long.status) == (is_seen, 200 if is_seen else 400)
+    if short is None:
+        error = json.loads(long.body)["error"]
+        assert (error["row"], error["field"], error["value"]) == (0, "town", "Rom")
+    else:
+        assert short.body == long.body

@@ -87,6 +87,25 @@ def test_a_change_that_no_worker_can_carry_out_is_told_and_the_old_model_stays(
     assert len(serving(site, 20)) == 2
 
 
+def test_a_worker_killed_while_a_change_is_broken_comes_back_with_what_is_served(
+    site: Any, start_process: Start
+) -> None:
+    site.desire(slope=2.0, workers=2)
+    start_process()
+    site.desire(slope=3.0, workers=2, model={"golden": -1.0})
+    before = pids(site.until(lambda actual: actual.error_generation == 2))
+
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    actual = site.until(lambda actual: len(pids(actual) - before) == 2)
+    with site.client() as client:
+        answer = client.invoke([{"area": 1.0}])[0]
+
+    assert (answer["prediction"], answer["model_version"]) == (2.0, "v1")
+    assert site.until(lambda actual: actual.error_generation == 2).version == "v1"
+    assert actual.generation == 1
+
+
 def test_a_model_that_does_not_open_ends_all_with_the_code_of_a_worker(
     site: Any, start_process: Start
 ) -> None:

@@ -211,6 +211,24 @@ BODIES = [
 ]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 4), ",
+        "{'descr': (), 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': [('a',)], 'fortran_order': False, 'shape': (3, 4)}",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "(" * 300,
+        "{'descr': '''",
+    ],
+)
+def test_a_header_that_is_no_source_is_refused(header: str) -> None:
+    text = header.encode() + b"\n"
+    body = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(96)
+
+    with pytest.raises(InvalidInputError, match="not usable as a NumPy array"):
+        npy_rows(body, FIELDS)
+
+
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_table_gives_rows_or_an_error(data: st.DataObject) -> None:

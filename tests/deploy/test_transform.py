@@ -326,6 +326,20 @@ def test_a_model_may_refuse_columns_it_does_not_read(
     assert strict.with_unknown_columns("refuse") is strict
 
 
+def test_a_model_may_refuse_categories_it_never_saw(
+    model: ServingModel, rows: pl.DataFrame
+) -> None:
+    strict = model.with_unseen_categories("refuse")
+    row = rows.drop("id").to_dicts()[0]
+    (name,) = [field.name for field in model.signature.fields if field.kind == "category"][:1]
+
+    assert strict.predict([row]) == model.predict([row])
+    with pytest.raises(InvalidInputError, match="never saw"):
+        strict.predict([{**row, name: "never seen"}])
+    assert strict.with_unseen_categories("refuse") is strict
+    assert strict.with_unseen_categories("allow").predict([{**row, name: "never seen"}])
+
+
 def test_two_processes_do_not_write_to_one_folder(
     model: ServingModel, rows: pl.DataFrame, tmp_path: Path
 ) -> None:

@@ -336,3 +336,13 @@ def test_whatever_comes_and_goes_nothing_is_raised_twice_at_once(looks: list[set
 
         still_open = sorted(each.mark for each in known.values() if each.closed_at is None)
         assert still_open == sorted(map(str, wrong))
+
+
+def test_what_is_to_be_done_about_an_open_alarm_is_what_the_last_look_says(
+    workspace: Workspace, loop: LoopFile
+) -> None:
+    for action in ("Repair the data source first.", "Retrain with the newest labelled rows."):
+        told = _report(verdict="criterion_missed", figures=(_figure("missed"),), action=action)
+        keep_look(workspace, loop, told)
+
+    assert [each.action for each in list_alarms(workspace, "shop")] == [action]

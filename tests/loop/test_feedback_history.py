@@ -29,7 +29,9 @@ def test_a_history_tells_what_happened_what_was_decided_and_by_what_evidence() -
     looked = next(each for each in history.decisions if each.kind == "looked")
     assert (looked.before, looked.after, looked.round) == ("watching", "retraining", 2)
     assert looked.what == "the monitor looked: criterion missed"
-    assert looked.decision == "round 2 begins; its challenger must pass: non_inferiority"
+    assert looked.decision == (
+        "round 2 begins; its challenger must be no worse, and better since the harm began"
+    )
     assert (looked.cause, looked.reason) == ("a criterion is missed", "mape is 0.3.")
     assert looked.evidence == {"n_labelled": 900, **evidence}
     assert [each.n for each in history.decisions] == list(range(1, len(history.decisions) + 1))

@@ -144,3 +144,18 @@ def test_an_unknown_word_in_a_list_is_refused_with_the_nearest() -> None:
 def test_what_a_job_may_use_is_refused_with_its_line(block: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         parse_loop_file(f"{GOOD}train:\n  {block}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("cooldown: -1 day", "line 10: retrain.cooldown is '-1 day'"),
+        ("most: {per_day: 0}", "line 10: retrain.most.per_day is 0"),
+        ("budget: {minutes: .inf}", "line 10: retrain.budget.minutes is inf"),
+        ("budget: {minutes: 5, per: soon}", "line 10: retrain.budget.per is 'soon'"),
+        ("windows: []", "line 10: retrain.windows is"),
+    ],
+)
+def test_what_starts_a_round_is_refused_with_its_line(block: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        parse_loop_file(f"{GOOD.partition('retrain:')[0]}retrain:\n  {block}\n".encode())

@@ -102,6 +102,22 @@ def test_a_rest_doubles_with_what_goes_wrong_and_has_an_end() -> None:
     assert max(rests) == MOST_BACKOFF
 
 
+@pytest.mark.parametrize(
+    ("n_since", "state"), [(None, "retraining"), (499, "triage"), (500, "retraining")]
+)
+def test_a_harm_is_learnt_from_rows_since_it_began(n_since: int | None, state: str) -> None:
+    found = begin("churn", NOW)
+    seen = Seen(verdict="drift", reason="It grew.", n_labelled=9_000, n_since=n_since)
+    for event in (
+        Begun(number=1, cause="first run", reason=""),
+        Ended(number=1, outcome="live", version="v1"),
+        Looked(seen=seen),
+    ):
+        found, _ = step(found, event, NOW + timedelta(days=9))
+
+    assert found.state == state
+
+
 def test_a_round_that_used_the_budget_up_makes_the_next_one_wait_for_it() -> None:
     policy = policy_of(RetrainPlan(cooldown="1 hour", budget=RetrainBudget(minutes=10)))
     seen = Looked(seen=Seen(verdict="drift", reason="It grew.", n_labelled=900))
@@ -151,3 +167,18 @@ def test_times_of_faults_are_kept_in_order_and_bounded() -> None:
     assert len(found.faulty) == 100
     assert found.faulty[-1].until - found.faulty[-1].since == 2 * HOUR
     assert found.faulty_since is None
+
+
+def test_no_time_of_faulty_data_is_ever_forgotten_however_many_there_were() -> None:
+    found, times = state(), []
+    for hour in range(0, 600, 2):
+        at = NOW + hour * HOUR + (hour // 100) * 5 * DAY
+        found = with_fault(found, fault="age", reason="age is missing", now=at)
+        found = with_fault(found, fault="", reason="age is missing", now=at + HOUR)
+        times.append(at + HOUR / 2)
+
+    assert len(found.faulty) == 100
+    assert all(any(p.since <= at <= p.until for p in found.faulty) for at in times)
+    # gaps of days between bouts of faults are learnt from still
+    spans = sorted(p.until - p.since for p in found.faulty)
+    assert spans[-1] < 5 * DAY

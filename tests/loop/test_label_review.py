@@ -24,11 +24,12 @@ from loopwright.loop.label_review import (
     keep_review,
     list_suspects,
     review_labels,
+    was_decided,
 )
 from loopwright.loop.live import outside
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.workspace import Workspace
-from loopwright.monitor import Ledger, Reference, build_reference
+from loopwright.monitor import GroundTruth, Ledger, Reference, build_reference
 from loopwright.store import MemoryMetadataStore
 
 NOW = datetime(2026, 5, 2, 12, tzinfo=UTC)
@@ -126,7 +127,7 @@ def test_a_poisoned_batch_is_held_told_and_out_of_figures_and_learning(
     ((found),) = review.found
 
     assert found.batch.source == "app"
-    assert found.kinds == ("labels",)
+    assert "labels" in found.kinds
     assert "another range or mix" in found.told
     assert ledger.counts.n_held == 150
     rows = ledger.labelled(columns=("inference_id", "label"))
@@ -225,3 +226,17 @@ def test_rows_of_a_faulty_time_are_left_out() -> None:
     fault = Period(since=NOW + timedelta(hours=1), until=NOW + timedelta(hours=2))
 
     assert outside(rows, [fault])["at"].to_list() == [NOW, NOW + timedelta(hours=3)]
+
+
+def test_a_report_that_asks_about_held_labels_is_made_anew_once_they_are_decided(
+    poisoned: tuple[Workspace, Ledger, Review],
+) -> None:
+    workspace, ledger, review = poisoned
+    id_ = review.found[0].id
+    asked = GroundTruth(counts=ledger.counts, held=(f"labels {id_} look wrong",))
+
+    before = was_decided(workspace, "houses", asked)
+    decide_labels(workspace, LOOP, id_, accept=False, reason="wrong unit")
+
+    assert (before, was_decided(workspace, "houses", asked)) == (False, True)
+    assert not was_decided(workspace, "houses", GroundTruth(counts=ledger.counts))

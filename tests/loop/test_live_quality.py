@@ -166,3 +166,50 @@ def test_what_is_known_of_labels_is_told_and_only_mature_days_are_judged(
     assert found.selective == ""
     told = told_truth(found)
     assert "Labels take up to 3 days; newer predictions are not judged." in told
+
+
+def test_bounds_of_a_share_stay_within_what_a_share_can_be(tmp_path: Path) -> None:
+    loop = loop_of(
+        "{target: churned, positive: 'yes', criteria: [{metric: recall, at_least: 0.5}]}"
+    )
+    said = [0.9] * 99 + [0.1]
+    ledger = kept(
+        tmp_path,
+        loop,
+        YES_NO,
+        captured(
+            100,
+            probability=pl.Series(said),
+            prediction=pl.Series(["yes" if share > 0.5 else "no" for share in said]),
+        ),
+        labels(["yes"] * 100),
+    )
+
+    own = own_rows(ledger, loop, version="1")
+    (figure,) = criterion_figures(loop, YES_NO, own, 0.5, n_looks=3)
+
+    assert figure.estimate == pytest.approx(0.99)
+    assert figure.lower is not None
+    assert 0.9 < figure.lower < 0.99
+    assert figure.upper == 1.0
+
+
+def test_a_label_that_says_nothing_of_a_metric_gives_no_figure_that_looks_sure(
+    tmp_path: Path,
+) -> None:
+    loop = loop_of(
+        "{target: churned, positive: 'yes', criteria: [{metric: recall, at_least: 0.5}]}"
+    )
+    ledger = kept(
+        tmp_path,
+        loop,
+        YES_NO,
+        captured(1, probability=pl.Series([0.9]), prediction=pl.Series(["yes"])),
+        labels(["no"]),
+    )
+
+    own = own_rows(ledger, loop, version="1")
+    (figure,) = criterion_figures(loop, YES_NO, own, 0.5, n_looks=1)
+
+    assert (figure.n, figure.verdict) == (1, "undecided")
+    assert (figure.estimate, figure.lower, figure.upper) == (None, None, None)

@@ -22,7 +22,7 @@ from loopwright.loop.file import ReadFile, read_loop_file
 from loopwright.loop.lineage import refresh_rows
 from loopwright.loop.schedule import Store
 from loopwright.loop.timetable import find_slot
-from loopwright.loop.unattended import Help, attend, note_crash, wakes_at, watch_loop
+from loopwright.loop.unattended import Help, attend, note_crash, told_look, wakes_at, watch_loop
 from loopwright.loop.workspace import Workspace
 from loopwright.settings import read_settings
 from loopwright.wiring import open_workspace
@@ -322,3 +322,11 @@ def test_weeks_pass_in_a_moment(read: ReadFile, given: Help, work: Work, clock: 
     _days(read_loop_file(plain), given, clock, 60, hours=6)
 
     assert work.done.count("look") == 4 * 60
+
+
+def test_a_look_tells_what_it_saw_and_not_how_the_model_once_went_live() -> None:
+    seen = {"verdict": "drift", "reason": "tenure moved.\nMore."}
+
+    assert told_look("live", "On 704 rows it did well.", seen) == "live; drift. tenure moved."
+    assert told_look("held", "A person held it.\nMore.", seen) == "held. A person held it."
+    assert told_look("live", "Went live.", {}) == "live. Went live."

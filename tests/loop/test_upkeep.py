@@ -17,6 +17,8 @@ from loopwright.loop.label_source import SourceState
 from loopwright.loop.timetable import Slot, put_slot, went_well, went_wrong
 from loopwright.loop.upkeep import keep_upkeep
 from loopwright.loop.workspace import Workspace
+from loopwright.monitor import Suspect
+from loopwright.monitor.label_rule import HeldBatch
 from loopwright.settings import read_settings
 from loopwright.wiring import open_workspace
 
@@ -95,6 +97,7 @@ def test_a_loop_that_is_held_says_by_whom_until_it_is_resumed(
     tell(workspace.metadata, "shop", Held(by="ann", reason="a holiday"), now=clock.at)
     assert _open(workspace, loop) == ["held"]
     assert "a holiday" in list_alarms(workspace, "shop")[0].message
+    assert "resume loop.yaml --reason WHY" in list_alarms(workspace, "shop")[0].action
 
     tell(workspace.metadata, "shop", Resumed(by="ann", reason="back"), now=clock.at)
 
@@ -106,6 +109,30 @@ def test_labels_that_cannot_be_read_are_an_alarm(workspace: Workspace, loop: Loo
     workspace.metadata.put("label_source", "shop", msgspec.to_builtins(state))
 
     assert _open(workspace, loop) == ["labels"]
+
+
+def test_labels_that_are_held_are_an_alarm_until_a_person_decides(
+    workspace: Workspace, loop: LoopFile, clock: FixedClock
+) -> None:
+    batch = HeldBatch(id="5f0c", source="crm", from_at=clock.at, to_at=clock.at, after=1, upto=2)
+    suspect = Suspect(
+        id="5f0c",
+        batch=batch,
+        n_rows=600,
+        kinds=("loss",),
+        told="They disagree.",
+        found_at=clock.at,
+    )
+    workspace.metadata.put("label_suspect", "shop/5f0c", msgspec.to_builtins(suspect))
+    assert [_open(workspace, loop) for _ in range(2)] == [["held labels"]] * 2
+    (alarm,) = list_alarms(workspace, "shop")
+    assert "600 labels look wrong" in alarm.message
+    assert "loopwright labels accept 5f0c loop.yaml" in alarm.action
+
+    decided = msgspec.structs.replace(suspect, state="rejected")
+    workspace.metadata.put("label_suspect", "shop/5f0c", msgspec.to_builtins(decided))
+
+    assert _open(workspace, loop) == []
 
 
 def test_a_loop_that_never_ran_is_left_alone(workspace: Workspace, loop: LoopFile) -> None:

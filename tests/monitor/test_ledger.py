@@ -240,7 +240,7 @@ def test_many_small_commits_end_in_few_files_with_the_same_rows(tmp_path: Path) 
 def test_a_process_killed_at_any_write_has_taken_the_rows_in_or_has_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
 ) -> None:
-    from loopwright.monitor import ledger as module
+    from loopwright.monitor import ledger_files as module
 
     ledger = Ledger(tmp_path, LedgerAbout())
     ledger.take_predictions(predictions_of(("a", 0), ("b", 1)))

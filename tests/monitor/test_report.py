@@ -210,3 +210,20 @@ def test_html_draws_a_plot_for_each_stream_that_moved(report: MonitorReport) -> 
     assert fragment.count("<svg") == 1
     assert fragment.count("<rect") == 2 * len(report.drift[0].bins)
     assert "http" not in fragment
+
+
+def test_some_numbers_a_little_beyond_are_told_and_many_are_a_fault(
+    reference: Reference, houses: Callable[..., pl.DataFrame]
+) -> None:
+    sqft = stream_named(reference, "sqft")
+    beyond = sqft.edges[-1] * 1.01
+    rows = houses(250, 77)["sqft"].to_list()
+
+    def is_grave(n_beyond: int) -> list[bool]:
+        values = pl.Series([beyond] * n_beyond + rows[n_beyond:], dtype=pl.Float64)
+        return [each.is_grave for each in data_findings(sqft, bin_counts(sqft, values))]
+
+    found = [is_grave(n) for n in (10, 60, 200)]
+
+    assert found == [[], [False], [True]]
+    assert all(type(each) is bool for told in found for each in told)  # numpy has another

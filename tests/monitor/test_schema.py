@@ -58,3 +58,16 @@ def test_new_columns_are_told_together_and_are_no_fault(
 
     assert (finding.problem, finding.is_grave) == ("new", False)
     assert "2 columns that the model does not know: garden, pool" in finding.message
+
+
+def test_numbers_far_outside_in_some_requests_are_a_fault(
+    reference: Reference, houses: Houses
+) -> None:
+    rows = houses(400, 9)
+    some = pl.int_range(pl.len()) % 5 == 0
+    cents = rows.with_columns(sqft=pl.when(some).then(pl.col("sqft") * 100).otherwise("sqft"))
+
+    (finding,) = schema_findings(reference, cents)
+
+    assert (finding.stream, finding.problem, finding.share) == ("sqft", "out_of_range", 0.2)
+    assert finding.is_grave

@@ -10,7 +10,7 @@ import pytest
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.monitor import MonitorPlan, Reference, build_reference, start_watch, watch
-from loopwright.monitor.segment import Segment, build_segments
+from loopwright.monitor.segment import Segment, build_segments, check_segments
 
 KINDS = {"size": "number", "shop": "category"}
 
@@ -113,3 +113,13 @@ def test_segments_survive_json(reference: Reference) -> None:
         "",
         *(s.name for s in reference.segments),
     }
+
+
+def test_a_segment_over_no_column_is_found_before_there_are_rows() -> None:
+    check_segments(["tenure", "tenure < 12 and Contract == 'One year'"], ["tenure", "Contract"])
+
+    with pytest.raises(InvalidInputError, match="'Contrakt' is no column") as error:
+        check_segments(["Contrakt"], ["tenure", "Contract"])
+
+    assert error.value.facts["field"] == "monitor.segments"
+    assert "Contract" in error.value.hint

@@ -96,3 +96,16 @@ def test_a_line_never_holds_a_control_character_and_can_be_encoded(text: str) ->
     assert len(line) <= 100
     assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in line)
     line.encode()
+
+
+def test_a_sink_whose_secret_or_permission_is_put_right_is_still_the_same() -> None:
+    address = {"kind": "webhook", "url": "https://hooks.example/x"}
+    before, after, elsewhere = _sinks(
+        address,
+        {**address, "secret": "env:S", "allow_private": True, "timeout": "5 seconds"},
+        {**address, "url": "https://hooks.example/y"},
+    )
+
+    assert sink_name(before) == sink_name(after)
+    assert sink_name(before).startswith("webhook-hooks.example-")
+    assert sink_name(elsewhere) != sink_name(before)

@@ -129,6 +129,19 @@ def test_labels_without_any_relation_to_the_answers_are_held(
     assert suspects[0].kinds == ("unrelated",)
 
 
+def test_labels_that_are_turned_over_are_held_although_that_changes_their_mix(
+    history: dict[str, SourceHistory],
+) -> None:
+    turned = rows(500, loss=2.4, shuffled=1.6, positive=0.7, hour=9)
+    first_ones = rows(500, loss=1.6, shuffled=1.6, positive=0.7, hour=9)
+
+    suspects, _ = judged(turned, history)
+    of_one_class, _ = judged(first_ones, history)
+
+    assert kinds(suspects) == [("app", ("unrelated",))]
+    assert of_one_class == []
+
+
 def test_labels_of_another_mix_are_held(history: dict[str, SourceHistory]) -> None:
     suspects, _ = judged(rows(100, positive=1.0, hour=9), history)
 
@@ -172,3 +185,31 @@ def test_usual_labels_are_hardly_ever_held(seed: int) -> None:
         n_held += len(suspects)
 
     assert n_held == 0
+
+
+def test_a_source_under_a_new_name_is_judged_by_what_labels_were_like(
+    history: dict[str, SourceHistory],
+) -> None:
+    new = rows(200, loss=1.2, shuffled=1.2, hour=9, source="labels-2026-01-02.csv")
+
+    suspects, after = judged(new, history)
+
+    assert [each.batch.source for each in suspects] == ["labels-2026-01-02.csv"]
+    assert "loss" in suspects[0].kinds
+    assert "labels-2026-01-02.csv" not in after
+
+
+def test_sound_labels_of_a_new_source_count(history: dict[str, SourceHistory]) -> None:
+    suspects, after = judged(rows(200, hour=9, source="labels.csv", seed=5), history)
+
+    assert suspects == []
+    assert after["labels.csv"].n == 200
+
+
+def test_a_file_name_for_every_day_does_not_grow_the_record_without_end() -> None:
+    held: dict[str, SourceHistory] = {}
+    for day in range(250):
+        _, held = judged(rows(60, source=f"{day}.csv", seed=day), held)
+
+    assert len(held) == 100
+    assert sum(each.n for each in held.values()) == pytest.approx(250 * 60)

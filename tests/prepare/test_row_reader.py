@@ -182,6 +182,24 @@ def test_missing_and_unknown_columns_are_left_to_python_where_they_are_refused()
     assert reader.read([{"x": None}]) is None
 
 
+@settings(max_examples=80, deadline=None)
+@given(rows=ROWS)
+def test_unseen_categories_are_left_to_python_where_they_are_refused(
+    trained: tuple[Signature, FittedRecipe], rows: list[dict[str, Any]]
+) -> None:
+    signature, fitted = trained[0].refusing_unseen(), trained[1]
+    found = RowReader(signature, fitted).read(rows, today=TODAY)
+
+    try:
+        expected = read_by_python(signature, fitted, rows)
+    except InvalidInputError:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == expected[0]
+        assert same_bits(found[1], expected[1])
+
+
 def test_no_row_gives_no_features(trained: tuple[Signature, FittedRecipe]) -> None:
     signature, fitted = trained
 

@@ -13,6 +13,7 @@ from loopwright.problem import (
     METRIC_EXAMPLES,
     METRICS,
     class_answers,
+    in_range,
     metric_named,
     value_answers,
 )
@@ -246,3 +247,22 @@ def test_an_unknown_metric_is_answered_with_the_nearest() -> None:
         metric_named("profit_per_case")
     with pytest.raises(InvalidInputError, match="more than 0 and less than 100"):
         metric_named("absolute_error_of_100_percent")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("recall", 1.018, 1.0),
+        ("recall", -0.02, 0.0),
+        ("roc_auc", 0.7, 0.7),
+        ("mcc", -0.3, -0.3),
+        ("r2", -4.0, -4.0),
+        ("rmse", -3.0, 0.0),
+        ("rmse", 1e9, 1e9),
+        ("lift_in_top_decile", 10.4, 10.0),
+    ],
+)
+def test_a_bound_is_never_beyond_what_a_metric_can_be(
+    name: str, value: float, wanted: float
+) -> None:
+    assert in_range(metric_named(name), value) == wanted

@@ -54,6 +54,8 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         Counts the changes; `ActualState.generation` follows when one has been carried out.
     unknown_columns
         What becomes of columns that a model does not read; None leaves it to the bundle.
+    unseen_categories
+        What becomes of categories that training never saw; None leaves it to the bundle.
     host, port
         Address to listen on; port 0 has one chosen at every start.
     capture
@@ -76,6 +78,7 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     variants: tuple[Variant, ...] = ()
     workers: int | Scale = 1
     unknown_columns: Literal["ignore", "refuse"] | None = None
+    unseen_categories: Literal["allow", "refuse"] | None = None
     host: str = LOOPBACK
     port: int = 0
     capture: CaptureSettings | None = None
@@ -219,7 +222,8 @@ def read_desired(folder: Path) -> DesiredState:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"{path} cannot be used: {error}.",
-            hint="Write it with loopwright.deploy.write_desired.",
+            hint="Where loopwright was updated while the endpoint ran, stop it (`loopwright stop "
+            f"endpoint/{folder.name}`): the next run starts it anew.",
             field="desired.json",
         ) from error
     checked_name(desired.name, what="endpoint")

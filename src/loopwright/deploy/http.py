@@ -16,6 +16,8 @@ from loopwright.deploy.message import Request, Response, error_response
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RETRY_SOON = b"retry-after: 1\r\n"
+# a connection that has been idle for so long makes room for another when all are taken, in seconds
+_SILENT_S = 1.0
 
 
 class Site(Protocol):
@@ -92,10 +94,20 @@ class Connection(asyncio.Protocol):
         self._deadline = self._now() + self._limits.idle_timeout_s
         connections = self._site.connections
         connections.add(self)
-        if len(connections) > self._limits.max_connections:
+        if len(connections) > self._limits.max_connections and not self._find_room():
             self._refuse(503, "Too many connections are open.", headers=_RETRY_SOON)
             self._advance()
             transport.close()
+
+    def _find_room(self) -> bool:
+        """Close the connection that has been silent for longest, if it was for a while."""
+        # those that have just come have yet to say what they want
+        latest = self._now() + self._limits.idle_timeout_s - _SILENT_S
+        silent = [each for each in self._site.connections if each.is_silent(until=latest)]
+        if not silent:
+            return False
+        min(silent, key=lambda each: each._deadline).close()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the client; work that was only for it is dropped at its next turn."""
@@ -354,6 +366,12 @@ class Connection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Return whether no request is being read, answered or waiting."""
         return not (self._active or self._waiting or self._in_head or self._request)
+
+    def is_silent(self, *, until: float) -> bool:
+        """Return whether nothing is under way, and the time to be idle ends before a moment."""
+        if self._deadline > until or self._is_lingering or not self.is_idle():
+            return False
+        return self._transport is not None and not self._transport.is_closing()
 
     def close(self) -> None:
         """Close the connection as it is, once what was written has been sent."""

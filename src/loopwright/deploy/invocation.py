@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
+from operator import contains
 from typing import Any
 
 from loopwright.core.errors import BackendError, InvalidInputError
@@ -23,6 +25,9 @@ from loopwright.deploy.rows import READERS, Batch, TooManyRowsError, find_reader
 # rows worked on before other requests get a turn; grows while a turn stays short
 _MIN_ROWS, _FIRST_ROWS, _MAX_ROWS = 16, 64, 1024
 _SHORT_TURN_S, _LONG_TURN_S = 0.004, 0.016
+
+# kinds of answers that JSON can say, whatever their value
+_SAYABLE = frozenset({str, int, bool, type(None)})
 
 _ID_HEADERS = (b"x-amzn-sagemaker-inference-id", b"x-inference-id")
 
@@ -205,6 +210,10 @@ def _taken_ids(
         return (base_id,)
     if is_by_row:
         return _ids_by_row(batch, takes_id=takes_id, base_id=base_id)
+    if set(map(type, rows)) == {dict} and not (
+        takes_id and any(map(contains, rows, repeat("inference_id")))
+    ):
+        return [f"{base_id}:{index}" for index in range(len(rows))]
     ids = [_taken_id(row, at, takes_id=takes_id, base_id=base_id) for at, row in enumerate(rows)]
     if len(set(ids)) < len(ids):
         raise _repeated_id(ids)
@@ -239,6 +248,10 @@ def _ids_by_row(batch: Batch, *, takes_id: bool, base_id: str) -> list[str]:
 
 def _identify(answers: Sequence[dict[str, Any]], ids: Sequence[str]) -> None:
     """Give every answer its id, after a look at its numbers."""
+    if _are_sayable(answers, "prediction") and _are_sayable(answers, "probability"):
+        for answer, inference_id in zip(answers, ids, strict=True):
+            answer["inference_id"] = inference_id
+        return
     for answer, inference_id in zip(answers, ids, strict=True):
         if ERROR in answer:
             answer["inference_id"] = inference_id
@@ -248,6 +261,15 @@ def _identify(answers: Sequence[dict[str, Any]], ids: Sequence[str]) -> None:
             if isinstance(value, float) and not math.isfinite(value):
                 raise BackendError(f"The model answered {value} to inference {inference_id!r}.")
         answer["inference_id"] = inference_id
+
+
+def _are_sayable(answers: Sequence[dict[str, Any]], name: str) -> bool:
+    """Return whether all values of a name are of one plain kind and finite; False if in doubt."""
+    values = [answer.get(name) for answer in answers]
+    kinds = set(map(type, values))
+    if kinds == {float}:
+        return math.isfinite(sum(values))  # type: ignore[arg-type]
+    return len(kinds) == 1 and kinds <= _SAYABLE
 
 
 def _captured(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,7 @@ def add_labels(
     labels: Iterable[tuple[Any, Any]],
     *,
     task: str,
-    at: datetime,
+    at: datetime | Sequence[datetime],
     source: str,
     by_key: bool = False,
 ) -> int:
@@ -107,7 +108,7 @@ def add_labels(
     task
         One of regression, binary, multiclass.
     at
-        When the labels came, an aware time.
+        When the labels became known, an aware time: one for all, or one for each.
     source
         Who sends them.
     by_key
@@ -120,15 +121,16 @@ def add_labels(
     BackendError
         If the disk is full or failing.
     """
+    moments = itertools.repeat(at) if isinstance(at, datetime) else at
     checked = [
         checked_label(
             {"key" if by_key else "inference_id": inference_id, "label": label},
             index=index,
             task=task,
-            at=utc_text(at),
+            at=utc_text(moment),
             source=source,
         )
-        for index, (inference_id, label) in enumerate(labels)
+        for index, ((inference_id, label), moment) in enumerate(zip(labels, moments, strict=False))
     ]
     log = LabelLog(endpoint_folder / "labels")
     try:

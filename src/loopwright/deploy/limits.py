@@ -17,7 +17,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_head_bytes, max_headers
         Largest request line with headers, and how many of them; more is answered 431.
     max_connections
-        Open connections; one more is answered 503 and closed.
+        Open connections. One more takes the place of the one that has been idle for longest; where none
+        has been for a second it is answered 503 and closed.
     max_pipelined
         Requests of one connection read ahead of their answers.
     head_timeout_s

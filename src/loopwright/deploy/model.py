@@ -106,6 +106,13 @@ class ServedModel(Protocol):
         """Return the model with what becomes of columns that it does not read."""
         ...
 
+    def with_unseen_categories(self, policy: Literal["allow", "refuse"]) -> ServedModel:
+        """Return the model with what becomes of categories that training never saw.
+
+        Raises `InvalidInputError` if it cannot tell them.
+        """
+        ...
+
     def check_golden(self) -> None:
         """Raise if the model answers its golden rows otherwise than when it was packed."""
         ...

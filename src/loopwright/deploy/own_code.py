@@ -73,6 +73,10 @@ class OwnCodeModel:
         """Return the model: it has no columns."""
         return self
 
+    def with_unseen_categories(self, policy: Literal["allow", "refuse"]) -> OwnCodeModel:
+        """Return the model: it has no categories."""
+        return self
+
     def check_golden(self) -> None:
         """Return: own code brings no golden rows."""
 

@@ -37,6 +37,9 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         minutes}`, leave it to the load.
     unknown_columns
         What becomes of columns in a request that the model does not read: `ignore` or `refuse`.
+    unseen_categories
+        What becomes of a category that training never saw: `allow`, the model answers as the recipe
+        has it, or `refuse`.
     """
 
     endpoint: str
@@ -47,6 +50,7 @@ class DeployPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     approve: Literal["auto", "manual"] | None = None
     workers: int | Scale = 1
     unknown_columns: Literal["ignore", "refuse"] = "ignore"
+    unseen_categories: Literal["allow", "refuse"] = "allow"
 
 
 def checked_deploy(plan: DeployPlan) -> DeployPlan:

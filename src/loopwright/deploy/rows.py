@@ -40,7 +40,8 @@ def json_value(body: bytes) -> Any:
         If it is not JSON, holds NaN, infinity or a number too large for a float, or is nested too
         deeply.
     """
-    if body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
+    # counting takes a fifth of the time of reading
+    if len(body) > _MAX_BRACKETS and body.count(b"{") + body.count(b"[") > _MAX_BRACKETS:
         raise too_many_rows()
     try:
         return _decode(body)
@@ -57,7 +58,7 @@ def json_value(body: bytes) -> Any:
 
 def json_lines(body: bytes) -> list[Any]:
     """Return the values of a body with one JSON value a line; empty lines are skipped."""
-    if body.count(b"\n") > MAX_ROWS:
+    if len(body) > MAX_ROWS and body.count(b"\n") > MAX_ROWS:
         raise too_many_rows()
     values = []
     for line in body.split(b"\n"):

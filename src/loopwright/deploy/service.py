@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 
 # a request of so few bytes may be answered without a turn of its own
 _SMALL_BYTES = 1 << 14
+_ENCODING = b"content-encoding"
 
 Handler = Callable[["Service", Request], Response | Steps[Response]]
 
@@ -164,7 +165,22 @@ class Service:
                 f"{request.route} takes {allowed.decode()}.",
                 headers=b"allow: " + allowed + b"\r\n",
             )
+        if _ENCODING in request.headers and (problem := self._packed(request)) is not None:
+            return problem
         return handler(self, request)
+
+    def _packed(self, request: Request) -> Response | None:
+        """Return the answer to a body that is packed; None if it is not, or own code may unpack it."""
+        encoding = request.headers[_ENCODING]
+        served = self.served
+        if encoding.lower() == b"identity" or (served is not None and served.code is not None):
+            return None
+        shown = encoding[:40].decode("latin-1")
+        return error_response(
+            415,
+            f"The body is packed as {shown!r}; send it as it is, without a Content-Encoding.",
+            headers=b"accept-encoding: identity\r\n",
+        )
 
     def answered_shortly(self, request: Request) -> Response | None:
         """Return the answer to a usual request; None where it has to go the long way."""

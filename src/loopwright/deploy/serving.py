@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import msgspec
 
-from loopwright.core.digest import digest_file
 from loopwright.core.errors import InvalidInputError, LoopwrightError
 from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import bound_socket
@@ -28,20 +27,18 @@ from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint, read
 from loopwright.deploy.http import Connection
 from loopwright.deploy.invocation_queue import InvocationQueue
 from loopwright.deploy.labels import LabelLog
+from loopwright.deploy.last_served import keep_last_served, read_last_served
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, Served
+from loopwright.deploy.model_set import ModelSet
 from loopwright.deploy.postponed import PostponedWork
 from loopwright.deploy.service import Service
-from loopwright.deploy.supervisor import Seat
-from loopwright.deploy.variant import Fleet, Variant
+from loopwright.deploy.supervisor import Seat, workers_folder
+from loopwright.deploy.variant import Fleet
 
 _log = logging.getLogger(__name__)
 _Value = TypeVar("_Value")
-# requests that have begun reach their code in this time, in seconds
-_CODE_LEAVES_S = 5.0
-# and ends in this time when the endpoint does
-_CODE_ENDS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +99,6 @@ class EndpointServer:
         self.folder = folder
         self._seat = seat
         self._actual_path = seat.actual_path(folder) if seat else Endpoint("", folder).actual_path
-        self._open_model = open_model
         self._limits = limits or Limits()
         self._queue = WorkQueue() if queue is None else queue
         self._timing = timing or Timing()
@@ -110,7 +106,7 @@ class EndpointServer:
         self._woken = asyncio.Event()
         self._is_told = False
         self._stopped = asyncio.Event()
-        self._models: list[tuple[Variant, Served]] = []
+        self._models = ModelSet(folder, open_model)
         self.actual = ActualState(pid=os.getpid(), host="")
 
     async def run(self) -> None:
@@ -128,14 +124,32 @@ class EndpointServer:
             generation = desired.generation
             await self._tell(host=desired.host)
             with self._listener(desired) as listener:
-                found = await self._unless_stopped(lambda: self._opened(desired))
-                if found is not None:
-                    service = self._service(desired)
-                    self._switch(service, desired, found)
-                    await self._serve(service, listener, stamp)
+                opened = await self._unless_stopped(lambda: self._opened_first(desired))
+                if opened is not None:
+                    served, found, failure = opened
+                    service = self._service(served)
+                    self._switch(service, served, found)
+                    missed = None if failure is None else (told(failure), desired.generation)
+                    await self._serve(service, listener, stamp, missed)
         except Exception as error:
             await self._tell(error=told(error), error_generation=generation)
             raise
+
+    def _opened_first(
+        self, desired: DesiredState
+    ) -> tuple[DesiredState, tuple[Served, ...], LoopwrightError | None]:
+        """Return what can be served and its models, and why it is not what is desired.
+
+        A worker that takes the place of a killed one goes on with what the others serve, where a
+        change cannot be carried out.
+        """
+        try:
+            return desired, self._models.opened(desired), None
+        except LoopwrightError as error:
+            before = None if self._seat is None else read_last_served(workers_folder(self.folder))
+            if before is None or before.generation >= desired.generation:
+                raise
+            return before, self._models.opened(before), error
 
     def stop(self) -> None:
         """Stop accepting, finish what is under way and return from `run`."""
@@ -155,45 +169,12 @@ class EndpointServer:
 
     # --- models ---
 
-    def _opened(self, desired: DesiredState) -> tuple[Served, ...]:
-        """Return the model of every variant; those that are served already are kept."""
-        found: list[Served] = []
-        try:
-            for variant in desired.all_variants:
-                served = self._kept(variant) or opened(variant, self._open_model, self.folder)
-                found.append(_under(desired, served))
-        except Exception:
-            self._end_code(but=[served for _, served in self._models], among=found)
-            raise
-        return tuple(found)
-
-    def _end_code(self, *, but: Sequence[Served] = (), among: Sequence[Served]) -> None:
-        """End the users' own code that is not served any more, once its last requests are through."""
-        kept = [id(served.model) for served in but]
-        for served in among:
-            if served.code is not None and id(served.model) not in kept:
-                times = {"after_s": _CODE_LEAVES_S} if but else {"wait_s": _CODE_ENDS_S}
-                served.model.close(**times)  # type: ignore[attr-defined]
-
-    def _kept(self, variant: Variant) -> Served | None:
-        # a shadow is asked from another thread and shares its model with no other
-        if variant.bundle_digest is None:
-            return None
-        for known, served in self._models:
-            # the same file may be run as code by other settings
-            same = (variant.bundle_digest, variant.shadow, variant.code)
-            if (known.bundle_digest, known.shadow, known.code) == same:
-                return replace(served, version=variant.version)
-        return None
-
     def _switch(self, service: Service, desired: DesiredState, found: tuple[Served, ...]) -> None:
         """Answer from now on with the models that were opened."""
         variants = desired.all_variants
-        known = [served for _, served in self._models]
-        self._models = list(zip(variants, found, strict=True))
         named = tuple(
             replace(served, variant=variant.name if desired.variants else None)
-            for variant, served in self._models
+            for variant, served in zip(variants, found, strict=True)
         )
         fleet = Fleet.of(variants, named) if desired.variants else None
         primary = named[variants.index(desired.primary)]
@@ -209,7 +190,7 @@ class EndpointServer:
             service.counts_folder = self._endpoint.counts_folder
         if before[0] is not None and before[0] is not capture:
             before[0].close()
-        self._end_code(but=found, among=known)
+        self._models.exchange(variants, found)
 
     # --- serving ---
 
@@ -238,7 +219,11 @@ class EndpointServer:
         return CaptureLog(Path(wanted.folder), share=wanted.share)
 
     async def _serve(
-        self, service: Service, listener: socket.socket, stamp: tuple[int, ...]
+        self,
+        service: Service,
+        listener: socket.socket,
+        stamp: tuple[int, ...],
+        missed: tuple[str, int] | None,
     ) -> None:
         loop = asyncio.get_running_loop()
         service.check_time(loop.time())
@@ -248,6 +233,9 @@ class EndpointServer:
             asyncio.create_task(self._tick(service)),
         ]
         await self._tell_serving(service, port=listener.getsockname()[1])
+        if missed is not None:
+            _log.error("The last change was not carried out: %s", missed[0])
+            await self._tell(error=missed[0], error_generation=missed[1])
         try:
             await self._stopped.wait()
             server.close()
@@ -258,7 +246,7 @@ class EndpointServer:
             await asyncio.gather(*helpers, return_exceptions=True)
             # joins a thread for a moment: all requests have been answered
             service.shadows.close()
-            self._end_code(among=[served for _, served in self._models])
+            self._models.close()
             for log in (service.capture, service.shadow_capture):
                 if log is not None:
                     log.close()
@@ -311,7 +299,7 @@ class EndpointServer:
                 await self._tell(error=None, error_generation=None)
                 return
             _refuse_fixed_changes(service.desired, desired, port=self.actual.port)
-            found = await _in_thread(lambda: self._opened(desired))
+            found = await _in_thread(lambda: self._models.opened(desired))
             self._switch(service, desired, found)
         except Exception as error:
             service.metrics.n_failed_reloads += 1
@@ -345,6 +333,8 @@ class EndpointServer:
             error=None,
             error_generation=None,
         )
+        if self._seat is not None and isinstance(desired.workers, int):
+            await _in_thread(lambda: keep_last_served(workers_folder(self.folder), desired))
 
     async def _tell(self, **changes: object) -> None:
         self.actual = msgspec.structs.replace(self.actual, **changes)
@@ -355,56 +345,6 @@ class EndpointServer:
         except OSError as error:
             # a full disk must not end the endpoint
             _log.error("actual.json could not be written: %s", error)
-
-
-def opened(variant: Variant, open_model: ModelOpener, folder: Path) -> Served:
-    """Return the model of a variant, once it has proved to be the right one and to work.
-
-    A user's own code is unpacked and runs below the folder, which is that of the endpoint.
-
-    Raises
-    ------
-    LoopwrightError
-        If the bundle cannot be opened, is another file, or answers its golden rows otherwise than
-        when it was packed.
-    """
-    bundle = Path(variant.bundle)
-    if (
-        variant.bundle_digest is not None
-        and (found := digest_file(bundle)) != variant.bundle_digest
-    ):
-        raise InvalidInputError(
-            f"{bundle} has the digest {found}, not {variant.bundle_digest}.",
-            hint="The file was changed after it was approved; restore it.",
-            field="bundle",
-            value=found,
-            expected=variant.bundle_digest,
-        )
-    if variant.code is not None:
-        # loads what only such endpoints need
-        from loopwright.deploy.own_code import open_own_code
-
-        code = open_own_code(
-            bundle,
-            variant.code,
-            folder=folder / "own-code",
-            name=variant.name,
-            digest=variant.bundle_digest,
-        )
-        return Served(
-            model=code, version=variant.version, is_shadow=variant.shadow, code=code.answered
-        )
-    model = open_model(bundle)
-    model.check_golden()
-    return Served(model=model, version=variant.version, is_shadow=variant.shadow)
-
-
-def _under(desired: DesiredState, served: Served) -> Served:
-    """Return a model that reads requests as the endpoint is asked to."""
-    if desired.unknown_columns is None:
-        return served
-    model = served.model.with_unknown_columns(desired.unknown_columns)
-    return replace(served, model=model)
 
 
 def _refuse_fixed_changes(

@@ -102,4 +102,4 @@ def find_short_way(served: Served, capture: CaptureLog | None) -> ShortWay | Non
 
 def _is_sayable(value: object) -> bool:
     """Return whether JSON has a way to say a value."""
-    return type(value) is not float or math.isfinite(value)
+    return not isinstance(value, float) or math.isfinite(value)

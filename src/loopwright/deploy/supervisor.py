@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
@@ -20,6 +21,7 @@ from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import bound_socket, shared_socket
 from loopwright.deploy.counts import forget_counts, retire_counts
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint
+from loopwright.deploy.last_served import forget_last_served
 from loopwright.deploy.scale import most_workers
 
 _log = logging.getLogger(__name__)
@@ -108,6 +110,20 @@ class Worker:
         return self.process is not None and self.process.poll() is None
 
 
+def _newest_failure(said: Sequence[ActualState], *, after: int) -> ActualState | None:
+    """Return the newest failure; one about what has been replaced meanwhile is over.
+
+    A worker that could not start says what failed then until it is started again.
+    """
+    failures = [
+        (math.inf if state.error_generation is None else state.error_generation, state)
+        for state in said
+        if state.error is not None
+    ]
+    newest = max(failures, key=lambda each: each[0], default=None)
+    return newest[1] if newest is not None and newest[0] >= after else None
+
+
 @dataclass(slots=True)
 class Supervisor:
     """Keep as many workers as `desired.json` asked for at the start, until SIGTERM or SIGINT.
@@ -147,6 +163,7 @@ class Supervisor:
         signal.signal(signal.SIGHUP, self._pass_on)
         forget_counts(Endpoint("", self.folder).counts_folder)
         workers_folder(self.folder).mkdir(exist_ok=True)
+        forget_last_served(workers_folder(self.folder))
         n_workers = most_workers(desired.workers)
         self._workers = [Worker(number=number) for number in range(n_workers)]
         base = ActualState(pid=os.getpid(), host=desired.host, port=port)
@@ -250,29 +267,27 @@ class Supervisor:
         # one that leaves follows no change any more
         staying = [worker for worker in self._workers if not worker.is_leaving]
         states = [worker.actual for worker in staying if worker.process is not None]
-        said = [worker.actual for worker in staying if worker.actual is not None]
         pids = [worker.process.pid for worker in staying if worker.process is not None]
         told = msgspec.structs.replace(self._told or base, workers=pids)
-        failed = next((state for state in said if state.error is not None), None)
-        told = msgspec.structs.replace(
+        ready = [state for state in states if state is not None and state.generation is not None]
+        if ready and len(ready) == len(states):
+            self._was_ready = True
+            slowest = min(ready, key=lambda state: state.generation or 0)
+            if slowest.generation != told.generation:
+                _log.info("All workers serve generation %s.", slowest.generation)
+                told = msgspec.structs.replace(
+                    told,
+                    version=slowest.version,
+                    variants=slowest.variants,
+                    generation=slowest.generation,
+                    ready_at=datetime.now(UTC).isoformat(),
+                )
+        said = [worker.actual for worker in staying if worker.actual is not None]
+        failed = _newest_failure(said, after=told.generation or 0)
+        return msgspec.structs.replace(
             told,
             error=failed.error if failed else None,
             error_generation=failed.error_generation if failed else None,
-        )
-        ready = [state for state in states if state is not None and state.generation is not None]
-        if len(ready) < len(states) or not ready:
-            return told
-        self._was_ready = True
-        slowest = min(ready, key=lambda state: state.generation or 0)
-        if slowest.generation == told.generation:
-            return told
-        _log.info("All workers serve generation %s.", slowest.generation)
-        return msgspec.structs.replace(
-            told,
-            version=slowest.version,
-            variants=slowest.variants,
-            generation=slowest.generation,
-            ready_at=datetime.now(UTC).isoformat(),
         )
 
     def _tell(self, actual: ActualState) -> None:

@@ -342,6 +342,8 @@ def _still(alarm: AlarmRecord, condition: Condition) -> AlarmRecord:
         n_quiet=0,
         subject=condition.subject,
         message=condition.message,
+        # what was to be done first may be done, and another thing be next
+        action=condition.action,
         details=condition.details,
     )
 

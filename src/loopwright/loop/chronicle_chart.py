@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from loopwright.loop.alarm import AlarmRecord
 from loopwright.loop.chronicle import Chronicle, Period, QualityPoint
-from loopwright.monitor.bullet import metric_words, told_value
+from loopwright.monitor.bullet import axis_end, metric_words, told_value
 
 LEFT, RIGHT = 130.0, 1_100.0
 _LANE, _LANE_GAP, _TOP = 20.0, 12.0, 12.0
@@ -187,7 +187,9 @@ def _chart(span: _Span, points: Sequence[QualityPoint], metric: str, period: str
     shown = _thinned(points)
     target = shown[-1].target
     values = [v for p in shown for v in (p.estimate, p.lower, p.upper) if v is not None]
-    low, high = _range([*(p.estimate for p in shown), target], [*values, target])
+    core = [*(p.estimate for p in shown), target]
+    low, high = _range(core, [*values, target])
+    high = axis_end(metric, high, core)
 
     def y(value: float) -> float:
         share = min(max((value - low) / (high - low), 0.0), 1.0)

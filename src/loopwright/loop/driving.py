@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -19,7 +20,10 @@ from loopwright.loop.feedback_state import (
 )
 from loopwright.loop.feedback_store import state_of, tell
 from loopwright.loop.file import LoopFile
+from loopwright.loop.gathering import gathered, ledger_about
+from loopwright.loop.guard import quarantined
 from loopwright.loop.label_coverage import labels_differ
+from loopwright.loop.live import outside
 from loopwright.loop.progress import look_after_rollout, rolling_round
 from loopwright.loop.round_record import FINAL, closed
 from loopwright.loop.sourcing import Target
@@ -71,7 +75,10 @@ def wish(
         why, hint = seen.reason, "Mend the data first: a model learnt from it would be wrong."
     elif n_labelled < LEAST_ROWS:
         why = f"{n_labelled:,} new labelled live rows have come, and {LEAST_ROWS} are needed"
-        hint = "Bring more labels: loopwright labels FILE LABELS_FILE."
+        hint = (
+            "Bring more labels: loopwright labels FILE LABELS_FILE. Rows that were answered while "
+            "the data were faulty do not count."
+        )
     else:
         return Asked(by=workspace.user, reason=reason, n_labelled=n_labelled)
     raise WrongStateError(
@@ -80,6 +87,30 @@ def wish(
         kind="loop",
         name=loop.name,
     )
+
+
+def with_sound_rows(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    champion: dict[str, Any],
+    state: LoopState,
+    seen: Seen,
+) -> Seen:
+    """Return what was seen, with the rows alone to which a round may turn counted as labelled.
+
+    Rows that were answered while the data were faulty teach nothing. A round that was begun on the
+    strength of them would end before it trained, and count as one that failed.
+    """
+    periods = quarantined(state, workspace.clock.now())
+    if not periods or not seen.n_labelled or loop.deploy is None:
+        return seen
+    folder = workspace.endpoint_folder(loop.deploy.endpoint)
+    rows = outside(gathered(folder, ledger_about(loop, target)).labelled(columns=("at",)), periods)
+    learnt = champion.get("learnt_until")
+    if learnt:
+        rows = rows.filter(rows["at"] > datetime.fromisoformat(learnt))
+    return msgspec.structs.replace(seen, n_labelled=min(seen.n_labelled, rows.height))
 
 
 def with_labels(

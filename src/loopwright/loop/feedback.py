@@ -157,7 +157,9 @@ def _looked(state: LoopState, event: Looked, now: datetime) -> Stepped:
         if state.state == "triage":
             return _to(state, "watching", cause="", reason=found.reason), ()
         return state, ()
-    bar = barred(state, now=now, n_labelled=seen.n_labelled)
+    # rows from before a harm do not teach what it was
+    n_since = seen.n_labelled if seen.n_since is None else seen.n_since
+    bar = barred(state, now=now, n_labelled=min(seen.n_labelled, n_since))
     if bar is not None:
         return _waits(state, found.cause, bar.guard, f"{found.reason} {bar.reason}"), ()
     return _retrains(state, found.cause, found.reason, now, seen)

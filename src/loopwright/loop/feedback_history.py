@@ -170,10 +170,16 @@ def _what(event: Event) -> str:
             return f"{by} {verb[str(event.__struct_config__.tag)]} the loop"
 
 
+_GATES = {
+    "superiority": "better beyond doubt",
+    "non_inferiority": "no worse, and better since the harm began",
+}
+
+
 def _follows(recorded: Recorded) -> str:
     for effect in recorded.effects:
         if isinstance(effect, BeginRound):
-            return f"round {effect.number} begins; its challenger must pass: {effect.gate}"
+            return f"round {effect.number} begins; its challenger must be {_GATES[effect.gate]}"
     if recorded.before == recorded.after:
         return ""
     return MEANINGS[recorded.after]

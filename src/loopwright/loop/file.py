@@ -131,9 +131,9 @@ def _parsed(data: bytes, *, name: str) -> tuple[LoopFile, dict[str, int]]:
         raise _explained(str(error), value=value, lines=lines, name=name) from error
     with _with_lines(lines, name):
         check_orders(loop.prepare)
+        check_retrain(loop.retrain)
     checked_name(loop.name, what="loop")
     checked_task(loop.problem.task)
-    check_retrain(loop.retrain)
     return loop, lines
 
 

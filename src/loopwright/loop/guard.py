@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import msgspec
 
@@ -156,8 +157,25 @@ def with_fault(
         fault="",
         accepted="",
         faulty_since=None,
-        faulty=(*state.faulty, period)[-_MOST_PERIODS:],
+        faulty=_bounded((*state.faulty, period)),
     )
+
+
+def _bounded(periods: tuple[Period, ...]) -> tuple[Period, ...]:
+    """Return at most `_MOST_PERIODS` periods that cover all of these.
+
+    Where there are more, those that lie closest become one: rows between them are lost to training,
+    which is better than faulty rows that are learnt from because their time was forgotten.
+    """
+    while len(periods) > _MOST_PERIODS:
+        gaps = [after.since - before.until for before, after in pairwise(periods)]
+        k = gaps.index(min(gaps))
+        one, other = periods[k], periods[k + 1]
+        both = msgspec.structs.replace(
+            one, since=min(one.since, other.since), until=max(one.until, other.until)
+        )
+        periods = (*periods[:k], both, *periods[k + 2 :])
+    return periods
 
 
 def quarantined(state: LoopState, now: datetime) -> tuple[Period, ...]:

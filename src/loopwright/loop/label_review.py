@@ -14,7 +14,14 @@ from loopwright.loop.gathering import gathered, ledger_about
 from loopwright.loop.live_quality import row_losses
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.workspace import Workspace
-from loopwright.monitor import Ledger, Reference, SourceHistory, Suspect, judged_batches
+from loopwright.monitor import (
+    GroundTruth,
+    Ledger,
+    Reference,
+    SourceHistory,
+    Suspect,
+    judged_batches,
+)
 from loopwright.monitor.reference import bin_codes
 
 if TYPE_CHECKING:
@@ -163,6 +170,12 @@ def decide_labels(
         folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
         hold_as_decided(workspace, loop.name, gathered(folder, ledger_about(loop, target)))
     return decided
+
+
+def was_decided(workspace: Workspace, name: str, truth: GroundTruth | None) -> bool:
+    """Tell whether a person decided about held labels that a report still asks about."""
+    n_open = sum(each.state == "open" for each in list_suspects(workspace, name))
+    return truth is not None and n_open < len(truth.held)
 
 
 def hold_as_decided(workspace: Workspace, name: str, ledger: Ledger) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from loopwright.loop.feedback_state import Period
 from loopwright.loop.file import LoopFile
 from loopwright.loop.gathering import gathered, ledger_about
 from loopwright.loop.sourcing import Sourced, Target
+from loopwright.loop.trigger import LEAST_ROWS
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import Ledger
 from loopwright.prepare import Signature
@@ -41,7 +42,8 @@ def rows_to_learn_from(
 
     None when the endpoint has seen no row with a label. Rows that were answered in a time `without`
     are left out, and so are those whose labels are suspicious or were rejected; `n_recent` are fresh
-    and were answered from `recent_since` on.
+    and were answered from `recent_since` on. If these are enough for a round, they alone are fresh:
+    rows from before a harm began would make up most of those that choose and judge.
     """
     folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
     ledger = gathered(folder, ledger_about(loop, sourced.target))
@@ -49,7 +51,15 @@ def rows_to_learn_from(
     if not joined.height:
         return None
     model: ServingModel = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
-    until = champion.get("learnt_until")
+    learnt = champion.get("learnt_until")
+    since = datetime.fromisoformat(learnt) if learnt else None
+    n_recent = None
+    if recent_since is not None:
+        n_recent = joined.filter(pl.col("at") >= recent_since).height
+        if n_recent >= LEAST_ROWS:
+            # fresh is what came after
+            just_before = recent_since - timedelta(microseconds=1)
+            since = max(since or just_before, just_before)
     path = workspace.scratch_folder() / f"live-{loop.name}.parquet"
     n_fresh = write_live_rows(
         ledger,
@@ -58,14 +68,11 @@ def rows_to_learn_from(
         signature=model.signature,
         schema=snapshot_schema(workspace, sourced),
         target=sourced.target,
-        since=datetime.fromisoformat(until) if until else None,
+        since=since,
     )
     digest = workspace.artifacts.put_file(path)
     path.unlink()
     latest = joined["at"].max()
-    n_recent = None
-    if recent_since is not None:
-        n_recent = joined.filter(pl.col("at") > recent_since).height
     return {
         "digest": digest,
         "until": latest.isoformat() if isinstance(latest, datetime) else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from loopwright.loop.sourcing import Target
 from loopwright.loop.workspace import Workspace
 from loopwright.loop.worth import can_be_counted, money_columns, row_money
 from loopwright.monitor import Ledger, LiveFigure, live_figures
-from loopwright.problem import MONEY_METRICS, Criterion, Metric, checked_problem
+from loopwright.problem import MONEY_METRICS, Criterion, Metric, checked_problem, in_range
 from loopwright.train import class_text, open_bundle
 
 if TYPE_CHECKING:
@@ -187,9 +188,11 @@ def _resampled_figure(
     alpha = (1 - confidence) / max(1, look * (look + 1))
     value, deviation = resampled_deviation(metric, y, answers)
     radius = NormalDist().inv_cdf(1 - alpha / 2) * deviation
-    lower, upper = value - radius, value + radius
+    lower, upper = in_range(metric, value - radius), in_range(metric, value + radius)
     verdict = "undecided"
-    if len(y) >= 100 and deviation > 0:
+    # labels of one class alone say nothing, and bounds of no width would say that they are sure
+    is_blank = not math.isfinite(value) or not deviation > 0
+    if len(y) >= 100 and not is_blank:
         if criterion.holds_for(lower) and criterion.holds_for(upper):
             verdict = "holds"
         elif not criterion.holds_for(lower) and not criterion.holds_for(upper):
@@ -197,9 +200,9 @@ def _resampled_figure(
     return LiveFigure(
         metric=metric.name,
         n=len(y),
-        estimate=value,
-        lower=lower,
-        upper=upper,
+        estimate=None if is_blank and len(y) < 100 else value,
+        lower=None if is_blank else lower,
+        upper=None if is_blank else upper,
         target=criterion.target,
         direction="at_most" if criterion.wants_low else "at_least",
         verdict=verdict,  # type: ignore[arg-type]

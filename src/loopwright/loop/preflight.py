@@ -22,6 +22,7 @@ from loopwright.loop.slices import checked_slices
 from loopwright.loop.sourcing import Extraction, Sourced
 from loopwright.loop.workspace import Workspace
 from loopwright.loop.worth import checked_payoff_columns, checked_worth
+from loopwright.monitor.segment import check_segments
 from loopwright.prepare import check_ordered, checked_prepare
 from loopwright.problem import Problem, is_per_row
 from loopwright.train import TrainPlan, check_task, checked_train
@@ -100,6 +101,8 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
     checked_payoff_columns(loop.problem, sourced.target, columns)
     if loop.evaluate is not None:
         checked_slices(loop.evaluate, [name for name in columns if name != loop.problem.target])
+    dropped = {loop.problem.target, *loop.prepare.drop}
+    check_segments(loop.monitor.segments, [name for name in columns if name not in dropped])
     check_fair_columns(loop.problem, columns)
     today = loop.problem.today
     if today is not None and today.column is not None and today.column not in columns:

@@ -168,6 +168,7 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=plan.capture_share),
         workers=plan.workers,
         unknown_columns=plan.unknown_columns,
+        unseen_categories=plan.unseen_categories,
     )
     failed = actual is not None and actual.error_generation == wanted.generation
     if known == wanted and not failed:

@@ -10,7 +10,14 @@ from loopwright.data import Snapshot
 from loopwright.loop.build import best_candidate, rule_candidate
 from loopwright.loop.constraining import without_personal
 from loopwright.loop.deciding import can_be_served, decided, told_verdict
-from loopwright.loop.driving import carry_out, configured, told_stop, wish, with_labels
+from loopwright.loop.driving import (
+    carry_out,
+    configured,
+    told_stop,
+    wish,
+    with_labels,
+    with_sound_rows,
+)
 from loopwright.loop.explaining import personal_columns
 from loopwright.loop.feasible import feasible
 from loopwright.loop.feedback_state import (
@@ -111,11 +118,12 @@ class Rounds:
         """Look at the endpoint, let the feedback loop decide, and begin what it decided on."""
         seen = self._watch(body["number"])
         before = self._tell(Ticked())
+        champion, target = self._champion() or {}, self.sourced.target
+        if seen is not None:
+            seen = with_sound_rows(self.workspace, self.loop, target, champion, before, seen)
         if self.retrain and not again:
             after = self._tell(wish(self.workspace, self.loop, before, seen, self.retrain))
         elif seen is not None:
-            champion = self._champion() or {}
-            target = self.sourced.target
             heard = with_labels(self.workspace, self.loop, target, champion, before, seen)
             after = self._tell(Looked(seen=heard))
         else:

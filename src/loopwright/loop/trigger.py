@@ -39,7 +39,9 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     fault
         Tells one fault of the data from another; empty while there is none.
     since
-        Since when what was found is so, where that is known.
+        Since when what was found is so, where that is known; of a harm, the first prediction.
+    n_since
+        Labelled predictions since a harm began; None while it is not known when that was.
     labels_differ
         Why the labelled rows do not speak for the others; empty while they do.
     evidence
@@ -51,6 +53,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     n_labelled: int
     fault: str = ""
     since: datetime | None = None
+    n_since: int | None = None
     labels_differ: str = ""
     evidence: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -70,7 +70,8 @@ def ground_truth(
         ),
         over_time=over_time(reference, statistics, version=version),
         held=tuple(
-            f"{each.told} Say `loopwright labels accept {each.id}` or `reject {each.id}`."
+            f"{each.told} Say `loopwright labels accept {each.id} FILE`, or `loopwright labels "
+            f"reject {each.id} FILE --reason WHY`."
             for each in suspects
             if each.state == "open"
         ),

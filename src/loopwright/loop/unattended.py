@@ -271,7 +271,23 @@ def _look(read: ReadFile, given: Help) -> str:
         if workspace is not None and is_live and read.content.deploy is not None:
             look_at_loop(read, workspace=workspace, on_news=given.on_news)
         raise
-    return f"{outcome.state}. {_first_line(outcome.message)}"
+    return told_look(outcome.state, outcome.message, outcome.status.monitor or {})
+
+
+def told_look(state: str, message: str, seen: Mapping[str, object]) -> str:
+    """Return how a look ended in a line: what the monitor saw, where the model is simply live.
+
+    How it did before it went live is no news at every look.
+
+    Examples
+    --------
+    >>> told_look("live", "Went live.", {"verdict": "data_quality", "reason": "age is missing."})
+    'live; data quality. age is missing.'
+    """
+    if state == "live" and seen.get("reason"):
+        verdict = str(seen.get("verdict")).replace("_", " ")
+        return f"live; {verdict}. {_first_line(str(seen['reason']))}"
+    return f"{state}. {_first_line(message)}"
 
 
 def _first_line(text: str) -> str:

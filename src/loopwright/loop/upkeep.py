@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from loopwright.loop.alarm import OPERATION_KINDS, Condition, keep_conditions
 from loopwright.loop.file import LoopFile
+from loopwright.loop.label_review import list_suspects
 from loopwright.loop.label_source import source_state
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.timetable import Slot, list_slots
 from loopwright.loop.workspace import Workspace
+from loopwright.monitor import Suspect
 
 # a network that blinks is no reason to call somebody
 _FAILURES = 3
@@ -27,6 +30,7 @@ def keep_upkeep(workspace: Workspace, loop: LoopFile) -> None:
     status = loop_status(workspace, loop.name)
     slots = list_slots(workspace.metadata, loop.name)
     conditions = [*_failing(slots), *_halted(status), *_unserved(status)]
+    conditions += _suspicious(list_suspects(workspace, loop.name), status.file)
     labels = source_state(workspace, loop.name)
     if labels is not None and labels.problem:
         conditions.append(
@@ -68,7 +72,7 @@ def _halted(status: LoopStatus) -> list[Condition]:
                 f"stopped/{feedback['since']}",
                 str(feedback["state"]),
                 f"The loop is {feedback['state']}: {feedback['reason']}",
-                f"loopwright resume {status.file}, once the cause is mended.",
+                f"loopwright resume {status.file} --reason WHY, once the cause is mended.",
             )
         )
     latest: dict[str, Any] = status.round or {}
@@ -93,6 +97,21 @@ def _halted(status: LoopStatus) -> list[Condition]:
             )
         )
     return found
+
+
+def _suspicious(suspects: Sequence[Suspect], file: str) -> list[Condition]:
+    """Return one condition for each batch of labels that waits for a person."""
+    return [
+        _wrong(
+            f"held labels/{each.id}",
+            "held labels",
+            f"{each.n_rows:,} labels look wrong and count for nothing: {each.told}",
+            f"Look at them; then loopwright labels accept {each.id} {file}, or "
+            f"loopwright labels reject {each.id} {file} --reason WHY.",
+        )
+        for each in suspects
+        if each.state == "open"
+    ]
 
 
 def _unserved(status: LoopStatus) -> list[Condition]:

@@ -14,20 +14,26 @@ from loopwright.core.lazy import LazyModule
 from loopwright.deploy import Cursor, captured_inputs
 from loopwright.loop.alarm import keep_look
 from loopwright.loop.estimating import explained_report
+from loopwright.loop.feedback_state import Period
+from loopwright.loop.feedback_store import find_state
 from loopwright.loop.file import LoopFile
 from loopwright.loop.gathering import gathered, ledger_about, log_cursor
+from loopwright.loop.guard import quarantined
 from loopwright.loop.label_review import (
     hold_as_decided,
     keep_review,
     list_suspects,
     review_labels,
+    was_decided,
 )
 from loopwright.loop.label_source import fetch_labels, source_state
+from loopwright.loop.live import outside
 from loopwright.loop.live_quality import criterion_figures, own_rows, row_losses
 from loopwright.loop.live_statistics import add_statistics, statistics_of
+from loopwright.loop.onset import onset
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.step import StepResult, StepRunner
-from loopwright.loop.trigger import Seen, seen_in
+from loopwright.loop.trigger import LOSS_CAUSES, Seen, seen_in
 from loopwright.loop.truth import ground_truth
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import (
@@ -63,6 +69,8 @@ class _Memory(msgspec.Struct, frozen=True, kw_only=True):
     capture: Cursor | None = None
     labels: Cursor | None = None
     n_fresh: int = 0
+    harm_since: datetime | None = None
+    n_since_harm: int | None = None
     n_looks: int = 0
     reason_told: str = ""
     endpoint: str = ""
@@ -96,7 +104,12 @@ def look(
     report = MonitorReport.from_json(memory.report)
     differ = report.truth.selective if report.truth else ""
     found = seen_in(report, n_fresh=memory.n_fresh)
-    return msgspec.structs.replace(found, labels_differ=found.labels_differ or differ)
+    return msgspec.structs.replace(
+        found,
+        labels_differ=found.labels_differ or differ,
+        since=memory.harm_since or found.since,
+        n_since=memory.n_since_harm,
+    )
 
 
 def _looked(
@@ -109,7 +122,12 @@ def _looked(
     ledger = _gathered(workspace, loop, target, before)
     is_same = before is not None and before.version == champion["version"]
     above = _read_until(before, ledger)
-    nothing_new = before is not None and is_same and above == ledger.number
+    nothing_new = (
+        before is not None
+        and is_same
+        and above == ledger.number
+        and not was_decided(workspace, loop.name, MonitorReport.from_json(before.report).truth)
+    )
     if before is not None and nothing_new and not _fell_silent(before, workspace.clock.now()):
         return before, None
     model = open_bundle(workspace.artifacts.local_path(champion["bundle"]))
@@ -135,10 +153,12 @@ def _looked(
     new = ledger.newly_labelled(above=above)
     n_looks = (before.n_looks if before and is_same else 0) + bool(new.height)
     own = own_rows(ledger, loop, version=model.version)
+    faulty = _faulty_times(workspace, loop.name)
     new = _watched(new, target).with_columns(
         pl.Series("loss", row_losses(loop, target, new, threshold=threshold))
     )
-    fresh = new.filter(pl.col("version") == model.version)
+    # what a model says to faulty rows says nothing about the model
+    fresh = outside(new.filter(pl.col("version") == model.version), faulty)
     needs_inputs = bool(reference.segments or reference.season)
     inputs = _inputs_of(ledger, fresh) if needs_inputs else None
     statistics = added(statistics, _of_labels(reference, new, model.version, inputs))
@@ -182,6 +202,10 @@ def _looked(
         source=source_state(workspace, loop.name),
     )
     report = replace(report, truth=truth)
+    harm_since = None
+    if report.verdict in LOSS_CAUSES and own.height:
+        sound = outside(own, faulty)
+        harm_since = onset(sound["at"], row_losses(loop, target, sound, threshold=threshold))
     memory = _Memory(
         version=model.version,
         state=state.to_json(),
@@ -191,6 +215,8 @@ def _looked(
         epoch=ledger.epoch,
         number=ledger.number,
         n_fresh=_n_fresh(ledger, _learnt_until(workspace, loop.name, champion)),
+        harm_since=harm_since,
+        n_since_harm=own.filter(pl.col("at") >= harm_since).height if harm_since else None,
         n_looks=n_looks,
         endpoint=endpoint,
         reason_told=before.reason_told if before is not None and is_same else "",
@@ -207,6 +233,12 @@ def _looked(
         + ("; watched anew, because another release kept the state" if began_anew else ""),
         reason=report.reason,
     )
+
+
+def _faulty_times(workspace: Workspace, name: str) -> tuple[Period, ...]:
+    """Return the times whose rows no round learns from."""
+    state = find_state(workspace.metadata, name)
+    return quarantined(state, workspace.clock.now()) if state is not None else ()
 
 
 def _fell_silent(before: _Memory, now: datetime) -> bool:

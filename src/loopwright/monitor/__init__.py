@@ -21,7 +21,8 @@ from loopwright.monitor.plan import LabelPlan, MonitorPlan
 from loopwright.monitor.quality import LiveFigure, live_figure, live_figures
 from loopwright.monitor.reference import Reference, StreamReference, bin_counts
 from loopwright.monitor.report import MonitorReport, StreamDrift, summary, with_insight
-from loopwright.monitor.suspect import SourceHistory, Suspect, judged_batches
+from loopwright.monitor.source_history import SourceHistory
+from loopwright.monitor.suspect import Suspect, judged_batches
 from loopwright.monitor.watch import WatchState, acknowledge, start_watch, watch
 from loopwright.monitor.year import Timing
 

@@ -27,6 +27,8 @@ _SHARES = {
     "balanced_accuracy",
     "macro_precision",
 }
+# no shares, but never more than 1
+_MOST_ONE = {"roc_auc", "average_precision", "f1", "macro_f1", "r2", "mcc"}
 # metrics that hold a number: their words, and whether their values are shares
 _NUMBERED: tuple[tuple[re.Pattern[str], str, bool], ...] = (
     (re.compile(r"share_within_([\d.]+)_percent"), "answers within {}% of the truth", True),
@@ -129,6 +131,7 @@ def bullet(
         The ends, for charts to be compared with each other; see `common_axis`. None: its own.
     """
     start, end = axis or common_axis([estimate, lower, upper, target])
+    end = axis_end(metric, end, [estimate, target])
 
     def place(value: float | None) -> float | None:
         if value is None or not math.isfinite(value):
@@ -207,6 +210,19 @@ def common_axis(values: Iterable[float | None]) -> tuple[float, float]:
     if 0 <= low <= 0.8 * high and high > 0:
         return 0.0, high * 1.15
     return low - 0.4 * room, high + 0.4 * room
+
+
+def axis_end(metric: str, end: float, values: Iterable[float | None]) -> float:
+    """Return the end of a metric's axis: no more than all there is, where that is what is shown.
+
+    Examples
+    --------
+    >>> [axis_end("recall", 1.1, [0.95]), axis_end("mape", 1.3, [1.2]), axis_end("mae", 1.1, [0.9])]
+    [1.0, 1.3, 1.1]
+    """
+    is_share = metric in _MOST_ONE or told_value(metric, 1.0) == "100%"
+    known = [value for value in values if value is not None]
+    return min(end, 1.0) if is_share and all(value < 1.0 for value in known) else end
 
 
 def metric_words(metric: str) -> str:

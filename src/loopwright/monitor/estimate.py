@@ -14,7 +14,7 @@ from loopwright.monitor.class_estimate import class_draws
 from loopwright.monitor.likeness import Likeness, likeness
 from loopwright.monitor.number_estimate import number_draws
 from loopwright.monitor.reference_rows import ReferenceRows
-from loopwright.problem import MONEY_METRICS, Answers, Criterion, Metric
+from loopwright.problem import MONEY_METRICS, Answers, Criterion, Metric, in_range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -190,18 +190,23 @@ def estimation(
             ordered=ordered,
             seed=seed,
         )
-        estimates.append(_judged(blank, criterion, value, deviation, alpha))
+        estimates.append(_judged(blank, criterion, metric, value, deviation, alpha))
         deviations.append(deviation)
     return Estimation(estimates=tuple(estimates), deviations=tuple(deviations), likeness=found)
 
 
 def _judged(
-    blank: Estimate, criterion: Criterion, value: float, deviation: float, alpha: float
+    blank: Estimate,
+    criterion: Criterion,
+    metric: Metric,
+    value: float,
+    deviation: float,
+    alpha: float,
 ) -> Estimate:
     if not math.isfinite(value) or not math.isfinite(deviation):
         return replace(blank, reason="it is not defined on these rows")
     radius = NormalDist().inv_cdf(1 - alpha / 2) * deviation
-    lower, upper = value - radius, value + radius
+    lower, upper = in_range(metric, value - radius), in_range(metric, value + radius)
     verdict: Literal["holds", "missed", "undecided"] = "undecided"
     if deviation > 0 and criterion.holds_for(lower) == criterion.holds_for(upper):
         verdict = "holds" if criterion.holds_for(lower) else "missed"

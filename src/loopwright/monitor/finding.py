@@ -19,6 +19,8 @@ Problem = Literal["missing", "unseen", "out_of_range", "gone", "new", "type", "v
 
 _MISSING_JUMP = 0.05
 _NOVEL_SHARE = {"unseen": 0.02, "out_of_range": 0.05}
+# a winter colder than any before puts some rows a little beyond; another unit nearly all of them
+_GRAVE_OUTSIDE = 0.5
 _LIVE_SIGMAS = 4.0  # looked at in every window of every column, so surer than usual
 _REFERENCE_SIGMAS = 3.0
 
@@ -32,7 +34,8 @@ class DataFinding:
     problem
         `missing`: at least 5 points more missing values than in the reference; `unseen`: over 2 %
         of rows hold a category never seen; `out_of_range`: over 5 % lie outside all reference
-        values. Each beyond reasonable doubt (4 standard errors). `gone`, `new` and `type` are of
+        values; a fault if half of them do, or if 5 % lie farther off than those values are wide, for
+        numbers that grow with the seasons are none. Each beyond reasonable doubt (4 standard errors). `gone`, `new` and `type` are of
         the columns of requests, `volume` of their number.
     share, reference_share
         Of the rows, 0 to 1; of `volume` against the usual, which is 1.
@@ -63,7 +66,8 @@ def data_findings(stream: StreamReference, counts: Sequence[int]) -> list[DataFi
     problem, bins = _novel_bins(stream)
     novel, reference_novel = live[bins].sum() / n, sum(stream.counts[b] for b in bins) / n_reference
     if _surely(novel, n) > reference_novel + _NOVEL_SHARE[problem]:
-        found.append(_finding(stream, problem, novel, reference_novel, n))
+        is_grave = problem == "unseen" or stream.kind == "date" or bool(novel >= _GRAVE_OUTSIDE)
+        found.append(_finding(stream, problem, novel, reference_novel, n, is_grave=is_grave))
     return found
 
 
@@ -81,7 +85,13 @@ def _novel_bins(stream: StreamReference) -> tuple[Problem, list[int]]:
 
 
 def _finding(
-    stream: StreamReference, problem: Problem, share: float, reference_share: float, n: int
+    stream: StreamReference,
+    problem: Problem,
+    share: float,
+    reference_share: float,
+    n: int,
+    *,
+    is_grave: bool = True,
 ) -> DataFinding:
     told = {
         "missing": "is missing or cannot be read",
@@ -95,4 +105,5 @@ def _finding(
         reference_share=float(reference_share),
         n_rows=n,
         message=f"{stream.key} {told} in {share:.1%} of {n:,} rows ({reference_share:.1%} before).",
+        is_grave=is_grave,
     )

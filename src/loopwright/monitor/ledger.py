@@ -6,38 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from loopwright.core.errors import BackendError
-from loopwright.core.files import write_atomically
 from loopwright.core.lazy import LazyModule
-from loopwright.core.names import new_id
 from loopwright.monitor.label_rule import (
-    STANDING,
     HeldBatch,
     LabelCounts,
     counted_labels,
     standing_labels,
 )
+from loopwright.monitor.ledger_files import LedgerFiles
 from loopwright.monitor.ledger_row import (
     LedgerAbout,
-    hash_probe,
+    answered,
+    changed,
+    ends_of,
     hashed,
     key_text,
     label_rows,
+    parted,
     prediction_rows,
     slot,
     table_schemas,
 )
-from loopwright.monitor.run_table import (
-    Run,
-    found,
-    merged,
-    scanned,
-    slices,
-    to_merge,
-    write_run,
-)
+from loopwright.monitor.run_table import found, scanned, slices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,21 +46,6 @@ _ANSWER_COLUMNS = (
     "probability",
     "probabilities",
 )
-
-
-class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the ledger consists of; whatever else lies in its folder is rubbish."""
-
-    epoch: str
-    about: LedgerAbout
-    probe: tuple[int, ...]
-    number: int = 0
-    settled: int = 0
-    cursors: dict[str, Any] = {}
-    runs: dict[str, tuple[Run, ...]] = {}
-    counts: LabelCounts = LabelCounts()
-    held: tuple[HeldBatch, ...] = ()
-    format: int = 1
 
 
 class Ledger:
@@ -94,42 +69,42 @@ class Ledger:
     def __init__(self, folder: Path, about: LedgerAbout) -> None:
         self.folder = folder
         self._schemas = table_schemas(about)
-        self._manifest = self._opened(about)
+        self._files = LedgerFiles(folder, about)
 
     @property
     def number(self) -> int:
         """The number of the last change; 0 for none."""
-        return self._manifest.number
+        return self._files.manifest.number
 
     @property
     def epoch(self) -> str:
         """Tells ledgers apart: numbers of another epoch mean nothing in this one."""
-        return self._manifest.epoch
+        return self._files.manifest.epoch
 
     @property
     def settled(self) -> int:
         """The number up to which everything was read by whoever has no number of this epoch."""
-        return self._manifest.settled
+        return self._files.manifest.settled
 
     @property
     def cursors(self) -> Mapping[str, Any]:
         """How far the logs have been read that feed the ledger, as their reader left it."""
-        return self._manifest.cursors
+        return self._files.manifest.cursors
 
     @property
     def counts(self) -> LabelCounts:
         """The account of everything taken in."""
-        return self._manifest.counts
+        return self._files.manifest.counts
 
     @property
     def held(self) -> tuple[HeldBatch, ...]:
         """The batches of labels that do not count."""
-        return self._manifest.held
+        return self._files.manifest.held
 
     @property
     def about(self) -> LedgerAbout:
         """What the rows mean."""
-        return self._manifest.about
+        return self._files.manifest.about
 
     # --- taking in ---
 
@@ -152,7 +127,7 @@ class Ledger:
             more, rows = self._new_predictions(predictions, number)
             parts["predictions"].append(rows)
             waited = self._find("waiting", rows["hash"], _LABEL_COLUMNS)
-            waited, _ = _parted(waited, rows)
+            waited, _ = parted(waited, rows)
             added = self._joined_with(rows, waited, number=number, parts=parts)
             counts = counts.plus(**more).plus(n_unknown=-waited.height).plus(**added)
         self._commit(parts, number=number, counts=counts, cursors=cursors)
@@ -181,7 +156,7 @@ class Ledger:
             counts = counts.plus(n_ambiguous=n_ambiguous)
             sound, wrong = label_rows(labels, self.about, number=number)
             answers = self._find("predictions", sound["hash"], _ANSWER_COLUMNS)
-            known, unknown = _parted(sound, answers)
+            known, unknown = parted(sound, answers)
             parts["unreadable"].append(wrong)
             parts["waiting"].append(unknown)
             added = self._joined_with(answers, known, number=number, parts=parts)
@@ -205,7 +180,7 @@ class Ledger:
 
     def settle(self) -> None:
         """Note that everything so far was read by whoever has no number of this epoch."""
-        self._write(msgspec.structs.replace(self._manifest, settled=self.number))
+        self._files.write(settled=self.number)
 
     def _new_predictions(
         self, predictions: pl.DataFrame, number: int
@@ -250,7 +225,7 @@ class Ledger:
         new = labels.with_columns(pl.lit(number, dtype=pl.Int64).alias("number"))
         parts["labels"].append(new.select(self._schemas["labels"].names()))
         before = self._find("labels", new["hash"], _LABEL_COLUMNS)
-        before, _ = _parted(before, new)
+        before, _ = parted(before, new)
         after = pl.concat([before, new.select(_LABEL_COLUMNS)])
         return self._change(
             answers, before, after, held=(self.held, self.held), number=number, parts=parts
@@ -271,38 +246,22 @@ class Ledger:
         was = standing_labels(before, grace_s=grace_s, held=held[0])
         now = standing_labels(after, grace_s=grace_s, held=held[1])
         told = [
-            counted_labels(_answered(answers.filter(~pl.col("shadow")), each))
-            for each in (now, was)
+            counted_labels(answered(answers.filter(~pl.col("shadow")), each)) for each in (now, was)
         ]
-        moved = (
-            _beside(now, was)
-            .filter(
-                pl.any_horizontal(
-                    pl.col(name).ne_missing(pl.col(f"{name}_was")) for name in STANDING
-                )
-            )
-            .with_columns(
-                (pl.col("label_was").is_null() & pl.col("label").is_not_null()).alias("is_first"),
-                pl.lit(number, dtype=pl.Int64).alias("number"),
-            )
-        )
-        rows = _answered(answers, moved)
-        schema = self._schemas["joined"]
-        parts["joined"].append(
-            rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
-        )
+        rows = changed(answers, now, was, number=number, schema=self._schemas["joined"])
+        parts["joined"].append(rows)
         return {name: told[0][name] - told[1][name] for name in told[0]}
 
     def _rejudge(self, batches: Sequence[HeldBatch], *, held: tuple[HeldBatch, ...]) -> None:
         number, parts = self.number + 1, self._no_parts()
         touched = pl.any_horizontal(pl.lit(False), *(each.rows() for each in batches))
         names = self._schemas["labels"].names()
-        query = scanned(self.folder, self._runs("labels"), self._schemas["labels"])
+        query = scanned(self.folder, self._files.runs("labels"), self._schemas["labels"])
         rows = query.filter(touched).select(names).collect(engine="streaming")
         counts = self.counts
         if rows.height:
             labels = self._find("labels", rows["hash"], _LABEL_COLUMNS)
-            labels, _ = _parted(labels, rows)
+            labels, _ = parted(labels, rows)
             answers = self._find("predictions", rows["hash"], _ANSWER_COLUMNS)
             added = self._change(
                 answers,
@@ -319,11 +278,11 @@ class Ledger:
 
     def predictions(self, *, above: int = 0) -> Iterator[pl.DataFrame]:
         """Yield the predictions taken in after a number, a slice at a time, shadows included."""
-        yield from slices(self.folder, self._runs("predictions"), above=above)
+        yield from slices(self.folder, self._files.runs("predictions"), above=above)
 
     def labels(self, *, above: int = 0) -> pl.DataFrame:
         """Return the labels taken in after a number that met a prediction: all rows of them."""
-        parts = slices(self.folder, self._runs("labels"), above=above)
+        parts = slices(self.folder, self._files.runs("labels"), above=above)
         empty = pl.DataFrame(schema=self._schemas["labels"])
         return pl.concat([empty, *parts])
 
@@ -333,18 +292,10 @@ class Ledger:
         Columns of the table `joined`; is_first tells whether they had no label at that number.
         Shadows are left out. Memory grows with what is new.
         """
-        parts = list(slices(self.folder, self._runs("joined"), above=above))
+        parts = list(slices(self.folder, self._files.runs("joined"), above=above))
         if not parts:
             return pl.DataFrame(schema=self._schemas["joined"])
-        moves = pl.concat(parts).filter(~pl.col("shadow"))
-        alone = moves.filter(pl.col("hash").is_unique())
-        # the first move since says what was before it, the last what is now
-        several = moves.filter(~pl.col("hash").is_unique())
-        ends = several.group_by("inference_id", maintain_order=True).agg(
-            pl.col("is_first").first(), pl.all().exclude("is_first").last()
-        )
-        found = pl.concat([alone, ends.select(alone.columns)])
-        return found.filter(pl.col("label").is_not_null())
+        return ends_of(pl.concat(parts).filter(~pl.col("shadow")))
 
     def newly_labelled(self, *, above: int = 0) -> pl.DataFrame:
         """Return the predictions that had no label at a number and have one now; see `moves`."""
@@ -376,7 +327,7 @@ class Ledger:
         wanted = pl.col("shadow") == shadow
         wanted = wanted if version is None else wanted & (pl.col("version") == version)
         wanted = wanted if since is None else wanted & (pl.col("at") > since)
-        query = scanned(self.folder, self._runs("joined"), schema)
+        query = scanned(self.folder, self._files.runs("joined"), schema)
         again = query.filter(~pl.col("is_first")).select("hash").unique().collect()["hash"]
         several = pl.col("hash").is_in(again.implode()) if len(again) else pl.lit(False)
         kept = query.filter(wanted & ~several).select(names).collect(engine="streaming")
@@ -427,19 +378,16 @@ class Ledger:
             ~pl.col("shadow")
         )
 
-    # --- files ---
+    # --- changing ---
 
     def _no_parts(self) -> dict[str, list[pl.DataFrame]]:
         return {name: [] for name in self._schemas}
 
-    def _runs(self, table: str) -> tuple[Run, ...]:
-        return self._manifest.runs.get(table, ())
-
     def _find(
         self, table: str, keys: pl.Series, columns: Sequence[str], *, by: str = "hash"
     ) -> pl.DataFrame:
-        schema = self._schemas[table]
-        return found(self.folder, self._runs(table), keys, schema=schema, columns=columns, by=by)
+        runs, schema = self._files.runs(table), self._schemas[table]
+        return found(self.folder, runs, keys, schema=schema, columns=columns, by=by)
 
     def _commit(
         self,
@@ -450,91 +398,10 @@ class Ledger:
         cursors: Mapping[str, Any] | None = None,
         held: tuple[HeldBatch, ...] | None = None,
     ) -> None:
-        runs = dict(self._manifest.runs)
-        for table, frames in parts.items():
-            rows = pl.concat(frames) if frames else None
-            if rows is not None and rows.height:
-                run = write_run(self.folder, table, rows, number=number)
-                runs[table] = (*runs.get(table, ()), run)
-        changed = msgspec.structs.replace(
-            self._manifest,
+        self._files.commit(
+            parts,
             number=number,
-            runs=runs,
             counts=counts,
-            cursors={**self._manifest.cursors, **(cursors or {})},
+            cursors={**self.cursors, **(cursors or {})},
             held=self.held if held is None else held,
         )
-        self._write(changed)
-        for table in runs:
-            self._merge(table)
-
-    def _merge(self, table: str) -> None:
-        while old := to_merge(self._runs(table)):
-            run = merged(self.folder, table, old)
-            kept = self._runs(table)[: -len(old)]
-            runs = {**self._manifest.runs, table: (*kept, run)}
-            self._write(msgspec.structs.replace(self._manifest, runs=runs))
-            for each in old:
-                (self.folder / each.name).unlink(missing_ok=True)
-
-    def _write(self, manifest: _Manifest) -> None:
-        write_atomically(self.folder / "ledger.json", msgspec.json.encode(manifest))
-        self._manifest = manifest
-
-    def _opened(self, about: LedgerAbout) -> _Manifest:
-        probe = hash_probe()
-        path = self.folder / "ledger.json"
-        try:
-            known = msgspec.json.decode(path.read_bytes(), type=_Manifest)
-        except FileNotFoundError:
-            known = None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BackendError(
-                f"{path} cannot be read: {error}.",
-                hint="Remove its folder: it is made anew from the endpoint's logs.",
-                retryable=False,
-            ) from error
-        if known is None or (known.about, known.probe, known.format) != (about, probe, 1):
-            # what a person rejected stays rejected: told by source and time, numbers begin anew
-            held = tuple(each.of_any_number() for each in known.held) if known else ()
-            known = _Manifest(epoch=new_id(), about=about, probe=probe, held=held)
-        self._sweep(known)
-        return known
-
-    def _sweep(self, manifest: _Manifest) -> None:
-        """Remove what a process that was killed, or a ledger of another meaning, left."""
-        names = {run.name for runs in manifest.runs.values() for run in runs}
-        if manifest.number == 0:
-            (self.folder / "ledger.json").unlink(missing_ok=True)
-        for path in self.folder.glob("*.parquet"):
-            if path.name not in names:
-                path.unlink(missing_ok=True)
-
-
-def _parted(rows: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the rows whose id is among those of the others, and the rest; both have a hash.
-
-    Rows meet by their hash, which is quick, and only then are their ids compared.
-    """
-    numbered = rows.with_row_index("row")
-    pairs = numbered.select("row", "hash", "inference_id").join(
-        others.select("hash", pl.col("inference_id").alias("other")), on="hash"
-    )
-    met = pairs.filter(pl.col("inference_id") == pl.col("other")).select("row").unique()
-    inside = numbered.join(met, on="row", how="semi").drop("row")
-    return inside, numbered.join(met, on="row", how="anti").drop("row")
-
-
-def _answered(answers: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
-    """Return predictions with what their labels come to."""
-    joined = answers.join(standing.rename({"inference_id": "other"}), on="hash")
-    return joined.filter(pl.col("inference_id") == pl.col("other")).drop("other")
-
-
-def _beside(now: pl.DataFrame, was: pl.DataFrame) -> pl.DataFrame:
-    """Return what labels come to beside what they came to, columns with `_was`, null where new."""
-    if not was.height:
-        return now.with_columns(
-            pl.lit(None, dtype=now.schema[name]).alias(f"{name}_was") for name in STANDING
-        )
-    return now.join(was.drop("hash"), on="inference_id", how="left", suffix="_was")

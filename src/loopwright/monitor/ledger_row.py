@@ -8,6 +8,7 @@ import msgspec
 
 from loopwright.core.lazy import LazyModule
 from loopwright.monitor.label import Task, normalised, read_label_values
+from loopwright.monitor.label_rule import STANDING
 from loopwright.monitor.value import to_labels
 
 if TYPE_CHECKING:
@@ -169,3 +170,62 @@ def label_rows(
         sound.select(pl.col(name).cast(dtype) for name, dtype in schemas["labels"].items()),
         wrong.select(pl.col(name).cast(dtype) for name, dtype in schemas["unreadable"].items()),
     )
+
+
+def parted(rows: pl.DataFrame, others: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows whose id is among those of the others, and the rest; both have a hash.
+
+    Rows meet by their hash, which is quick, and only then are their ids compared.
+    """
+    numbered = rows.with_row_index("row")
+    pairs = numbered.select("row", "hash", "inference_id").join(
+        others.select("hash", pl.col("inference_id").alias("other")), on="hash"
+    )
+    met = pairs.filter(pl.col("inference_id") == pl.col("other")).select("row").unique()
+    inside = numbered.join(met, on="row", how="semi").drop("row")
+    return inside, numbered.join(met, on="row", how="anti").drop("row")
+
+
+def answered(answers: pl.DataFrame, standing: pl.DataFrame) -> pl.DataFrame:
+    """Return predictions with what their labels come to."""
+    joined = answers.join(standing.rename({"inference_id": "other"}), on="hash")
+    return joined.filter(pl.col("inference_id") == pl.col("other")).drop("other")
+
+
+def _beside(now: pl.DataFrame, was: pl.DataFrame) -> pl.DataFrame:
+    """Return what labels come to beside what they came to, columns with `_was`, null where new."""
+    if not was.height:
+        return now.with_columns(
+            pl.lit(None, dtype=now.schema[name]).alias(f"{name}_was") for name in STANDING
+        )
+    return now.join(was.drop("hash"), on="inference_id", how="left", suffix="_was")
+
+
+def changed(
+    answers: pl.DataFrame, now: pl.DataFrame, was: pl.DataFrame, *, number: int, schema: pl.Schema
+) -> pl.DataFrame:
+    """Return the predictions whose label becomes another, as rows of the table `joined`."""
+    moved = (
+        _beside(now, was)
+        .filter(
+            pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_was")) for name in STANDING)
+        )
+        .with_columns(
+            (pl.col("label_was").is_null() & pl.col("label").is_not_null()).alias("is_first"),
+            pl.lit(number, dtype=pl.Int64).alias("number"),
+        )
+    )
+    rows = answered(answers, moved)
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def ends_of(moves: pl.DataFrame) -> pl.DataFrame:
+    """Return each prediction that has a label once: what was before its first move, is after its last."""
+    alone = moves.filter(pl.col("hash").is_unique())
+    # the first move since says what was before it, the last what is now
+    several = moves.filter(~pl.col("hash").is_unique())
+    ends = several.group_by("inference_id", maintain_order=True).agg(
+        pl.col("is_first").first(), pl.all().exclude("is_first").last()
+    )
+    found = pl.concat([alone, ends.select(alone.columns)])
+    return found.filter(pl.col("label").is_not_null())

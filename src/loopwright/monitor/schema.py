@@ -21,6 +21,7 @@ else:
 LEAST_ROWS = 20  # of a look; fewer say little
 _GONE_SHARE = 0.05  # a column that fewer reference rows lacked is one that belongs there
 _WRONG_TYPE = 0.05
+_FAR_OUTSIDE = 0.05
 _SIGMAS = 4.0
 _N_NAMES = 5
 
@@ -29,8 +30,9 @@ def schema_findings(reference: Reference, inputs: pl.DataFrame) -> list[DataFind
     """Return what is wrong with the columns of some requests, (n_rows, n_columns).
 
     `gone`: a column that the reference had is in none of them. `type`: over 5 % of a column's
-    values are there and cannot be read as what it was, such as text in a number. `new`: columns
-    that the model does not know; told, but no fault.
+    values are there and cannot be read as what it was, such as text in a number. `out_of_range`:
+    over 5 % of a column's numbers lie farther from the reference's than those are wide. `new`:
+    columns that the model does not know; told, but no fault.
     """
     found = [finding for s in reference.inputs for finding in _of_stream(s, inputs)]
     known = {stream.name for stream in reference.inputs}
@@ -64,6 +66,27 @@ def _of_stream(stream: StreamReference, inputs: pl.DataFrame) -> Iterator[DataFi
             message=f"{stream.key} cannot be read as a {stream.kind} in {share:.1%} of {n:,} "
             f"requests; they hold {inputs[stream.name].dtype}.",
         )
+    far = _far(stream, inputs[stream.name])
+    if wilson_bounds(far, n, sigmas=_SIGMAS)[0] > _FAR_OUTSIDE:
+        yield DataFinding(
+            stream=stream.key,
+            problem="out_of_range",
+            share=far,
+            reference_share=0.0,
+            n_rows=n,
+            message=f"{stream.key} lies far outside all values the model saw in {far:.1%} of "
+            f"{n:,} requests.",
+        )
+
+
+def _far(stream: StreamReference, values: pl.Series) -> float:
+    """Return the share of numbers that are farther off than the reference's are wide."""
+    if stream.kind != "number" or not stream.edges:
+        return 0.0
+    numbers = to_numbers(values, kind=stream.kind, date_format=stream.date_format)
+    low, high = stream.edges[0], stream.edges[-1]
+    width = high - low
+    return float(((numbers < low - width) | (numbers > high + width)).mean()) if width else 0.0
 
 
 def _unreadable(stream: StreamReference, values: pl.Series) -> float:

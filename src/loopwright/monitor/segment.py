@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
     from numpy.typing import NDArray
+
+    from loopwright.prepare.function import ColumnType
 
     Mask = NDArray[np.bool_]
 else:
@@ -65,6 +67,25 @@ class Segment:
         high = np.inf if self.up_to is None else self.up_to
         mask: Mask = (numbers > low) & (numbers <= high)
         return mask
+
+
+def check_segments(wanted: Sequence[str], columns: Iterable[str]) -> None:
+    """Check that segments can be read over these columns, before any row is there.
+
+    Raises
+    ------
+    InvalidInputError
+        If an entry is neither a column nor a condition over the columns, with the nearest name.
+    """
+    from loopwright.prepare.expression import parse_expression
+
+    known: dict[str, ColumnType] = dict.fromkeys(columns, "unknown")
+    for text in wanted:
+        if text not in known:
+            try:
+                parse_expression(text, known)
+            except InvalidInputError as error:
+                raise _no_segment(text, error, list(known)) from error
 
 
 def build_segments(
@@ -119,12 +140,7 @@ def _of(text: str, frame: pl.DataFrame) -> Segment:
     try:
         expression = parse_expression(text, value_types(frame))
     except InvalidInputError as error:
-        raise InvalidInputError(
-            f"monitor.segments: {text!r} is no column, and no condition: {error.message}",
-            hint=did_you_mean(text, frame.columns) or error.hint,
-            field="monitor.segments",
-            value=text,
-        ) from error
+        raise _no_segment(text, error, frame.columns) from error
     if expression.type != "boolean" or expression.uses_today:
         raise InvalidInputError(
             f"monitor.segments: {text!r} gives a {expression.type}, so it holds for no rows in "
@@ -134,6 +150,15 @@ def _of(text: str, frame: pl.DataFrame) -> Segment:
             value=text,
         )
     return Segment(name=text, condition=text)
+
+
+def _no_segment(text: str, error: InvalidInputError, columns: list[str]) -> InvalidInputError:
+    return InvalidInputError(
+        f"monitor.segments: {text!r} is no column, and no condition: {error.message}",
+        hint=did_you_mean(text, columns) or error.hint,
+        field="monitor.segments",
+        value=text,
+    )
 
 
 def _condition_mask(text: str, frame: pl.DataFrame) -> Mask:

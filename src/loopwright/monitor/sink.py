@@ -147,14 +147,31 @@ AlarmSink: TypeAlias = LogSink | WebhookSink | EmailSink | CommandSink
 def sink_name(sink: AlarmSink) -> str:
     """Return what tells a sink apart from others, without what may be secret in it.
 
+    It goes by where the sink leads alone: what waits for a sink whose secret, time limit or
+    permission is put right is not lost.
+
     Examples
     --------
     >>> sink_name(LogSink())
-    'log-64e9617d'
+    'log-alarms.jsonl-4445873b'
     """
-    content = msgspec.to_builtins(sink)
-    content.pop("timeout", None)
-    return f"{content['kind']}-{digest_value(content)[7:15]}"
+    place, shown = _place_of(sink)
+    kind = str(msgspec.to_builtins(sink)["kind"])
+    word = re.sub(r"[^A-Za-z0-9._-]+", "-", shown).strip("-")[:40]
+    return f"{kind}-{word}-{digest_value([kind, *place])[7:15]}"
+
+
+def _place_of(sink: AlarmSink) -> tuple[list[str], str]:
+    """Return where a sink leads, and the part of it that a person knows it by."""
+    if isinstance(sink, WebhookSink):
+        is_secret = sink.url.startswith("env:")
+        host = sink.url if is_secret else urlsplit(sink.url).netloc.rpartition("@")[2]
+        return [sink.url, sink.body], host.removeprefix("env:")
+    if isinstance(sink, EmailSink):
+        return [*sink.recipients(), sink.server], ", ".join(sink.recipients())
+    if isinstance(sink, CommandSink):
+        return list(sink.run), sink.run[0].rpartition("/")[2]
+    return [sink.path], sink.path.rpartition("/")[2]
 
 
 def checked_sinks(sinks: tuple[AlarmSink, ...], *, field: str) -> None:

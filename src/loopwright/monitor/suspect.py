@@ -12,11 +12,11 @@ import msgspec
 
 from loopwright.core.lazy import LazyModule
 from loopwright.monitor.label_rule import HeldBatch
+from loopwright.monitor.source_history import SourceHistory, bounded, counted, pooled
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
-    from numpy.typing import NDArray
 else:
     np = LazyModule("numpy")
     pl = LazyModule("polars")
@@ -26,56 +26,11 @@ Kind = Literal["loss", "unrelated", "labels", "contradiction"]
 
 LEAST_ROWS = 50
 _USUAL_ROWS = 100
-# history weighs as so many rows at most, so that it follows what changes slowly
-_MOST_REMEMBERED = 5_000
 _CERTAIN_Z = 6.0
 _TWICE, _THREE_TIMES = 2.0, 3.0
 _RELATED, _UNRELATED = 0.8, 0.97
 _NEAR, _FAR = 0.3, 0.6
 _CONTRADICTING = 0.3
-
-
-class SourceHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """What the labels of one source were like so far; constant in size.
-
-    Parameters
-    ----------
-    n, mean, m2
-        Rows remembered, their mean loss, and the sum of its squared deviations.
-    shuffled
-        Mean loss of the same answers against the same labels in another order.
-    labels, answers
-        Rows by bin of the label and of the prediction.
-    """
-
-    n: float = 0.0
-    mean: float = 0.0
-    m2: float = 0.0
-    shuffled: float = 0.0
-    labels: tuple[float, ...] = ()
-    answers: tuple[float, ...] = ()
-
-    def with_rows(self, rows: pl.DataFrame, n_bins: tuple[int, int]) -> SourceHistory:
-        """Return the history with more rows; see `judged_batches`."""
-        loss = rows["loss"].to_numpy()
-        n, mean = len(loss), float(loss.mean())
-        kept = min(self.n, max(_MOST_REMEMBERED - n, 0))
-        share = kept / self.n if self.n else 0.0
-        total = kept + n
-        gap = mean - self.mean
-        return SourceHistory(
-            n=total,
-            mean=self.mean + gap * n / total,
-            m2=self.m2 * share + float(((loss - mean) ** 2).sum()) + gap**2 * kept * n / total,
-            shuffled=(self.shuffled * kept + float(rows["shuffled"].sum())) / total,
-            labels=_added(self.labels, rows["label_bin"], n_bins[0], share),
-            answers=_added(self.answers, rows["answer_bin"], n_bins[1], share),
-        )
-
-    @property
-    def variance(self) -> float:
-        """Variance of the loss of a row."""
-        return self.m2 / self.n if self.n else 0.0
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +90,7 @@ def judged_batches(
     """Return the suspicious batches among some new labels, and the history with the others.
 
     A batch is what one source said in one hour; hours of fewer than 50 labels are taken together.
-    A change of the world shows in the labels of all sources alike, and seldom makes answers as good
+    A source without a history of its own is judged by that of all. A change of the world shows in the labels of all sources alike, and seldom makes answers as good
     as random or errors three times as large from one hour to the next; what goes further than that
     is held until a person has looked. Where inputs moved as well, only contradictions and labels of
     another range are held.
@@ -174,6 +129,9 @@ def judged_batches(
             continue
         others = rows.filter(pl.col("source") != source)
         past = history.get(source, SourceHistory())
+        if past.n < _USUAL_ROWS:
+            # a name that is new, such as that of today's file, is no way round the check
+            past = pooled(history.values())
         if rows.height and part.height >= LEAST_ROWS:
             kinds, told, figures = _evidence(part, past, others, history, n_bins, inputs_moved)
             if kinds:
@@ -183,7 +141,7 @@ def judged_batches(
     for part in fine:
         source = str(part["source"][0])
         after[source] = after.get(source, SourceHistory()).with_rows(part, n_bins)
-    return found, after
+    return found, bounded(after)
 
 
 def _batches(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
@@ -225,8 +183,8 @@ def _evidence(
         told.append(f"{changed:.0%} of its {n:,} labels contradict an earlier label.")
     if past.n < _USUAL_ROWS:
         return kinds, told, figures
-    labels = _counts(part["label_bin"], n_bins[0])
-    answers = _counts(part["answer_bin"], n_bins[1])
+    labels = counted(part["label_bin"], n_bins[0])
+    answers = counted(part["answer_bin"], n_bins[1])
     moved, answers_moved = _variation(labels, past.labels), _variation(answers, past.answers)
     figures |= {"usual_loss": past.mean, "label_distance": moved}
     if moved >= _FAR and answers_moved <= _NEAR:
@@ -252,12 +210,15 @@ def _evidence(
             figures["z"] = z
     shuffled = float(part["shuffled"].mean() or 0.0)  # type: ignore[arg-type]
     related = past.mean / past.shuffled if past.shuffled > 0 else 1.0
+    # labels of one class mostly, which come first, are as good shuffled; turned over they are worse
+    error = math.sqrt(float(loss.var()) / n)
+    is_turned = mean - shuffled >= _CERTAIN_Z * error > 0
     if (
         n >= _USUAL_ROWS
         and z >= _CERTAIN_Z
         and related <= _RELATED
         and mean >= _UNRELATED * shuffled > 0
-        and moved <= _NEAR
+        and (moved <= _NEAR or is_turned)
     ):
         kinds.append("unrelated")
         figures["shuffled_loss"] = shuffled
@@ -312,17 +273,6 @@ def _welch(mean: float, variance: float, n: int, past: SourceHistory) -> float:
     if error <= 0:
         return math.inf if mean > past.mean else 0.0
     return (mean - past.mean) / math.sqrt(error)
-
-
-def _counts(bins: pl.Series, n_bins: int) -> NDArray[np.float64]:
-    return np.bincount(bins.to_numpy(), minlength=n_bins).astype(np.float64)
-
-
-def _added(held: Sequence[float], bins: pl.Series, n_bins: int, share: float) -> tuple[float, ...]:
-    counts = _counts(bins, n_bins)
-    if len(held) == len(counts):
-        counts = counts + np.asarray(held) * share
-    return tuple(round(float(count), 3) for count in counts)
 
 
 def _variation(one: Any, other: Any) -> float:

@@ -276,6 +276,8 @@ def _findings(state: WatchState, reference: Reference) -> tuple[DataFinding, ...
     gone = {finding.stream for finding in state.schema if finding.problem in ("gone", "type")}
     values = current_findings(state.data.detector, reference)
     volume = volume_finding(state.volume)
+    told = {(each.stream, each.problem) for each in state.schema}
+    values = tuple(each for each in values if (each.stream, each.problem) not in told)
     found = [*state.schema, *(each for each in values if each.stream not in gone)]
     found += [volume] if volume else []
     return tuple(sorted(found, key=lambda finding: not finding.is_grave))

@@ -178,7 +178,7 @@ def _stopped(loop: str, state: LoopState) -> WrongStateError:
     return WrongStateError(
         f"The loop {loop!r} is {state.state} since {state.since:%Y-%m-%d %H:%M} UTC: "
         f"{state.reason.rstrip('.')}.",
-        hint="`loopwright resume` lets it go on.",
+        hint="`loopwright resume FILE --reason WHY` lets it go on.",
         kind="loop",
         name=loop,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopwright.core.errors import WrongStateError
 from loopwright.loop.workspace import Workspace, locked_loop
 from loopwright.notebook.home import existing_workspace
+from loopwright.notebook.label_rows import label_pairs
 from loopwright.notebook.row import as_rows, number
 from loopwright.settings import Settings
 
@@ -31,7 +32,8 @@ class LoopTruth:
         labels
             A mapping from inference id to what turned out to be true, or a table with the columns
             `inference_id` and `label`. Where `monitor.labels.key` names a business key, a table may
-            have that column in place of `inference_id`.
+            have that column in place of `inference_id`. A column `at` says when each became known;
+            without it that is now, and a time in the future is now, too.
         source
             Where they come from; kept with every label.
         """
@@ -46,14 +48,11 @@ class LoopTruth:
         workspace = existing_workspace(self.settings)
         plan = content.monitor.labels
         key = plan.key if plan is not None else "inference_id"
-        rows = [] if isinstance(labels, Mapping) else as_rows(labels)
-        by_key = bool(rows) and "inference_id" not in rows[0] and key in rows[0]
-        column = key if by_key else "inference_id"
-        pairs = (
-            list(labels.items())
-            if isinstance(labels, Mapping)
-            else [(row.get(column), row.get("label")) for row in rows]
-        )
+        now = workspace.clock.now()
+        if isinstance(labels, Mapping):
+            pairs, by_key, at = list(labels.items()), False, [now] * len(labels)
+        else:
+            pairs, by_key, at = label_pairs(as_rows(labels), key=key, now=now)
         record = workspace.metadata.get("source", content.name)
         task = str(record.body["target"]["task"])
         if task == "regression":
@@ -62,7 +61,7 @@ class LoopTruth:
             workspace.endpoint_folder(content.deploy.endpoint),
             pairs,
             task=task,
-            at=workspace.clock.now(),
+            at=at,
             source=source,
             by_key=by_key,
         )

@@ -112,7 +112,8 @@ def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None
         fields.append(
             (
                 field.name,
-                _KINDS.get(field.kind, "o"),
+                # where only some values may be given, the field's own check has to say
+                "o" if signature.levels(field) is not None else _KINDS.get(field.kind, "o"),
                 field.nullable,
                 checks[field.name],
                 encoder.places.get(field.name, -1),

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-import numbers
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from dataclasses import field as dataclass_field
-from datetime import datetime
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.core.names import did_you_mean
-from loopwright.data import Conversion, trimmed
+from loopwright.data import Conversion
+from loopwright.prepare.field_check import field_check
+from loopwright.prepare.training_level import (
+    UnseenLevelError,
+    training_levels,
+    unseen_level,
+)
 from loopwright.prepare.value import (
     Value,
     ValueType,
     find_value_type,
     read_number,
-    read_time,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +68,8 @@ class Field:
         Whether a date has a time of day.
     conversion
         How the source's text was turned into this column; a request may hold the same text.
+    levels
+        All values that training saw, of a category; None where they were not kept.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Field:
     example: float | str | bool | None = None
     has_time: bool = False
     conversion: Conversion | None = None
+    levels: tuple[str, ...] | None = None
 
     @property
     def expected(self) -> str:
@@ -94,18 +99,25 @@ class Signature:
         The column the model predicts; a request may hold it, it is never read.
     unknown
         What happens to other columns: `ignore` or `refuse`.
+    unseen
+        What happens to a category that training never saw: `allow`, the recipe has a place for it,
+        or `refuse`, for fields that have their `levels`.
     """
 
     fields: tuple[Field, ...]
     target: str | None = None
     unknown: Literal["ignore", "refuse"] = "ignore"
+    unseen: Literal["allow", "refuse"] = "allow"
     _checks: tuple[tuple[str, Callable[[Any], Any], bool], ...] = dataclass_field(
         init=False, repr=False, compare=False
     )
     _known: frozenset[str] = dataclass_field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        checks = tuple((field.name, _checker(field), field.nullable) for field in self.fields)
+        checks = tuple(
+            (field.name, field_check(field, self.levels(field)), field.nullable)
+            for field in self.fields
+        )
         names = {field.name for field in self.fields} | ({self.target} if self.target else set())
         object.__setattr__(self, "_checks", checks)
         object.__setattr__(self, "_known", frozenset(names))
@@ -140,6 +152,32 @@ class Signature:
         )
         return cls(fields=fields, target=target, unknown=unknown)
 
+    def levels(self, field: Field) -> tuple[str, ...] | None:
+        """Return the only values that a field may have; None where it may have others."""
+        return field.levels if self.unseen == "refuse" and field.kind == "category" else None
+
+    def refusing_unseen(self) -> Signature:
+        """Return the signature that refuses categories which training never saw.
+
+        Raises
+        ------
+        InvalidInputError
+            If it does not know the levels of a category.
+        """
+        missing = [
+            each.name for each in self.fields if each.kind == "category" and each.levels is None
+        ]
+        if missing:
+            raise InvalidInputError(
+                f"The model cannot refuse unseen categories: it does not say which values of "
+                f"{', '.join(map(repr, missing[:3]))} training saw.",
+                hint="Pack it again with this release, or allow unseen categories; text of over "
+                "100,000 characters in all levels together is never kept.",
+                field="unseen_categories",
+                value=missing[:50],
+            )
+        return replace(self, unseen="refuse")
+
     @property
     def checks(self) -> Mapping[str, Callable[[Any], Value]]:
         """What turns a value of each field into the model's, or raises any ordinary error."""
@@ -172,6 +210,8 @@ class Signature:
             if value is not None and value is not _ABSENT:
                 try:
                     value = check(value)
+                except UnseenLevelError as cause:
+                    raise self._unseen(index, name, row[name]) from cause
                 except (TypeError, ValueError, OverflowError, InvalidInputError) as cause:
                     raise self._wrong(index, name, row[name]) from cause
             elif value is _ABSENT:
@@ -183,13 +223,17 @@ class Signature:
             other = next(str(name) for name in row if name not in self._known)
             raise InvalidInputError(
                 f"Row {index} holds {other[:80]!r}, which the model does not read.",
-                hint=did_you_mean(other, self._known),
+                hint=did_you_mean(other[:80], self._known),
                 row=index,
                 field=other,
                 value=row[other],
                 expected="only the columns of the model",
             )
         return values
+
+    def _unseen(self, index: int, name: str, value: Any) -> InvalidInputError:
+        levels = next(field.levels for field in self.fields if field.name == name)
+        return unseen_level(value, levels or (), row=index, field=name)
 
     def _wrong(
         self, index: int, name: str | None, value: Any, expected: str | None = None
@@ -214,7 +258,9 @@ class Signature:
         """Return the JSON Schema of one row, with an example, as OpenAPI wants it."""
         return {
             "type": "object",
-            "properties": {field.name: _field_schema(field) for field in self.fields},
+            "properties": {
+                field.name: _field_schema(field, self.levels(field)) for field in self.fields
+            },
             "required": [field.name for field in self.fields if not field.nullable],
             "additionalProperties": self.unknown == "ignore",
             "example": {field.name: field.example for field in self.fields},
@@ -227,7 +273,8 @@ class Signature:
             for field in self.fields
         ]
         value = {"format": _FORMAT, "fields": fields, "target": self.target}
-        return json.dumps({**value, "unknown": self.unknown}, ensure_ascii=False, allow_nan=False)
+        value |= {"unknown": self.unknown, "unseen": self.unseen}
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Signature:
@@ -242,7 +289,12 @@ class Signature:
             value = json.loads(text)
             if value["format"] == _FORMAT:
                 fields = tuple(_field_from_json(field) for field in value["fields"])
-                return cls(fields=fields, target=value["target"], unknown=value["unknown"])
+                return cls(
+                    fields=fields,
+                    target=value["target"],
+                    unknown=value["unknown"],
+                    unseen=value.get("unseen", "allow"),
+                )
         except (ValueError, KeyError, TypeError, RecursionError) as cause:
             raise InvalidInputError(
                 f"This is not a stored signature: {cause}.", hint="Restore the file."
@@ -257,7 +309,16 @@ class Signature:
 
 def _field_from_json(value: dict[str, Any]) -> Field:
     stored = value["conversion"]
-    return Field(**{**value, "conversion": stored and Conversion.from_json(stored)})
+    levels = value.get("levels")
+    if levels is not None and not all(type(level) is str for level in levels):
+        raise TypeError("a level is no text")
+    return Field(
+        **{
+            **value,
+            "conversion": stored and Conversion.from_json(stored),
+            "levels": None if levels is None else tuple(levels),
+        }
+    )
 
 
 def _field(column: pl.Series, conversion: Conversion | None) -> Field:
@@ -276,6 +337,8 @@ def _field(column: pl.Series, conversion: Conversion | None) -> Field:
         has_time=stored == "time",
         conversion=conversion,
     )
+    if field.kind == "category":
+        field = replace(field, levels=training_levels(column))
     return replace(field, example=_example(column.drop_nulls(), field.kind))
 
 
@@ -301,7 +364,7 @@ def _example(column: pl.Series, kind: FieldKind) -> Any:
     return int(middle) if column.dtype.is_integer() else read_number(float(middle))
 
 
-def _field_schema(field: Field) -> dict[str, Any]:
+def _field_schema(field: Field, levels: tuple[str, ...] | None) -> dict[str, Any]:
     kind: Any = _JSON_TYPE[field.kind]
     schema: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
     reads_text = field.conversion is not None and field.conversion.reading is not None
@@ -311,98 +374,11 @@ def _field_schema(field: Field) -> dict[str, Any]:
             schema["format"] = "date-time" if field.has_time else "date"
     elif reads_text and field.kind in ("number", "boolean"):
         schema = {"type": [kind, "string", *(["null"] if field.nullable else [])]}
+    if levels is not None:
+        schema["enum"] = [*levels, *([None] if field.nullable else [])]
     if field.example is not None:
         schema["examples"] = [field.example]
     return schema
-
-
-def _checker(field: Field) -> Callable[[Any], Value]:
-    """Return what turns a value into the model's, raising any ordinary error if it cannot."""
-    conversion = field.conversion
-    cell = None
-    if conversion is not None and (conversion.reading is not None or conversion.is_code):
-        cell = conversion.cell
-    return {
-        "number": _number_checker,
-        "category": _text_checker,
-        "text": _text_checker,
-        "boolean": _boolean_checker,
-        "date": _time_checker if field.has_time else _date_checker,
-    }[field.kind](cell)
-
-
-_Cell = Callable[[object], Any] | None
-
-
-def _number_checker(cell: _Cell) -> Callable[[Any], Value]:
-    def check(value: Any) -> Value:
-        kind = type(value)
-        if kind is str and cell is not None:
-            value = cell(value)
-            return None if value is None else float(value)
-        # x - x is 0 for finite numbers only
-        if kind is float and value - value == 0.0:
-            return value  # type: ignore[no-any-return]
-        if kind is int:
-            return float(value)
-        if kind is bool or not isinstance(value, numbers.Real):
-            raise TypeError
-        number = float(value)
-        if number - number != 0.0:
-            raise ValueError
-        return number
-
-    return check
-
-
-def _text_checker(cell: _Cell) -> Callable[[Any], Value]:
-    def check(value: Any) -> Value:
-        if type(value) is int and cell is not None:
-            # a whole number too long for a column of numbers, kept as text
-            value = cell(value)
-        if type(value) is not str:
-            raise TypeError
-        return trimmed(value) or None
-
-    return check
-
-
-def _boolean_checker(cell: _Cell) -> Callable[[Any], Value]:
-    def check(value: Any) -> Value:
-        if type(value) is str and cell is not None:
-            value = cell(value)
-        if value is not None and type(value) is not bool:
-            raise TypeError
-        return value
-
-    return check
-
-
-def _time_checker(cell: _Cell) -> Callable[[Any], datetime | None]:
-    # requests name the same few days again and again; only readable text is remembered
-    @lru_cache(maxsize=1_024)
-    def read(text: str) -> datetime | None:
-        try:
-            return read_time(datetime.fromisoformat(text.strip()))
-        except ValueError:
-            if cell is None:
-                raise
-            return read_time(cell(text))
-
-    def check(value: Any) -> datetime | None:
-        return read(value) if type(value) is str else read_time(value)
-
-    return check
-
-
-def _date_checker(cell: _Cell) -> Callable[[Any], Value]:
-    check_time = _time_checker(cell)
-
-    def check(value: Any) -> Value:
-        moment = check_time(value)
-        return None if moment is None else moment.date()
-
-    return check
 
 
 def _shown(value: Any) -> str:

@@ -9,6 +9,7 @@ from loopwright.problem.metric import (
     DEFAULT_METRIC,
     METRIC_EXAMPLES,
     METRICS,
+    in_range,
     metric_named,
 )
 from loopwright.problem.money import (
@@ -66,6 +67,7 @@ __all__ = [
     "checked_problem",
     "checked_task",
     "class_answers",
+    "in_range",
     "inferred_task",
     "is_per_row",
     "metric_named",

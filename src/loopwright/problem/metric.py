@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 
@@ -52,6 +53,8 @@ AT_A_THRESHOLD: frozenset[str] = frozenset(
 )
 """Metrics of the classes said, which for two classes move with the threshold."""
 
+_MAY_BE_NEGATIVE = frozenset({"r2", "mcc", "cohen_kappa"})
+
 METRIC_EXAMPLES: tuple[str, ...] = (*_TEMPLATES, *MONEY_METRICS)
 """Names beside those of `METRICS`: any number may stand in place of theirs, money needs a payoff."""
 
@@ -97,6 +100,24 @@ def metric_named(name: str, *, payoff: Amounts | None = None) -> Metric:
         field="metric",
         value=name,
     )
+
+
+def in_range(metric: Metric, value: float) -> float:
+    """Return a bound of a metric, or the nearest value that any answers can have.
+
+    A symmetric interval around a share of 98.9 % reaches beyond 100 %; nobody can believe that.
+
+    Examples
+    --------
+    >>> in_range(metric_named("recall"), 1.018)
+    1.0
+    """
+    if metric.best is None:
+        return value
+    if not metric.higher_is_better:
+        return max(value, metric.best)
+    lowest = 0.0 if metric.name not in _MAY_BE_NEGATIVE else -math.inf
+    return min(max(value, lowest), metric.best)
 
 
 def _part(name: str, percent: float) -> float:

@@ -519,6 +519,7 @@ SECTIONS: tuple[Section, ...] = (
             "approve": "approve: manual",
             "workers": "workers: 4",
             "unknown_columns": "unknown_columns: refuse",
+            "unseen_categories": "unseen_categories: refuse",
         },
     ),
     Section(

@@ -235,6 +235,22 @@ class ServingModel:
             return self
         return replace(self, signature=replace(self.signature, unknown=policy))
 
+    def with_unseen_categories(self, policy: Literal["allow", "refuse"]) -> ServingModel:
+        """Return the model with what becomes of categories that training never saw.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is to refuse them, and the bundle does not say what training saw.
+        """
+        known = self.signature
+        if known.unseen == policy:
+            return self
+        signature = (
+            known.refusing_unseen() if policy == "refuse" else replace(known, unseen="allow")
+        )
+        return replace(self, signature=signature)
+
     def check_golden(self) -> None:
         """Compare the answers to the packed rows with those given when the model was packed.
 
