@@ -2,6 +2,7 @@
 
 from loopwright.cli import approval as approval  # their commands join the group of main
 from loopwright.cli import data as data
+from loopwright.cli import env as env
 from loopwright.cli import experiments as experiments
 from loopwright.cli import init as init
 from loopwright.cli import jobs as jobs
