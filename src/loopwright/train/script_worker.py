@@ -129,7 +129,7 @@ def _interpreter(folder: Path, order: ScriptOrder) -> str:
         root=Path(order.environments),
         python=order.python,
         packages=order.packages,
-        beside=folder / CODE_FOLDER,
+        beside=folder / CODE_FOLDER if (folder / CODE_FOLDER).is_dir() else folder,
     )
     return str(python)
 
