@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -178,6 +179,10 @@ def _trained(
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         (out / "model").mkdir(parents=True)
+        if spec.algorithm in ("xgboost", "lightgbm"):
+            # these take a row with gaps, also when they have not seen any
+            gap = pl.DataFrame(schema=part.frame.schema).clear(1)
+            part = replace(part, frame=pl.concat([part.frame, gap]))
         write_model(out, spec, part, recipe, predictor=fitted.predictor, native=fitted.native)
         members: dict[str, bytes | Path] = {
             name: path.read_bytes() for name, path in model_members(Path(folder)).items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from loopwright.sagemaker.checking import check
 from loopwright.sagemaker.desk import REGION, Caller, Desk
 from loopwright.sagemaker.error import ApiError, of_loop
 from loopwright.sagemaker.key import find_key
-from loopwright.sagemaker.message import Answer, Request
+from loopwright.sagemaker.message import Answer, HeldBody, Request
 from loopwright.sagemaker.model import operation, service, targets
 from loopwright.sagemaker.parsing import LARGEST_JSON, Routes, json_input, query_input, rest_input
 from loopwright.sagemaker.registry import Served, find_served
@@ -52,6 +53,9 @@ class Dispatcher:
         request_id = new_id()
         protocol = _protocol(request)
         try:
+            if protocol is not _s3:
+                # it is read more than once: for the signature, and for what it says
+                request = replace(request, body=HeldBody(request.body.read(LARGEST_JSON)))
             caller = self._caller(request)
             return protocol(self._desk, caller, request, request_id)
         except LoopwrightError as error:

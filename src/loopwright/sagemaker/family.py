@@ -15,6 +15,9 @@ _MODULES: tuple[str, ...] = (
     "tag",
     "training_job",
     "training_log",
+    "model_record",
+    "endpoint",
+    "invocation",
 )
 
 

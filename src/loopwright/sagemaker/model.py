@@ -85,7 +85,11 @@ def pattern(text: str) -> re.Pattern[str] | None:
 
 def _class_of(match: re.Match[str]) -> str:
     name = match[1]
-    return _NAMED[name] if name in _NAMED else _characters(name)
+    found = _NAMED[name] if name in _NAMED else _characters(name)
+    before = match.string[: match.start()]
+    # a class may stand within another or alone
+    is_within = before.count("[") - before.count("\\[") > before.count("]") - before.count("\\]")
+    return found if is_within else f"[{found}]"
 
 
 @lru_cache(maxsize=16)

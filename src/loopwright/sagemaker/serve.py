@@ -95,8 +95,13 @@ class Gateway:
         front.close()
 
     def _settle(self, stopped: threading.Event) -> None:
+        from loopwright.sagemaker.endpoint import resume
         from loopwright.sagemaker.training_job import settle_all
 
+        try:
+            resume(self.desk)
+        except Exception:
+            _log.exception("Endpoints of an earlier server could not be taken up again.")
         self.desk.objects.files.sweep(self.desk.objects.index.known_files())
         while not stopped.wait(_SETTLE_S):
             try:

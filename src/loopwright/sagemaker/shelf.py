@@ -108,7 +108,6 @@ def plain(value: Any) -> Any:
 
 
 def page_of(
-    desk: Desk,
     records: list[Record],
     given: Mapping[str, Any],
     *,

@@ -201,7 +201,6 @@ def _transitions(
 def list_training_jobs(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List training jobs."""
     page, token = page_of(
-        desk,
         JOBS.all(desk, caller),
         given,
         summary=lambda record: _summary(desk, record),
