@@ -7,8 +7,12 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from loopwright.sagemaker.serve import Gateway
 
 
 @click.command()
@@ -30,10 +34,7 @@ def serve(home: Path | None, host: str, port: int, region: str, account: str, ot
     asyncio.run(_run(Gateway(workspace, plan)))
 
 
-async def _run(gateway: object) -> None:
-    from loopwright.sagemaker.serve import Gateway
-
-    assert isinstance(gateway, Gateway)
+async def _run(gateway: Gateway) -> None:
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -89,7 +89,9 @@ BUILT_INS: Mapping[str, BuiltIn] = {
                 "verbosity",
             }
         ),
-        metrics=tuple(f"{part}:{name}" for part in ("train", "validation") for name in _XGBOOST_METRICS),
+        metrics=tuple(
+            f"{part}:{name}" for part in ("train", "validation") for name in _XGBOOST_METRICS
+        ),
     ),
     "lightgbm": BuiltIn(
         required=(),
@@ -110,7 +112,14 @@ BUILT_INS: Mapping[str, BuiltIn] = {
     "linear-learner": BuiltIn(
         required=("predictor_type",),
         fixed={
-            "loss": ("auto", "logistic", "softmax_loss", "squared_loss", "absolute_loss", "huber_loss"),
+            "loss": (
+                "auto",
+                "logistic",
+                "softmax_loss",
+                "squared_loss",
+                "absolute_loss",
+                "huber_loss",
+            ),
             "binary_classifier_model_selection_criteria": (
                 "accuracy",
                 "loss_function",
@@ -228,7 +237,8 @@ def task_of(name: str, texts: Mapping[str, str]) -> str | None:
 
     if OBJECTIVE_SPELLINGS.get(objective, objective) not in REGRESSIONS:
         raise ApiError(
-            "ValidationException", f"The objective {objective!r} is not supported yet by loopwright."
+            "ValidationException",
+            f"The objective {objective!r} is not supported yet by loopwright.",
         )
     return "regression"
 

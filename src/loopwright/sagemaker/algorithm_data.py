@@ -103,7 +103,10 @@ def _csv(path: Path, has_weights: bool) -> Rows:
 
     try:
         frame = pl.read_csv(
-            io.BytesIO(_content(path)), has_header=False, infer_schema=False, truncate_ragged_lines=False
+            io.BytesIO(_content(path)),
+            has_header=False,
+            infer_schema=False,
+            truncate_ragged_lines=False,
         )
     except pl.exceptions.PolarsError as error:
         if not path.stat().st_size:

@@ -82,7 +82,8 @@ class Dispatcher:
 
         signed = checked_signature(request, secret_of, now=self._desk.now())
         key = find_key(store, signed.access_key)
-        assert key is not None
+        if key is None:
+            raise ApiError("AccessDenied", "The access key was deleted in this moment.")
         region = signed.region or self._region
         # global services are signed for the first region
         return Caller(

@@ -61,9 +61,7 @@ def _carry_out(desk: Desk, caller: Caller, record: Record) -> None:
             return
         found = deployed(desk, caller, body["arn"], change["config"], live)
         found["config"] = change["config"]["EndpointConfigName"]
-        ENDPOINTS.change(
-            desk, record, change=None, live=found, plan=change["config"], failure=""
-        )
+        ENDPOINTS.change(desk, record, change=None, live=found, plan=change["config"], failure="")
     except (ApiError, LoopwrightError) as error:
         message = error.message if isinstance(error, ApiError) else str(error)
         _give_up(desk, record, message)
@@ -170,7 +168,9 @@ def _quiet(desk: Desk, caller: Caller, name: str) -> Record:
     return record
 
 
-@serves("sagemaker", "UpdateEndpoint", note="All traffic moves at once, after the new models answer.")
+@serves(
+    "sagemaker", "UpdateEndpoint", note="All traffic moves at once, after the new models answer."
+)
 def update_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Serve another configuration; if that fails, what was served still is."""
     record = _quiet(desk, caller, given["EndpointName"])
@@ -189,8 +189,10 @@ def update_weights(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[st
     known = {each["VariantName"] for each in plan["ProductionVariants"]}
     for name in wanted:
         if name not in known:
-            raise validation(f'The variant name(s) "{name}" is/are not present within endpoint '
-                             f'configuration "{plan["EndpointConfigName"]}".')
+            raise validation(
+                f'The variant name(s) "{name}" is/are not present within endpoint '
+                f'configuration "{plan["EndpointConfigName"]}".'
+            )
     variants = []
     for each in plan["ProductionVariants"]:
         asked = wanted.get(each["VariantName"], {})

@@ -18,6 +18,8 @@ _MODULES: tuple[str, ...] = (
     "model_record",
     "endpoint",
     "invocation",
+    "metric",
+    "search",
 )
 
 

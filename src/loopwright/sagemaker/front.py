@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from loopwright.core.lazy import LazyModule
 from loopwright.sagemaker.error import ApiError
@@ -25,6 +26,7 @@ _HELD = 1 << 20
 _LARGEST_HEAD = 64 << 10
 _MOST_CONNECTIONS = 512
 _IDLE_S = 120.0
+_DRAIN_S = 2.0
 
 Handler = Callable[[Request], Answer]
 
@@ -77,14 +79,15 @@ class Connection(asyncio.Protocol):
         self._waiting: list[Request] = []
         self._is_busy = False
         self._is_closing = False
+        self._stream: StreamedBody | None = None
+        self._ended = asyncio.Event()
         self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, unless there are too many."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         if len(self._front.connections) >= _MOST_CONNECTIONS:
-            transport.abort()
+            self._transport.abort()
             return
         self._front.connections.add(self)
 
@@ -142,6 +145,7 @@ class Connection(asyncio.Protocol):
         length = self._headers.get("content-length", "0")
         is_long = not length.isdigit() or int(length) > _HELD
         if is_long or "chunked" in self._headers.get("transfer-encoding", "").lower():
+            self._ended.clear()
             self._stream = StreamedBody(self._pause, self._resume)
             self._take(self._request(self._stream))
         if self._headers.get("expect", "").lower() == "100-continue" and self._transport:
@@ -159,6 +163,7 @@ class Connection(asyncio.Protocol):
         if self._stream:
             self._stream.end()
             self._stream = None
+            self._ended.set()
         else:
             self._take(self._request(HeldBody(bytes(self._body))))
 
@@ -178,7 +183,7 @@ class Connection(asyncio.Protocol):
         self._target, self._body = b"", bytearray()
         self._headers: dict[str, str] = {}
         self._n_head = 0
-        self._stream: StreamedBody | None = None
+        self._stream = None
         self._closes_after = False
 
     def _weigh(self, n_bytes: int) -> None:
@@ -207,9 +212,11 @@ class Connection(asyncio.Protocol):
 
     async def _answer(self, request: Request, *, closes: bool) -> None:
         answer = await self._loop.run_in_executor(self._front.threads, self._front.handler, request)
-        if self._stream is not None and request.body is self._stream:
-            closes = True  # what is left of the body is not wanted
+        unread = self._stream if request.body is self._stream else None
+        closes = closes or unread is not None
         await self._send(answer, is_head=request.method == "HEAD", closes=closes or answer.closes)
+        if unread is not None:
+            await self._drain(unread)
         self._is_busy = False
         self._seen_at = self._loop.time()
         if closes or answer.closes:
@@ -249,6 +256,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
             self._seen_at = self._loop.time()
             await asyncio.sleep(0)
+
+    async def _drain(self, unread: StreamedBody) -> None:
+        """Take in what a client still sends, for a moment, so that it gets to read the answer."""
+        unread.discard()
+        self._resume_now()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), timeout=_DRAIN_S)
 
     def _pause(self) -> None:
         if self._transport:

@@ -9,7 +9,7 @@ from loopwright.sagemaker.registry import serves
 
 
 @serves("sts", "GetCallerIdentity")
-def get_caller_identity(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_caller_identity(desk: Desk, caller: Caller, _given: dict[str, Any]) -> dict[str, Any]:
     """Tell the account, and a role that is taken to have been assumed.
 
     The SageMaker SDKs find their execution role in this name; a user's name they refuse.

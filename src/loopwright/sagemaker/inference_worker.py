@@ -114,7 +114,9 @@ def _serve(folder: Path, order: dict[str, str], base: str) -> int:
         return 1
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(script))
     server.daemon_threads = True
-    write_json_atomically(folder / "serving.json", {"port": server.server_address[1], "pid": os.getpid()})
+    write_json_atomically(
+        folder / "serving.json", {"port": server.server_address[1], "pid": os.getpid()}
+    )
     print(f"Serving {order['program']} on port {server.server_address[1]}.", flush=True)
     server.serve_forever()
     return 0
@@ -215,10 +217,10 @@ def _handler_for(script: Script) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_GET(self) -> None:  # noqa: N802 the name that http.server calls
+        def do_GET(self) -> None:
             self._send(200 if self.path == "/ping" else 404, b"", "text/plain")
 
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             length = int(self.headers.get("content-length", "0"))
             if self.path != "/invocations" or length > _LARGEST_BODY:
                 self.close_connection = True
@@ -246,7 +248,7 @@ def _handler_for(script: Script) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_args: Any) -> None:
             """Print nothing; a failed request prints its traceback."""
 
     return Handler

@@ -97,7 +97,9 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     try:
         status, answer, told = _connections.ask(variant["port"], body, headers)
     except (OSError, http.client.HTTPException) as error:
-        raise model_error(500, f"The model did not answer: {error}", log=_log(caller, name)) from error
+        raise model_error(
+            500, f"The model did not answer: {error}", log=_log(caller, name)
+        ) from error
     if status >= 400:
         said = answer[:_SHOWN].decode(errors="replace")
         raise model_error(status, said, log=_log(caller, name))
@@ -124,8 +126,10 @@ def _variant(live: Mapping[str, Any], target: str | None) -> Mapping[str, Any]:
         raise ApiError("ValidationError", f"Variant {target} not found for Request")
     weights = [each["weight"] for each in variants]
     if live["kind"] == "bundle" or not any(weights):
-        return max(variants, key=lambda each: each["weight"])
-    return random.choices(variants, weights)[0]  # noqa: S311 no secret
+        heaviest: Mapping[str, Any] = max(variants, key=lambda each: each["weight"])
+        return heaviest
+    drawn: Mapping[str, Any] = random.choices(variants, weights)[0]  # noqa: S311 no secret
+    return drawn
 
 
 def _answered_by(live: Mapping[str, Any], answer: bytes) -> Mapping[str, Any] | None:

@@ -35,7 +35,9 @@ def csv_of(body: bytes, content_type: str, settings: Mapping[str, Any]) -> bytes
         if kind == _JSON:
             return _lines([_features(each) for each in json.loads(body)["instances"]])
         if kind == _LINES:
-            return _lines([_features(json.loads(line)) for line in body.splitlines() if line.strip()])
+            return _lines(
+                [_features(json.loads(line)) for line in body.splitlines() if line.strip()]
+            )
     except (ValueError, LookupError, TypeError, InvalidInputError) as error:
         raise model_error(400, f"The body cannot be read as {kind}: {error}") from error
     raise model_error(415, f"The content type {kind!r} is not supported by this model.")
@@ -46,7 +48,9 @@ def _checked_csv(body: bytes, n_features: int) -> bytes:
     for number, line in enumerate(lines, 1):
         found = line.count(",") + 1
         if found != n_features:
-            raise ValueError(f"row {number} has {found} values, the model was trained on {n_features}")
+            raise ValueError(
+                f"row {number} has {found} values, the model was trained on {n_features}"
+            )
     return "\n".join(lines).encode() + b"\n"
 
 
@@ -83,7 +87,7 @@ def _features(instance: Mapping[str, Any]) -> list[float]:
 def answer_of(body: bytes, accept: str, settings: Mapping[str, Any]) -> tuple[bytes, str]:
     """Return an answer of ours in the words of the algorithm, and its media type."""
     value = json.loads(body)
-    answers = value["predictions"] if "predictions" in value else [value]
+    answers = value.get("predictions", [value])
     name = settings["algorithm"]
     kind = accept.partition(";")[0].strip().lower()
     if name == "xgboost":
@@ -132,7 +136,9 @@ def _of_xgboost(
 def _of_lightgbm(answers: list[dict[str, Any]]) -> tuple[bytes, str]:
     if any("probability" in each or "probabilities" in each for each in answers):
         return json.dumps({"probabilities": [_shares(each) for each in answers]}).encode(), _JSON
-    return json.dumps({"prediction": [_number(each["prediction"]) for each in answers]}).encode(), _JSON
+    return json.dumps(
+        {"prediction": [_number(each["prediction"]) for each in answers]}
+    ).encode(), _JSON
 
 
 def _of_learner(answer: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -64,10 +64,13 @@ class StreamedBody:
         self._waiting: deque[bytes] = deque()
         self._n_bytes = 0
         self._has_ended = self._is_broken = self._is_paused = False
+        self._is_unwanted = False
 
     def put(self, piece: bytes) -> None:
         """Take in a piece."""
         with self._changed:
+            if self._is_unwanted:
+                return
             self._waiting.append(piece)
             self._n_bytes += len(piece)
             full = self._n_bytes > _HELD and not self._is_paused
@@ -75,6 +78,13 @@ class StreamedBody:
             self._changed.notify()
         if full:
             self._pause()
+
+    def discard(self) -> None:
+        """Hold nothing from now on: nobody reads any more."""
+        with self._changed:
+            self._is_unwanted = True
+            self._waiting.clear()
+            self._n_bytes = 0
 
     def end(self, *, is_broken: bool = False) -> None:
         """Say that nothing more comes."""

@@ -160,9 +160,11 @@ def _kind_of(value: Any) -> str:
         return f"{str(value).upper()}_VALUE"
     if isinstance(value, (int, float)):
         return "NUMBER_VALUE"
-    return {str: "STRING_VALUE", list: "START_ARRAY", dict: "START_OBJECT"}.get(
-        type(value), "NULL_VALUE"
-    )
+    if isinstance(value, str):
+        return "STRING_VALUE"
+    if isinstance(value, list):
+        return "START_ARRAY"
+    return "START_OBJECT" if isinstance(value, dict) else "NULL_VALUE"
 
 
 def _article(shape: Any) -> str:
@@ -191,7 +193,7 @@ def _of_form(shape: Any, form: Mapping[str, str], prefix: str) -> Any:
                 found[name] = value
         return found if found or not prefix else None
     if kind == "list":
-        values = []
+        values: list[Any] = []
         between = "" if shape.serialization.get("flattened") else ".member"
         while (
             value := _of_form(shape.member, form, f"{prefix}{between}.{len(values) + 1}")

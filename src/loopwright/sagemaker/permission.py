@@ -38,7 +38,7 @@ def _role(caller: Caller) -> dict[str, Any]:
 
 
 @serves("iam", "GetRole", note="There is one role; every role named in a request is taken for it.")
-def get_role(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_role(_desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the role."""
     if given["RoleName"] != ROLE:
         raise ApiError(
@@ -49,13 +49,15 @@ def get_role(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any
 
 
 @serves("iam", "ListRoles", note="There is one role.")
-def list_roles(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def list_roles(_desk: Desk, caller: Caller, _given: dict[str, Any]) -> dict[str, Any]:
     """List the one role."""
     return {"Roles": [_role(caller)], "IsTruncated": False}
 
 
 @serves("iam", "SimulatePrincipalPolicy", note="A key that was given out may do everything.")
-def simulate_principal_policy(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def simulate_principal_policy(
+    _desk: Desk, _caller: Caller, given: dict[str, Any]
+) -> dict[str, Any]:
     """Tell for each action what is true here: who has a key may do it."""
     resources = given.get("ResourceArns") or ["*"]
     return {

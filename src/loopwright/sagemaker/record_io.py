@@ -41,9 +41,8 @@ def read_records(data: bytes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.f
     if not rows:
         raise _broken("it has no record")
     width = max(len(each) for each in rows)
-    if any(len(each) not in (width,) for each in rows):
-        if any(not each.is_sparse for each in rows):
-            raise _broken("its rows have different lengths")
+    if any(len(each) != width and not each.is_sparse for each in rows):
+        raise _broken("its rows have different lengths")
     X = np.zeros((len(rows), width))
     for number, each in enumerate(rows):
         X[number, each.keys if each.keys is not None else slice(0, len(each.values))] = each.values

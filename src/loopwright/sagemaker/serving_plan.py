@@ -58,7 +58,7 @@ def deployed(
     ApiError, LoopwrightError
         If it cannot; what was live before still is.
     """
-    variants = []
+    variants: list[dict[str, Any]] = []
     for is_shadow, group in ((False, "ProductionVariants"), (True, "ShadowProductionVariants")):
         for each in config.get(group, ()):
             model = MODELS.get(desk, caller, each["ModelName"])
@@ -175,7 +175,9 @@ def _with_bundles(
             )
             for each in variants
         ),
-        capture=CaptureSettings(folder=str(endpoint.capture_folder), share=share) if share else None,
+        capture=CaptureSettings(folder=str(endpoint.capture_folder), share=share)
+        if share
+        else None,
     )
     write_desired(folder, wanted)
     job = desk.workspace.compute.submit(
@@ -301,7 +303,7 @@ def _port_of(desk: Desk, job_id: str) -> int:
             raise ApiError("ValidationException", f"The process of the model ended.{said}")
         told = read_json(job.folder / "serving.json")
         if told is not None:
-            with urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/ping", timeout=10) as got:  # noqa: S310
+            with urllib.request.urlopen(f"http://127.0.0.1:{told['port']}/ping", timeout=10) as got:
                 if got.status == 200:
                     return int(told["port"])
         time.sleep(0.02)

@@ -42,20 +42,20 @@ def _listed(tags: dict[str, str]) -> list[dict[str, str]]:
 
 
 @serves("sagemaker", "AddTags")
-def add_tags(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def add_tags(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Add tags."""
     keep_tags(desk, given["ResourceArn"], given["Tags"])
     return {"Tags": _listed(tags_of(desk, given["ResourceArn"]))}
 
 
 @serves("sagemaker", "ListTags")
-def list_tags(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def list_tags(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List tags."""
     return {"Tags": _listed(tags_of(desk, given["ResourceArn"]))}
 
 
 @serves("sagemaker", "DeleteTags")
-def delete_tags(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def delete_tags(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Remove tags by their keys."""
     arn = given["ResourceArn"]
     with desk.workspace.metadata.transaction():

@@ -46,7 +46,7 @@ def staging_folder(desk: Desk, arn: str) -> Path:
     return desk.workspace.home / "sagemaker" / "staging" / name
 
 
-def checked_training(desk: Desk, caller: Caller, given: Mapping[str, Any]) -> tuple[Image, str]:
+def checked_training(desk: Desk, _caller: Caller, given: Mapping[str, Any]) -> tuple[Image, str]:
     """Check all of a request that can be checked before anything is written.
 
     Returns the image, and in words what the job gets less than it asked for.

@@ -84,21 +84,21 @@ def head_bucket(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, 
 
 
 @serves("s3", "GetBucketLocation")
-def get_bucket_location(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_bucket_location(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Tell the region of a bucket; that of the first region is empty."""
     found = desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     return {"LocationConstraint": "" if found.region == "us-east-1" else found.region}
 
 
 @serves("s3", "GetBucketVersioning")
-def get_bucket_versioning(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_bucket_versioning(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Tell that no versions are kept."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     return {}
 
 
 @serves("s3", "DeleteBucket")
-def delete_bucket(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def delete_bucket(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Delete an empty bucket."""
     name = given["Bucket"]
     desk.objects.bucket(name, owner=given.get("ExpectedBucketOwner"))

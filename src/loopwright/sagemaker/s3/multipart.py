@@ -30,7 +30,7 @@ _MOST_PARTS = 10_000
 
 
 @serves("s3", "CreateMultipartUpload")
-def create_multipart_upload(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Begin an upload."""
     bucket, key = given["Bucket"], checked_key(given["Key"])
     desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
@@ -88,7 +88,7 @@ def _enter_part(desk: Desk, upload: Upload, number: int, entry: Entry) -> None:
 
 
 @serves("s3", "UploadPart")
-def upload_part(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def upload_part(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep a part."""
     upload, number = _upload(desk, given), _number(given)
     kept = received(desk, given)
@@ -106,7 +106,7 @@ def upload_part(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, 
 
 
 @serves("s3", "UploadPartCopy")
-def upload_part_copy(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def upload_part_copy(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep a part that is a range of another object."""
     upload, number = _upload(desk, given), _number(given)
     _, _, source = copy_source(desk, given)
@@ -189,7 +189,7 @@ def list_multipart_uploads(desk: Desk, caller: Caller, given: dict[str, Any]) ->
 
 
 @serves("s3", "AbortMultipartUpload")
-def abort_multipart_upload(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def abort_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Give up an upload and its parts."""
     upload = _upload(desk, given)
     _forget(desk, upload)
@@ -206,7 +206,7 @@ def _forget(desk: Desk, upload: Upload) -> None:
 
 
 @serves("s3", "CompleteMultipartUpload")
-def complete_multipart_upload(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Make the object out of the parts that the client names."""
     upload = _upload(desk, given)
     parts = _chosen_parts(desk, upload, given.get("MultipartUpload", {}).get("Parts", []))

@@ -113,7 +113,7 @@ def about_of(given: Mapping[str, Any]) -> dict[str, Any]:
 @serves(
     "s3", "PutObject", note="Encryption, ACLs, locks and storage classes are accepted and not kept."
 )
-def put_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def put_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep an object."""
     bucket, key = given["Bucket"], checked_key(given["Key"])
     desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
@@ -241,7 +241,7 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 @serves("s3", "GetObject")
-def get_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return an object, or a range of it."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     for _ in range(8):
@@ -262,7 +262,7 @@ def get_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, A
 
 
 @serves("s3", "HeadObject")
-def head_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def head_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of an object."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     entry = desk.objects.get(given["Bucket"], given["Key"])
@@ -276,7 +276,7 @@ def head_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, 
 
 
 @serves("s3", "CopyObject")
-def copy_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def copy_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Copy an object; its bytes are linked rather than written again where the disk allows it."""
     bucket, key = given["Bucket"], checked_key(given["Key"])
     desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
@@ -323,7 +323,7 @@ def copy_source(desk: Desk, given: Mapping[str, Any]) -> tuple[str, str, Entry]:
 
 
 @serves("s3", "DeleteObject")
-def delete_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def delete_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Delete an object; nothing happens if there is none."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     desk.objects.delete(given["Bucket"], given["Key"])
@@ -331,7 +331,7 @@ def delete_object(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str
 
 
 @serves("s3", "DeleteObjects")
-def delete_objects(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def delete_objects(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Delete many objects."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     asked = given.get("Delete", {})
@@ -349,7 +349,7 @@ def delete_objects(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[st
 
 
 @serves("s3", "GetObjectTagging")
-def get_object_tagging(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def get_object_tagging(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of an object."""
     entry = desk.objects.get(given["Bucket"], given["Key"])
     tags = entry.about.get("tags", {})
@@ -357,7 +357,7 @@ def get_object_tagging(desk: Desk, caller: Caller, given: dict[str, Any]) -> dic
 
 
 @serves("s3", "PutObjectTagging")
-def put_object_tagging(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def put_object_tagging(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Replace the tags of an object."""
     tags = {each["Key"]: each["Value"] for each in given["Tagging"].get("TagSet", [])}
     if len(tags) > _MOST_TAGS:
@@ -367,7 +367,7 @@ def put_object_tagging(desk: Desk, caller: Caller, given: dict[str, Any]) -> dic
 
 
 @serves("s3", "DeleteObjectTagging")
-def delete_object_tagging(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+def delete_object_tagging(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Remove the tags of an object."""
     _set_tags(desk, given, {})
     return {"__status": 204}
