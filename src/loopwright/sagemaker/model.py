@@ -21,7 +21,7 @@ SERVICES = (
     "cloudwatch",
 )
 _ESCAPE = re.compile(r"\\p\{(?:Is)?([A-Za-z]+)\}")
-_NAMED = {"Alnum": "a-zA-Z0-9", "Alpha": "a-zA-Z", "Digit": "0-9", "ASCII": "\x00-\x7f"}
+_NAMED = {"Alnum": "a-zA-Z0-9", "Alpha": "a-zA-Z", "Digit": "0-9", "ASCII": "\x00-\x7f", "Print": "\x20-\x7e"}
 _LARGEST_CHARACTER = 0x10FFFF
 
 
@@ -77,6 +77,8 @@ def pattern(text: str) -> re.Pattern[str] | None:
     plain = _ESCAPE.sub(_class_of, text.replace("$", "") if ")${" in text else text)
     # surrogate pairs, as Java writes characters beyond the first plane
     plain = plain.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
+    # the end of the text, and a hyphen beside a class, which is one in Java
+    plain = re.sub(r"(\\[wds])-(?=[^\]])", r"\1\\-", plain.replace(r"\z", r"\Z"))
     try:
         return re.compile(plain)
     except re.error:
