@@ -9,6 +9,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,28 +50,41 @@ class Server:
         )
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server that lives as long as the tests."""
-    home = tmp_path_factory.mktemp("sagemaker") / "home"
-    home.mkdir(mode=0o700)
-    log = home.parent / "server.log"
+@contextmanager
+def started(home: Path, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Start a server on a home, and end it in any case."""
+    log = home.parent / f"server-{time.time_ns()}.log"
+    command = [sys.executable, "-m", "loopwright.cli.sagemaker"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "loopwright.cli.sagemaker", "--home", str(home), "--port", "0"],
+            [*command, "--home", str(home), "--port", str(port)],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, "LOOPWRIGHT_USER": "ann"},
         )
     try:
-        url = _address(process, log)
-        metadata = SqlMetadataStore(f"sqlite:///{home / 'loopwright.db'}", SystemClock())
-        key = new_key(metadata, user="ann", purpose="tests")
-        metadata.close()
-        yield Server(url=url, home=home, key=key, pid=process.pid)
+        yield process, _address(process, log)
     finally:
         process.terminate()
         process.wait(20)
+
+
+def key_for(home: Path) -> AccessKey:
+    """Return a new key of a home."""
+    metadata = SqlMetadataStore(f"sqlite:///{home / 'loopwright.db'}", SystemClock())
+    try:
+        return new_key(metadata, user="ann", purpose="tests")
+    finally:
+        metadata.close()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server that lives as long as the tests."""
+    home = tmp_path_factory.mktemp("sagemaker") / "home"
+    home.mkdir(mode=0o700)
+    with started(home) as (process, url):
+        yield Server(url=url, home=home, key=key_for(home), pid=process.pid)
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
@@ -125,7 +139,9 @@ def until(look: Callable[[], Any], holds: Callable[[Any], bool], *, limit_s: flo
 
 
 @pytest.fixture
-def train(sagemaker: Any, s3: Any, bucket: str, request: pytest.FixtureRequest) -> Callable[..., Any]:
+def train(
+    sagemaker: Any, s3: Any, bucket: str, request: pytest.FixtureRequest
+) -> Callable[..., Any]:
     """Return a function that trains and returns the description of the job that has ended."""
 
     def run(*, wait: bool = True, **changes: Any) -> dict[str, Any]:

@@ -14,14 +14,16 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.sagemaker.algorithm import checked_hyperparameters
 from loopwright.sagemaker.algorithm_data import read_channel
 from loopwright.sagemaker.error import ApiError
-from loopwright.sagemaker.record_io import read_records
+from loopwright.sagemaker.record_io import read_records, write_labels
 
 
 def field(number: int, content: bytes) -> bytes:
     return bytes([number << 3 | 2, len(content)]) + content
 
 
-def record(values: list[float], label: float | None = None, keys: list[int] | None = None, size: int = 0) -> bytes:
+def record(
+    values: list[float], label: float | None = None, keys: list[int] | None = None, size: int = 0
+) -> bytes:
     """Return a record as Amazon's documentation describes record.proto."""
 
     def value(numbers: list[float], places: list[int] | None = None) -> bytes:
@@ -49,6 +51,16 @@ def test_sparse_records_are_filled_up_with_zeros() -> None:
 
     np.testing.assert_array_equal(X, [[0, 0, 0, 7, 0], [8, 0, 0, 0, 9]])
     assert y is None
+
+
+def test_answers_in_records_are_labels_by_name() -> None:
+    data = write_labels([{"predicted_label": [1.0]}, {"score": [0.25] * 40}])
+
+    first = field(2, field(1, b"predicted_label") + field(2, field(2, field(1, b"\0\0\x80?"))))
+    assert data[:8] == struct.pack("<II", 0xCED7230A, len(first))
+    assert data[8 : 8 + len(first)] == first
+    assert len(data) % 4 == 0
+    assert struct.pack("<40f", *[0.25] * 40) in data
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,10 @@ def test_what_is_missing_is_null() -> None:
 
 
 def test_a_fault_within_a_list_tells_its_place() -> None:
-    given = {"ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:model/m", "Tags": [{"Key": "k"}]}
+    given = {
+        "ResourceArn": "arn:aws:sagemaker:us-east-1:123456789012:model/m",
+        "Tags": [{"Key": "k"}],
+    }
 
     assert "Value null at 'tags.1.member.value'" in faults("AddTags", given)
 

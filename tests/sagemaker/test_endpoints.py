@@ -269,7 +269,9 @@ def test_names_that_are_missing_or_taken(
         assert error["Code"] == "ValidationException"
         return str(error["Message"])
 
-    assert said(sagemaker.describe_model, ModelName="no") == f'Could not find model "{arn}:model/no".'
+    assert (
+        said(sagemaker.describe_model, ModelName="no") == f'Could not find model "{arn}:model/no".'
+    )
     assert said(sagemaker.delete_endpoint_config, EndpointConfigName="no") == (
         f'Could not find endpoint configuration "{arn}:endpoint-config/no".'
     )
@@ -279,9 +281,9 @@ def test_names_that_are_missing_or_taken(
     assert said(sagemaker.create_endpoint, EndpointName=name, EndpointConfigName=config) == (
         f'Cannot create already existing endpoint "{arn}:endpoint/{name}".'
     )
-    error = refused(
-        runtime.invoke_endpoint, EndpointName="no", Body="1", ContentType="text/csv"
-    )["Error"]
+    error = refused(runtime.invoke_endpoint, EndpointName="no", Body="1", ContentType="text/csv")[
+        "Error"
+    ]
     assert error["Code"] == "ValidationError"
     assert error["Message"] == "Endpoint no of account 123456789012 not found."
 
@@ -298,7 +300,9 @@ def test_a_deleted_endpoint_is_gone(sagemaker: Any, scripts: list[str]) -> None:
     assert "gone" not in [each["EndpointName"] for each in sagemaker.list_endpoints()["Endpoints"]]
 
 
-def test_an_absent_structure_is_left_out_of_a_description(sagemaker: Any, scripts: list[str]) -> None:
+def test_an_absent_structure_is_left_out_of_a_description(
+    sagemaker: Any, scripts: list[str]
+) -> None:
     config = configured(sagemaker, scripts[0])
 
     found = sagemaker.describe_model(ModelName=f"{config}-0")

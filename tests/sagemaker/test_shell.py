@@ -22,7 +22,16 @@ print(json.dumps([plain, fixed.get_caller_identity()["Account"], own, role["Arn"
 
 def test_the_two_fixed_addresses_lead_here_as_well(server: Server) -> None:
     said = subprocess.run(
-        [sys.executable, "-m", "loopwright", "--home", str(server.home), "env", "--url", server.url],
+        [
+            sys.executable,
+            "-m",
+            "loopwright",
+            "--home",
+            str(server.home),
+            "env",
+            "--url",
+            server.url,
+        ],
         capture_output=True,
         text=True,
         check=True,

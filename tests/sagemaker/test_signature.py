@@ -189,7 +189,8 @@ def test_a_wrong_secret_opens_no_service(
 
 
 @pytest.mark.parametrize(
-    "header", ["", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=a/b/c", "Bearer x", "Basic eDp4"]
+    "header",
+    ["", "AWS4-HMAC-SHA256", "AWS4-HMAC-SHA256 Credential=a/b/c", "Bearer x", "Basic eDp4"],
 )
 def test_what_is_no_signature_is_refused(header: str) -> None:
     headers = {"host": HOST, "x-amz-target": "SageMaker.ListModels", "authorization": header}

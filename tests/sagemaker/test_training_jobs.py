@@ -112,9 +112,7 @@ def test_a_script_runs_and_its_model_log_and_metrics_are_where_clients_look(
 
 
 def test_a_script_that_fails_says_why(s3: Any, bucket: str, train: Train) -> None:
-    code = (
-        "import sys\nopen('/opt/ml/output/failure', 'w').write('no luck today')\nsys.exit(3)\n"
-    )
+    code = "import sys\nopen('/opt/ml/output/failure', 'w').write('no luck today')\nsys.exit(3)\n"
 
     job = train(AlgorithmSpecification=image(SKLEARN), HyperParameters=script(s3, bucket, code))
 
@@ -122,9 +120,7 @@ def test_a_script_that_fails_says_why(s3: Any, bucket: str, train: Train) -> Non
     assert job["FailureReason"] == "AlgorithmError: no luck today, exit code: 3"
 
 
-def test_a_container_entry_point_runs_in_place_of_an_image(
-    server: Server, train: Train
-) -> None:
+def test_a_container_entry_point_runs_in_place_of_an_image(server: Server, train: Train) -> None:
     spec = {
         **image("anything:1"),
         "ContainerEntrypoint": ["/bin/bash", "-c"],
@@ -271,7 +267,7 @@ def test_what_cannot_be_run_is_refused_before_anything_is_written(
     )
 
 
-@pytest.mark.parametrize("member", ["../evil.py", "/tmp/evil.py", "link"])
+@pytest.mark.parametrize("member", ["../evil.py", "/evil.py", "link"])
 def test_code_that_would_leave_its_folder_is_refused(
     s3: Any, bucket: str, train: Train, member: str
 ) -> None:
@@ -298,9 +294,7 @@ def rows(y: Any, X: Any) -> bytes:
     return "\n".join(",".join(repr(float(each)) for each in row) for row in table).encode()
 
 
-def test_built_in_xgboost_learns_and_tells_its_metrics(
-    s3: Any, bucket: str, train: Train
-) -> None:
+def test_built_in_xgboost_learns_and_tells_its_metrics(s3: Any, bucket: str, train: Train) -> None:
     rng = np.random.default_rng(1)
     X = rng.normal(size=(300, 3))
     y = (X[:, 0] > 0).astype(float)
@@ -345,7 +339,10 @@ def test_jobs_are_listed_filtered_and_searched(
     ]
 
     pages = sagemaker.get_paginator("list_training_jobs").paginate(
-        NameContains="LISTED-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 2}
+        NameContains="LISTED-",
+        SortBy="Name",
+        SortOrder="Ascending",
+        PaginationConfig={"PageSize": 2},
     )
     listed = [each["TrainingJobName"] for page in pages for each in page["TrainingJobSummaries"]]
     found = sagemaker.search(
@@ -360,6 +357,9 @@ def test_jobs_are_listed_filtered_and_searched(
 
     assert listed == names
     assert {each["TrainingJob"]["TrainingJobName"] for each in found} == set(names)
-    assert sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed-")[
-        "TrainingJobSummaries"
-    ] == []
+    assert (
+        sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed-")[
+            "TrainingJobSummaries"
+        ]
+        == []
+    )

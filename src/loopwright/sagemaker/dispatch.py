@@ -13,7 +13,7 @@ from loopwright.core.names import new_id
 from loopwright.sagemaker.checking import check
 from loopwright.sagemaker.desk import REGION, Caller, Desk
 from loopwright.sagemaker.error import ApiError, of_loop
-from loopwright.sagemaker.key import find_key
+from loopwright.sagemaker.key import AccessKey, find_key
 from loopwright.sagemaker.message import Answer, HeldBody, Request
 from loopwright.sagemaker.model import operation, service, targets
 from loopwright.sagemaker.parsing import LARGEST_JSON, Routes, json_input, query_input, rest_input
@@ -75,15 +75,17 @@ class Dispatcher:
 
     def _caller(self, request: Request) -> Caller:
         store = self._desk.workspace.metadata
+        known: dict[str, AccessKey] = {}
 
         def secret_of(key_id: str) -> str | None:
             found = find_key(store, key_id)
-            return found.secret if found else None
+            if found is None:
+                return None
+            known[key_id] = found
+            return found.secret
 
         signed = checked_signature(request, secret_of, now=self._desk.now())
-        key = find_key(store, signed.access_key)
-        if key is None:
-            raise ApiError("AccessDenied", "The access key was deleted in this moment.")
+        key = known[signed.access_key]
         region = signed.region or self._region
         # global services are signed for the first region
         return Caller(

@@ -27,6 +27,7 @@ _LARGEST_HEAD = 64 << 10
 _MOST_CONNECTIONS = 512
 _IDLE_S = 120.0
 _DRAIN_S = 2.0
+_HEAD_S = 20.0
 
 Handler = Callable[[Request], Answer]
 
@@ -81,6 +82,9 @@ class Connection(asyncio.Protocol):
         self._is_closing = False
         self._stream: StreamedBody | None = None
         self._ended = asyncio.Event()
+        self._is_in_head = True
+        self._n_head = 0
+        self._head_began_at = self._seen_at
         self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,11 +108,17 @@ class Connection(asyncio.Protocol):
         self._seen_at = self._loop.time()
         if self._is_closing:
             return
+        was_in_head = self._is_in_head
+        if was_in_head and not self._n_head:
+            self._head_began_at = self._seen_at
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(400, "This is no HTTP/1.1 request.")
-        except _TooLargeError:
+            return
+        # the parser tells of a header when it has ended, which it may never do
+        self._n_head = self._n_head + len(data) if was_in_head and self._is_in_head else 0
+        if self._n_head > _LARGEST_HEAD:
             self._refuse(431, "The headers of this request are too large.")
 
     def pause_writing(self) -> None:
@@ -128,16 +138,15 @@ class Connection(asyncio.Protocol):
     def on_url(self, piece: bytes) -> None:
         """Take in a part of the target."""
         self._target += piece
-        self._weigh(len(piece))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take in a header; of one that stands twice, both values count."""
-        self._weigh(len(name) + len(value))
         key, text = name.decode("latin-1").lower(), value.decode("latin-1")
         self._headers[key] = f"{self._headers[key]},{text}" if key in self._headers else text
 
     def on_headers_complete(self) -> None:
         """Decide whether the body is held or streamed."""
+        self._is_in_head = False
         if not self._parser.should_keep_alive():
             self._closes_after = True
         if "upgrade" in self._headers:
@@ -160,6 +169,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """End the body."""
+        self._is_in_head = True
         if self._stream:
             self._stream.end()
             self._stream = None
@@ -171,7 +181,8 @@ class Connection(asyncio.Protocol):
 
     def check_time(self, now: float) -> None:
         """Close the connection if nothing has happened for long."""
-        if not self._is_busy and now - self._seen_at > _IDLE_S:
+        is_slow = self._n_head and now - self._head_began_at > _HEAD_S
+        if not self._is_busy and (is_slow or now - self._seen_at > _IDLE_S):
             self.abort()
 
     def abort(self) -> None:
@@ -182,14 +193,8 @@ class Connection(asyncio.Protocol):
     def _reset(self) -> None:
         self._target, self._body = b"", bytearray()
         self._headers: dict[str, str] = {}
-        self._n_head = 0
         self._stream = None
         self._closes_after = False
-
-    def _weigh(self, n_bytes: int) -> None:
-        self._n_head += n_bytes
-        if self._n_head > _LARGEST_HEAD:
-            raise _TooLargeError
 
     def _request(self, body: StreamedBody | HeldBody) -> Request:
         return Request(
@@ -287,10 +292,6 @@ class Connection(asyncio.Protocol):
         self._is_closing = True
         if self._transport:
             self._transport.close()
-
-
-class _TooLargeError(Exception):
-    pass
 
 
 def _told(task: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.sagemaker.error import ApiError
-from loopwright.sagemaker.record_io import read_records
+from loopwright.sagemaker.record_io import read_records, write_labels
 
 _JSON, _LINES, _CSV = "application/json", "application/jsonlines", "text/csv"
 _RECORDS = "application/x-recordio-protobuf"
@@ -97,10 +97,19 @@ def answer_of(body: bytes, accept: str, settings: Mapping[str, Any]) -> tuple[by
     said = [_of_learner(each, name) for each in answers]
     if kind == _LINES:
         return b"".join(json.dumps(each).encode() + b"\n" for each in said), _LINES
+    if kind == _RECORDS:
+        return write_labels([_values(each) for each in said]), _RECORDS
     if kind == _CSV:
         label = [str(each.get("predicted_label", each.get("score"))) for each in said]
         return ("\n".join(label) + "\n").encode(), _CSV
     return json.dumps({"predictions": said}).encode(), _JSON
+
+
+def _values(answer: Mapping[str, Any]) -> dict[str, list[float]]:
+    return {
+        name: [float(each) for each in value] if isinstance(value, list) else [float(value)]
+        for name, value in answer.items()
+    }
 
 
 def _number(text: Any) -> float:

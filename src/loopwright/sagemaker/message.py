@@ -235,6 +235,7 @@ _REASONS = {
     416: "Requested Range Not Satisfiable",
     424: "Failed Dependency",
     429: "Too Many Requests",
+    431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     501: "Not Implemented",
     503: "Service Unavailable",

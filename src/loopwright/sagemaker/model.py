@@ -21,7 +21,13 @@ SERVICES = (
     "cloudwatch",
 )
 _ESCAPE = re.compile(r"\\p\{(?:Is)?([A-Za-z]+)\}")
-_NAMED = {"Alnum": "a-zA-Z0-9", "Alpha": "a-zA-Z", "Digit": "0-9", "ASCII": "\x00-\x7f", "Print": "\x20-\x7e"}
+_NAMED = {
+    "Alnum": "a-zA-Z0-9",
+    "Alpha": "a-zA-Z",
+    "Digit": "0-9",
+    "ASCII": "\x00-\x7f",
+    "Print": "\x20-\x7e",
+}
 _LARGEST_CHARACTER = 0x10FFFF
 
 

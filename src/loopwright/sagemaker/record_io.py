@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
@@ -49,6 +49,26 @@ def read_records(data: bytes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.f
     if labels and len(labels) != len(rows):
         raise _broken("some rows have a label and some have none")
     return X, np.array(labels) if labels else None
+
+
+def write_labels(rows: Sequence[Mapping[str, Sequence[float]]]) -> bytes:
+    """Return records without features, whose labels are the values of each row by name."""
+    frames = []
+    for row in rows:
+        payload = b""
+        for name, values in row.items():
+            tensor = _field(1, struct.pack(f"<{len(values)}f", *values))
+            payload += _field(2, _field(1, name.encode()) + _field(2, _field(2, tensor)))
+        frames.append(struct.pack("<II", _MAGIC, len(payload)) + payload + bytes(-len(payload) % 4))
+    return b"".join(frames)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    length, size = b"", len(content)
+    while size > 127:
+        length += bytes([size & 127 | 128])
+        size >>= 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
 
 
 class _Tensor:
