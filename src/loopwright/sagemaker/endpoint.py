@@ -242,9 +242,11 @@ def resume(desk: Desk) -> None:
 
 
 @keeps_logs(GROUP)
-def endpoint_streams(desk: Desk, caller: Caller) -> Iterator[Stream]:
+def endpoint_streams(desk: Desk, caller: Caller, group: str, _prefix: str) -> Iterator[Stream]:
     """Yield a stream for each process of each endpoint."""
     for record in ENDPOINTS.all(desk, caller):
+        if group not in ("", f"{GROUP}/{record.body['name']}"):
+            continue
         live = record.body["live"]
         for number, job_id in enumerate(live["jobs"] if live else ()):
             job = desk.workspace.compute.get(job_id)

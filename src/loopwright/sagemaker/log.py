@@ -50,7 +50,8 @@ class Stream:
             return _milliseconds(self.began_at)
 
 
-Finder = Callable[[Desk, Caller], Iterator[Stream]]
+Finder = Callable[[Desk, Caller, str, str], Iterator[Stream]]
+"""Is given a group and how the name of a stream begins, each empty for all of them."""
 _GROUPS: dict[str, Finder] = {}
 
 
@@ -64,12 +65,12 @@ def keeps_logs(group: str) -> Callable[[Finder], Finder]:
     return enter
 
 
-def _streams(desk: Desk, caller: Caller, group: str) -> list[Stream]:
+def _streams(desk: Desk, caller: Caller, group: str, prefix: str = "") -> list[Stream]:
     found = [
         stream
         for start, finder in _GROUPS.items()
         if group == start or group.startswith(f"{start}/")
-        for stream in finder(desk, caller)
+        for stream in finder(desk, caller, group, prefix)
         if stream.group == group
     ]
     if not found:
@@ -85,7 +86,9 @@ def _group(given: Mapping[str, Any]) -> str:
 @serves("logs", "DescribeLogGroups")
 def describe_log_groups(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List the groups that have streams."""
-    names = sorted({each.group for finder in _GROUPS.values() for each in finder(desk, caller)})
+    names = sorted(
+        {each.group for finder in _GROUPS.values() for each in finder(desk, caller, "", "")}
+    )
     prefix, part = given.get("logGroupNamePrefix", ""), given.get("logGroupNamePattern", "")
     kept = [each for each in names if each.startswith(prefix) and part in each]
     return {
@@ -103,7 +106,8 @@ def describe_log_groups(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
 def describe_log_streams(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List the streams of a group."""
     prefix = given.get("logStreamNamePrefix", "")
-    kept = [each for each in _streams(desk, caller, _group(given)) if each.name.startswith(prefix)]
+    known = _streams(desk, caller, _group(given), prefix)
+    kept = [each for each in known if each.name.startswith(prefix)]
     by_time = given.get("orderBy") == "LastEventTime"
     kept.sort(
         key=lambda each: (each.last_ms() if by_time else 0, each.name),
@@ -120,7 +124,7 @@ def describe_log_streams(desk: Desk, caller: Caller, given: dict[str, Any]) -> d
 @serves("logs", "GetLogEvents", note="All lines of a job bear the time at which it started.")
 def get_log_events(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return some lines of a stream; the same token again says that there are no more."""
-    known = _streams(desk, caller, _group(given))
+    known = _streams(desk, caller, _group(given), given["logStreamName"])
     found = [each for each in known if each.name == given["logStreamName"]]
     if not found:
         raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
@@ -149,7 +153,7 @@ def filter_log_events(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict
     text = given.get("filterPattern", "").strip().strip('"')
     limit = given.get("limit", _MOST_EVENTS)
     events: list[dict[str, Any]] = []
-    for stream in _streams(desk, caller, _group(given)):
+    for stream in _streams(desk, caller, _group(given), prefix):
         if (names is not None and stream.name not in names) or not stream.name.startswith(prefix):
             continue
         at = _milliseconds(stream.began_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopwright.compute import Job, JobState
@@ -31,6 +31,7 @@ JOBS = Shelf(
     "with this name already exists ({arn})",
     taken_code="ResourceInUse",
 )
+_SUBMITTING = timedelta(minutes=5)
 _ECHOED = (
     "AlgorithmSpecification",
     "CheckpointConfig",
@@ -84,7 +85,9 @@ def job_of(desk: Desk, record: Record) -> Job | None:
 def status_of(job: Job | None, record: Record) -> tuple[str, str]:
     """Return the status and the secondary status of a training job."""
     if job is None:
-        return "Failed", "Failed"
+        # it is submitted in this moment, unless the server ended just then
+        is_young = datetime.now(UTC) - record.created_at < _SUBMITTING
+        return ("InProgress", "Starting") if is_young else ("Failed", "Failed")
     is_settled = record.body.get("settled") is not None
     if not job.state.has_ended:
         if job.state is JobState.STOPPING:
@@ -130,7 +133,7 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
         "ModelArtifacts": {"S3ModelArtifacts": artifact},
         "TrainingJobStatus": status,
         "SecondaryStatus": secondary,
-        "FailureReason": ends.get("failure") or None if status == "Failed" else None,
+        "FailureReason": _reason(job, ends) if status == "Failed" else None,
         "CreationTime": record.created_at,
         "LastModifiedTime": record.body["modified_at"],
         "TrainingStartTime": started,
@@ -146,6 +149,14 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
         # the second SDK reads this one without asking whether it is there
         "OutputDataConfig": {"KmsKeyId": "", **request["OutputDataConfig"]},
     }
+
+
+def _reason(job: Job | None, ends: Mapping[str, Any]) -> str | None:
+    if job is None:
+        return (
+            "InternalServerError: The server ended before the job could be submitted. Please retry."
+        )
+    return ends.get("failure") or None
 
 
 def _artifact(request: Mapping[str, Any]) -> str:
