@@ -25,11 +25,6 @@ class Caller:
         """Return the ARN of something of the caller's."""
         return f"arn:aws:{service}:{self.region}:{self.account}:{kind}/{name}"
 
-    @property
-    def role_arn(self) -> str:
-        """The ARN of the role that the caller is taken to have assumed."""
-        return f"arn:aws:iam::{self.account}:role/{ROLE}"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desk:

@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 from loopwright.sagemaker.desk import ROLE, Caller, Desk
-from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.registry import serves
 
 _TRUST = {
@@ -24,12 +23,12 @@ _TRUST = {
 _SINCE = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-def _role(caller: Caller) -> dict[str, Any]:
+def _role(caller: Caller, name: str = ROLE) -> dict[str, Any]:
     return {
         "Path": "/",
-        "RoleName": ROLE,
+        "RoleName": name,
         "RoleId": "AROALOOPWRIGHTLOCAL1",
-        "Arn": caller.role_arn,
+        "Arn": f"arn:aws:iam::{caller.account}:role/{name}",
         "CreateDate": _SINCE,
         "AssumeRolePolicyDocument": quote(json.dumps(_TRUST)),
         "Description": "Everything that runs on this machine runs under this one role.",
@@ -37,15 +36,10 @@ def _role(caller: Caller) -> dict[str, Any]:
     }
 
 
-@serves("iam", "GetRole", note="There is one role; every role named in a request is taken for it.")
+@serves("iam", "GetRole", note="Whatever its name: all that runs here runs under one role.")
 def get_role(_desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """Return the role."""
-    if given["RoleName"] != ROLE:
-        raise ApiError(
-            "NoSuchEntity",
-            f"The role with name {given['RoleName']} cannot be found.",
-        )
-    return {"Role": _role(caller)}
+    """Return a role, which SageMaker may assume; programs bring the names of their own."""
+    return {"Role": _role(caller, given["RoleName"])}
 
 
 @serves("iam", "ListRoles", note="There is one role.")
