@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from loopwright.compute import Job
 from loopwright.deploy import free_port
+from loopwright.settings import read_settings
+from loopwright.wiring import open_workspace
 
 from .conftest import ROLE, Server, archive, image, key_for, started, until
 
@@ -13,7 +16,24 @@ import time
 time.sleep(1.5)
 open("/opt/ml/model/m", "w").write("made")
 """
-SERVING = "def model_fn(d): return 1\ndef predict_fn(x, m): return x\n"
+SERVING = """
+import time
+
+def model_fn(d):
+    time.sleep(1)
+
+def predict_fn(x, m):
+    return x
+"""
+
+
+def endpoint_jobs(home: Path) -> list[Job]:
+    """Return the jobs of endpoints that a home knows."""
+    workspace = open_workspace(read_settings({}, home=home))
+    try:
+        return workspace.compute.list_(kind="endpoint")
+    finally:
+        workspace.metadata.close()
 
 
 def test_what_a_killed_server_had_begun_is_finished_by_the_next(tmp_path: Path) -> None:
@@ -54,6 +74,8 @@ def test_what_a_killed_server_had_begun_is_finished_by_the_next(tmp_path: Path) 
             ],
         )
         sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+        # its process has been started, and is not noted yet
+        until(lambda: endpoint_jobs(home), bool)
         process.kill()
         process.wait(10)
 
@@ -77,7 +99,10 @@ def test_what_a_killed_server_had_begun_is_finished_by_the_next(tmp_path: Path) 
             lambda: sagemaker.list_endpoints()["Endpoints"],
             lambda found: not found,
         )
+        jobs = endpoint_jobs(home)
 
+    assert jobs
+    assert [each.id for each in jobs if not each.state.has_ended] == []
     assert job["TrainingJobStatus"] == "Completed"
     assert model["ContentLength"] > 0
     assert endpoint["EndpointStatus"] == "InService", endpoint.get("FailureReason")

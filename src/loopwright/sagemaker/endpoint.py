@@ -54,8 +54,7 @@ def _carry_out(desk: Desk, caller: Caller, record: Record) -> None:
     change, live = body["change"], body["live"]
     try:
         if change["kind"] == "Deleting":
-            if live:
-                stop(desk, body["arn"], live)
+            stop(desk, body["arn"], live)
             drop_tags(desk, body["arn"])
             ENDPOINTS.delete(desk, record)
             return

@@ -8,7 +8,7 @@ import sys
 import tarfile
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ def deployed(
     ApiError, LoopwrightError
         If it cannot; what was live before still is.
     """
+    _stop_strays(desk, arn, live["jobs"] if live else ())
     variants: list[dict[str, Any]] = []
     for is_shadow, group in ((False, "ProductionVariants"), (True, "ShadowProductionVariants")):
         for each in config.get(group, ()):
@@ -78,7 +79,8 @@ def deployed(
         raise validation("Scripts and models of algorithms cannot stand behind one endpoint yet.")
     if live and live["kind"] not in kinds:
         found = _started(desk, caller, arn, config, variants, None)
-        stop(desk, arn, live)
+        for job_id in live["jobs"]:
+            desk.workspace.compute.stop(job_id, grace_s=10.0)
         return found
     return _started(desk, caller, arn, config, variants, live)
 
@@ -315,12 +317,20 @@ def _port_of(desk: Desk, job_id: str) -> int:
     )
 
 
-def stop(desk: Desk, arn: str, live: Mapping[str, Any]) -> None:
-    """End the processes of an endpoint."""
-    for job_id in live["jobs"]:
+def stop(desk: Desk, arn: str, live: Mapping[str, Any] | None) -> None:
+    """End the processes of an endpoint, those that nobody noted too."""
+    for job_id in live["jobs"] if live else ():
         desk.workspace.compute.stop(job_id, grace_s=10.0)
-    if live["kind"] == "bundle":
+    _stop_strays(desk, arn, ())
+    if live is None or live["kind"] == "bundle":
         shutil.rmtree(desk.workspace.endpoint_folder(own_name(arn)), ignore_errors=True)
+
+
+def _stop_strays(desk: Desk, arn: str, known: Collection[str]) -> None:
+    """End processes that a server started for an endpoint, and was killed before it noted them."""
+    for job in desk.workspace.compute.list_(kind="endpoint", labels={"arn": arn}):
+        if job.id not in known and not job.state.has_ended:
+            desk.workspace.compute.stop(job.id, grace_s=5.0)
 
 
 def is_alive(desk: Desk, live: Mapping[str, Any]) -> bool:
