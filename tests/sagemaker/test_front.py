@@ -113,6 +113,17 @@ def test_requests_that_come_together_are_answered_in_order(
     assert rest.endswith(b"two")
 
 
+def test_one_connection_carries_many_requests(
+    server: Server, s3: Any, bucket: str, wire: socket.socket
+) -> None:
+    s3.put_object(Bucket=bucket, Key="again", Body=b"again")
+    head = head_of(server, "GET", f"/{bucket}/again", **{"x-amz-meta-long": "x" * 4000})
+
+    for _ in range(30):  # together more than one head may have
+        wire.sendall(head)
+        assert answer(wire).endswith(b"again")
+
+
 def test_nothing_is_answered_without_a_signature(wire: socket.socket) -> None:
     wire.sendall(b"GET /jobs?list-type=2 HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
 

@@ -83,6 +83,7 @@ class Connection(asyncio.Protocol):
         self._stream: StreamedBody | None = None
         self._ended = asyncio.Event()
         self._is_in_head = True
+        self._has_seen_head = False
         self._n_head = 0
         self._head_began_at = self._seen_at
         self._reset()
@@ -108,16 +109,17 @@ class Connection(asyncio.Protocol):
         self._seen_at = self._loop.time()
         if self._is_closing:
             return
-        was_in_head = self._is_in_head
-        if was_in_head and not self._n_head:
+        if not self._n_head:
             self._head_began_at = self._seen_at
+        self._has_seen_head = False
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(400, "This is no HTTP/1.1 request.")
             return
         # the parser tells of a header when it has ended, which it may never do
-        self._n_head = self._n_head + len(data) if was_in_head and self._is_in_head else 0
+        is_within = self._is_in_head and not self._has_seen_head
+        self._n_head = self._n_head + len(data) if is_within else 0
         if self._n_head > _LARGEST_HEAD:
             self._refuse(431, "The headers of this request are too large.")
 
@@ -147,6 +149,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Decide whether the body is held or streamed."""
         self._is_in_head = False
+        self._has_seen_head = True
         if not self._parser.should_keep_alive():
             self._closes_after = True
         if "upgrade" in self._headers:
