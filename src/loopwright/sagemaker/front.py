@@ -173,6 +173,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """End the body."""
         self._is_in_head = True
+        self._has_seen_head = True  # what came now was not all of the next one's
         if self._stream:
             self._stream.end()
             self._stream = None
