@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from loopwright.loop.live import write_live_rows
+from loopwright.loop.live import fresh_after, write_live_rows
 from loopwright.loop.sourcing import Target
 from loopwright.monitor import HeldBatch, Ledger, LedgerAbout
 from loopwright.prepare import Signature
@@ -106,3 +106,13 @@ def test_labels_sent_again_teach_nothing_twice_and_reach_no_detector_again(
     assert after["price"].to_list() == [10.0, 31.0, 40.0]
     assert after.height == before.height
     assert (ledger.counts.n_duplicate, ledger.counts.n_conflicting) == (9, 1)
+
+
+def test_rows_from_before_a_harm_are_not_fresh_if_enough_came_since() -> None:
+    learnt, harm = START, START + timedelta(days=90)
+    just_before = harm - timedelta(microseconds=1)
+
+    assert fresh_after(learnt, harm, n_recent=250) == just_before
+    assert fresh_after(None, harm, n_recent=250) == just_before
+    assert fresh_after(learnt, harm, n_recent=249) == learnt
+    assert fresh_after(harm, learnt, n_recent=250) == harm

@@ -4,6 +4,7 @@ from loopwright.cli import alarms as alarms  # their commands join the group of 
 from loopwright.cli import approval as approval
 from loopwright.cli import data as data
 from loopwright.cli import deploy as deploy
+from loopwright.cli import env as env
 from loopwright.cli import experiments as experiments
 from loopwright.cli import feedback as feedback
 from loopwright.cli import init as init

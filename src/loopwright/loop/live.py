@@ -56,10 +56,7 @@ def rows_to_learn_from(
     n_recent = None
     if recent_since is not None:
         n_recent = joined.filter(pl.col("at") >= recent_since).height
-        if n_recent >= LEAST_ROWS:
-            # fresh is what came after
-            just_before = recent_since - timedelta(microseconds=1)
-            since = max(since or just_before, just_before)
+        since = fresh_after(since, recent_since, n_recent=n_recent)
     path = workspace.scratch_folder() / f"live-{loop.name}.parquet"
     n_fresh = write_live_rows(
         ledger,
@@ -80,6 +77,22 @@ def rows_to_learn_from(
         "n_fresh": n_fresh,
         "n_recent": n_recent,
     }
+
+
+def fresh_after(learnt: datetime | None, harm: datetime, *, n_recent: int) -> datetime | None:
+    """Return after which moment rows are fresh: what a harm brought, if a round can do with it.
+
+    Parameters
+    ----------
+    learnt
+        Until when the champion learnt.
+    harm, n_recent
+        With which row the harm began, and how many came from then on.
+    """
+    if n_recent < LEAST_ROWS:
+        return learnt
+    just_before = harm - timedelta(microseconds=1)
+    return just_before if learnt is None else max(learnt, just_before)
 
 
 def outside(labelled: pl.DataFrame, periods: Sequence[Period]) -> pl.DataFrame:

@@ -124,7 +124,7 @@ def script_job(
         cpus=math.ceil(resources.cpus),
         gpus=resources.gpus,
         python=sys.executable,
-        packages=_packages(),
+        packages=job_packages(),
         requirements=wanted,
         environments=str(home.absolute() / "environments"),
         checkpoints=str(Path(checkpoint_dir).absolute()) if checkpoint_dir else None,
@@ -250,7 +250,8 @@ def _installer_environment() -> dict[str, str]:
     }
 
 
-def _packages() -> tuple[str, ...]:
+def job_packages() -> tuple[str, ...]:
+    """Return the folders of packages that a script finds beneath its own requirements."""
     paths = sysconfig.get_paths()
     return tuple(dict.fromkeys((paths["purelib"], paths["platlib"])))
 

@@ -80,6 +80,17 @@ class ScriptOrder(NamedTuple):
         Seconds after which SIGTERM is sent, and from then to SIGKILL.
     variables
         Names of the environment variables that were given with the job; never their values.
+    command
+        A program and its arguments in place of the entry point, as a container's entrypoint.
+    instance
+        What the script is told it runs on.
+    arn
+        What the script is told is the job's ARN; one of this machine when empty.
+    texts
+        The hyperparameters as a request had them, for `hyperparameters.json`; made of
+        `hyperparameters` when absent.
+    content_types
+        What the data of a channel is, by channel, for `inputdataconfig.json`.
     """
 
     name: str
@@ -98,6 +109,11 @@ class ScriptOrder(NamedTuple):
     time_limit_s: float | None = None
     grace_s: float = 30.0
     variables: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    instance: str = _INSTANCE
+    arn: str = ""
+    texts: Mapping[str, str] | None = None
+    content_types: Mapping[str, str] = MappingProxyType({})
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as JSON types."""
@@ -109,8 +125,8 @@ class ScriptOrder(NamedTuple):
     def from_json(cls, value: Mapping[str, Any]) -> ScriptOrder:
         """Return the order that `to_json` wrote."""
         values = {name: each for name, each in value.items() if name != "format"}
-        for name in ("packages", "executables", "variables"):
-            values[name] = tuple(values[name])
+        for name in ("packages", "executables", "variables", "command"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
     @property
@@ -145,11 +161,12 @@ def _argument(value: Any) -> str:
 
 def config_files(order: ScriptOrder) -> dict[str, bytes]:
     """Return the files that a script finds in `input/config`, by name."""
-    texts = {name: _plain(value) for name, value in order.hyperparameters.items()}
+    made = {name: _plain(value) for name, value in order.hyperparameters.items()}
+    texts = made if order.texts is None else dict(order.texts)
     return {
         "hyperparameters.json": _json(texts).encode(),
         "inputdataconfig.json": _json(_input_data_config(order)).encode(),
-        "resourceconfig.json": _json(_resource_config()).encode(),
+        "resourceconfig.json": _json(_resource_config(order)).encode(),
     }
 
 
@@ -164,14 +181,18 @@ def _input_data_config(order: ScriptOrder) -> dict[str, Any]:
         "S3DistributionType": "FullyReplicated",
         "RecordWrapperType": "None",
     }
-    return dict.fromkeys(order.channels, about)
+    kinds = order.content_types
+    return {
+        name: {**about, **({"ContentType": kinds[name]} if name in kinds else {})}
+        for name in order.channels
+    }
 
 
-def _resource_config() -> dict[str, Any]:
-    group = {"instance_group_name": "homogeneousCluster", "instance_type": _INSTANCE}
+def _resource_config(order: ScriptOrder) -> dict[str, Any]:
+    group = {"instance_group_name": "homogeneousCluster", "instance_type": order.instance}
     return {
         "current_host": HOST,
-        "current_instance_type": _INSTANCE,
+        "current_instance_type": order.instance,
         "current_group_name": group["instance_group_name"],
         "hosts": [HOST],
         "instance_groups": [{**group, "hosts": [HOST]}],
@@ -194,7 +215,7 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
     args = arguments(hyperparameters)
     channels = {name: f"{inputs}/data/{name}" for name in sorted(order.channels)}
     module = PurePosixPath(order.entry_point)
-    resources = _resource_config()
+    resources = _resource_config(order)
     framework = {
         name: value
         for name, value in order.hyperparameters.items()
@@ -205,7 +226,7 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
         "current_host": HOST,
         "current_instance_group": resources["current_group_name"],
         "current_instance_group_hosts": [HOST],
-        "current_instance_type": _INSTANCE,
+        "current_instance_type": order.instance,
         "distribution_instance_groups": [],
         "framework_module": None,
         "hosts": [HOST],
@@ -262,7 +283,8 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
     return {
         **{f"SM_{name.upper()}": _variable(value) for name, value in named.items()},
         "TRAINING_JOB_NAME": order.name,
-        "TRAINING_JOB_ARN": f"arn:aws:sagemaker:local:000000000000:training-job/{order.name}",
+        "TRAINING_JOB_ARN": order.arn
+        or f"arn:aws:sagemaker:local:000000000000:training-job/{order.name}",
         "CURRENT_HOST": HOST,
         "SAGEMAKER_BASE_DIR": base,
         "SAGEMAKER_JOB_NAME": order.name,

@@ -185,6 +185,9 @@ def _command(folder: Path, order: ScriptOrder, python: str) -> list[str]:
     """Return the program and its arguments, as the toolkit makes them from the entry point."""
     args = arguments(order.user_hyperparameters)
     entry = order.entry_point
+    if order.command:
+        found = shutil.which(order.command[0], path=_search_path(python))
+        return [found or order.command[0], *order.command[1:]]
     if not entry.endswith(".py"):
         return ["/bin/sh", "-c", 'entry="./$1"; shift; exec "$entry" "$@"', "sh", entry, *args]
     if (folder / CODE_FOLDER / "setup.py").exists():
@@ -205,12 +208,17 @@ def _variables(order: ScriptOrder, python: str, base: str) -> dict[str, str]:
         **own,
         **contract_variables(order, base),
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "PATH": os.pathsep.join([os.path.dirname(python), own.get("PATH", os.defpath)]),  # noqa: PTH120
+        "PATH": _search_path(python),
     }
     if order.requirements is not None:
         found["VIRTUAL_ENV"] = os.path.dirname(os.path.dirname(python))  # noqa: PTH120
     # what a person gave with the job wins
     return found | {name: own[name] for name in order.variables if name in own}
+
+
+def _search_path(python: str) -> str:
+    own = os.environ.get("PATH", os.defpath)
+    return os.pathsep.join([os.path.dirname(python), own])  # noqa: PTH120
 
 
 def watch_script(run: ScriptRun, finder: MetricFinder, *, until: float, grace_s: float) -> None:

@@ -92,7 +92,9 @@ def _lay_out(folder: Path, order: ScriptOrder) -> None:
         (ml / name).mkdir(parents=True, exist_ok=True)
     for name, content in config_files(order).items():
         (ml / "input" / "config" / name).write_bytes(content)
-    shutil.copytree(folder / CODE_FOLDER, ml / "code", dirs_exist_ok=True)
+    if (folder / CODE_FOLDER).is_dir():
+        shutil.copytree(folder / CODE_FOLDER, ml / "code", dirs_exist_ok=True)
+    (ml / "code").mkdir(exist_ok=True)
     for name in order.executables:
         (ml / "code" / name).chmod(0o755)
     kept = order.checkpoints or os.environ.get("LOOPWRIGHT_CHECKPOINT_DIR")
@@ -127,7 +129,7 @@ def _interpreter(folder: Path, order: ScriptOrder) -> str:
         root=Path(order.environments),
         python=order.python,
         packages=order.packages,
-        beside=folder / CODE_FOLDER,
+        beside=folder / CODE_FOLDER if (folder / CODE_FOLDER).is_dir() else folder,
     )
     return str(python)
 

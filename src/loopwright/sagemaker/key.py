@@ -1,0 +1,55 @@
+"""Access keys: the tokens of this home, given out by `loopwright env`, kept in its store."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass, field
+
+from loopwright.sagemaker.desk import ACCOUNT
+from loopwright.store import MetadataStore
+
+_KIND = "access-key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessKey:
+    """A key: its public name, its secret, the account and the person it belongs to."""
+
+    id: str
+    secret: str = field(repr=False)
+    account: str = ACCOUNT
+    user: str = ""
+    purpose: str = "person"
+
+
+def new_key(store: MetadataStore, *, user: str, account: str = ACCOUNT, purpose: str) -> AccessKey:
+    """Make a key and keep it."""
+    name = base64.b32encode(secrets.token_bytes(10)).decode()
+    key = AccessKey(
+        id=f"LWKA{name}",
+        secret=secrets.token_urlsafe(30),
+        account=account,
+        user=user,
+        purpose=purpose,
+    )
+    body = {"secret": key.secret, "account": account, "user": user, "purpose": purpose}
+    store.create(_KIND, key.id, body)
+    return key
+
+
+def key_of(store: MetadataStore, *, user: str, purpose: str, account: str = ACCOUNT) -> AccessKey:
+    """Return the key of a person for a purpose, making it if there is none."""
+    for record in store.list_(_KIND):
+        body = record.body
+        if (body["user"], body["purpose"], body["account"]) == (user, purpose, account):
+            return AccessKey(id=record.key, **body)
+    return new_key(store, user=user, account=account, purpose=purpose)
+
+
+def find_key(store: MetadataStore, key_id: str) -> AccessKey | None:
+    """Return a key by its public name, or None."""
+    if not key_id.isalnum() or len(key_id) > 64:
+        return None
+    record = store.find(_KIND, key_id)
+    return AccessKey(id=record.key, **record.body) if record else None

@@ -1,0 +1,274 @@
+"""Uploads in parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from loopwright.core.names import new_id
+from loopwright.sagemaker.desk import Caller, Desk
+from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.s3.bucket import owner
+from loopwright.sagemaker.s3.checksum import composite
+from loopwright.sagemaker.s3.index import Entry, Upload
+from loopwright.sagemaker.s3.object import (
+    about_of,
+    byte_range,
+    copy_source,
+    quoted,
+    received,
+    write_condition,
+)
+from loopwright.sagemaker.s3.store import checked_key
+
+_LEAST_PART = 5 << 20
+_MOST_PARTS = 10_000
+
+
+@serves("s3", "CreateMultipartUpload")
+def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Begin an upload."""
+    bucket, key = given["Bucket"], checked_key(given["Key"])
+    desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
+    about = {**about_of(given), "algorithm": given.get("ChecksumAlgorithm")}
+    upload_id = new_id()
+    with desk.objects.index.writing() as database:
+        database.execute(
+            "insert into upload values(?, ?, ?, ?, ?)",
+            (upload_id, bucket, key, desk.objects.now(), json.dumps(about)),
+        )
+    return {
+        "Bucket": bucket,
+        "Key": key,
+        "UploadId": upload_id,
+        "ChecksumAlgorithm": given.get("ChecksumAlgorithm"),
+        "ChecksumType": "COMPOSITE" if given.get("ChecksumAlgorithm") else None,
+    }
+
+
+def _upload(desk: Desk, given: Mapping[str, Any]) -> Upload:
+    desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
+    found = desk.objects.index.find_upload(given["UploadId"])
+    if found is None or (found.bucket, found.key) != (given["Bucket"], given["Key"]):
+        raise ApiError(
+            "NoSuchUpload",
+            "The specified upload does not exist. The upload ID may be invalid, or the upload may "
+            "have been aborted or completed.",
+            UploadId=given["UploadId"],
+        )
+    return found
+
+
+def _number(given: Mapping[str, Any]) -> int:
+    number = int(given["PartNumber"])
+    if not 1 <= number <= _MOST_PARTS:
+        raise ApiError(
+            "InvalidArgument",
+            f"Part number must be an integer between 1 and {_MOST_PARTS}, inclusive",
+            ArgumentName="partNumber",
+            ArgumentValue=number,
+        )
+    return number
+
+
+def _enter_part(desk: Desk, upload: Upload, number: int, entry: Entry) -> None:
+    try:
+        with desk.objects.index.writing() as database:
+            if not database.execute("select 1 from upload where id = ?", (upload.id,)).fetchone():
+                raise ApiError("NoSuchUpload", "The specified upload does not exist.")
+            replaced = desk.objects.index.put_part(database, upload.id, number, entry)
+    except BaseException:
+        desk.objects.files.drop(entry.file)
+        raise
+    desk.objects.files.drop(replaced)
+
+
+@serves("s3", "UploadPart")
+def upload_part(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Keep a part."""
+    upload, number = _upload(desk, given), _number(given)
+    kept = received(desk, given)
+    entry = Entry(
+        key=str(number),
+        file=kept.file,
+        size=kept.size,
+        etag=kept.md5,
+        modified=desk.objects.now(),
+        about={"checksums": kept.sums},
+    )
+    _enter_part(desk, upload, number, entry)
+    sums = {f"Checksum{name}": value for name, value in kept.sums.items()}
+    return {"ETag": quoted(kept.md5), **sums}
+
+
+@serves("s3", "UploadPartCopy")
+def upload_part_copy(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Keep a part that is a range of another object."""
+    upload, number = _upload(desk, given), _number(given)
+    _, _, source = copy_source(desk, given)
+    asked = given.get("CopySourceRange")
+    start, n_bytes = byte_range(asked, source.size) or (0, source.size)
+    part = desk.objects.files.part(source.file, start, n_bytes)
+    try:
+        kept = desk.objects.files.keep(part.pieces())
+    finally:
+        part.close()
+    entry = Entry(
+        key=str(number),
+        file=kept.file,
+        size=kept.size,
+        etag=kept.md5,
+        modified=desk.objects.now(),
+    )
+    _enter_part(desk, upload, number, entry)
+    at = datetime.fromtimestamp(entry.modified, UTC)
+    return {"CopyPartResult": {"ETag": quoted(kept.md5), "LastModified": at}}
+
+
+@serves("s3", "ListParts")
+def list_parts(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """List the parts of an upload."""
+    upload = _upload(desk, given)
+    after, limit = int(given.get("PartNumberMarker", 0)), min(given.get("MaxParts", 1000), 1000)
+    parts = [each for each in desk.objects.index.parts(upload.id) if int(each.key) > after]
+    page = parts[:limit]
+    return {
+        "Bucket": upload.bucket,
+        "Key": upload.key,
+        "UploadId": upload.id,
+        "PartNumberMarker": after,
+        "NextPartNumberMarker": int(page[-1].key) if page else 0,
+        "MaxParts": limit,
+        "IsTruncated": len(parts) > limit,
+        "Parts": [
+            {
+                "PartNumber": int(each.key),
+                "LastModified": datetime.fromtimestamp(each.modified, UTC),
+                "ETag": quoted(each.etag),
+                "Size": each.size,
+                **{f"Checksum{n}": v for n, v in each.about.get("checksums", {}).items()},
+            }
+            for each in page
+        ],
+        "Owner": owner(caller),
+        "Initiator": owner(caller),
+        "StorageClass": "STANDARD",
+    }
+
+
+@serves("s3", "ListMultipartUploads")
+def list_multipart_uploads(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """List the uploads under way."""
+    desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
+    found = [
+        each
+        for each in desk.objects.index.uploads(given["Bucket"])
+        if each.key.startswith(given.get("Prefix", ""))
+    ]
+    return {
+        "Bucket": given["Bucket"],
+        "Prefix": given.get("Prefix"),
+        "MaxUploads": 1000,
+        "IsTruncated": False,
+        "Uploads": [
+            {
+                "UploadId": each.id,
+                "Key": each.key,
+                "Initiated": datetime.fromtimestamp(each.created, UTC),
+                "StorageClass": "STANDARD",
+                "Owner": owner(caller),
+                "Initiator": owner(caller),
+            }
+            for each in found
+        ],
+    }
+
+
+@serves("s3", "AbortMultipartUpload")
+def abort_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Give up an upload and its parts."""
+    upload = _upload(desk, given)
+    _forget(desk, upload)
+    return {"__status": 204}
+
+
+def _forget(desk: Desk, upload: Upload) -> None:
+    with desk.objects.index.writing() as database:
+        files = database.execute("select file from part where upload = ?", (upload.id,)).fetchall()
+        database.execute("delete from part where upload = ?", (upload.id,))
+        database.execute("delete from upload where id = ?", (upload.id,))
+    for (file,) in files:
+        desk.objects.files.drop(file)
+
+
+@serves("s3", "CompleteMultipartUpload")
+def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Make the object out of the parts that the client names."""
+    upload = _upload(desk, given)
+    parts = _chosen_parts(desk, upload, given.get("MultipartUpload", {}).get("Parts", []))
+    digests = b"".join(bytes.fromhex(each.etag) for each in parts)
+    etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
+    name = upload.about.get("algorithm")
+    sums = [each.about.get("checksums", {}).get(name) for each in parts]
+    checksums = {name: composite(name, sums)} if name and all(sums) else {}
+    file, size = desk.objects.files.join(each.file for each in parts)
+    about = {key: value for key, value in upload.about.items() if key != "algorithm"}
+    entry = Entry(
+        key=upload.key,
+        file=file,
+        size=size,
+        etag=etag,
+        modified=desk.objects.now(),
+        about={**about, "checksums": checksums, "parts": len(parts)},
+    )
+    desk.objects.enter(upload.bucket, entry, condition=write_condition(given))
+    _forget(desk, upload)
+    return {
+        "Location": f"{desk.url}/{upload.bucket}/{upload.key}",
+        "Bucket": upload.bucket,
+        "Key": upload.key,
+        "ETag": quoted(etag),
+        **{f"Checksum{key}": value for key, value in checksums.items()},
+        "ChecksumType": "COMPOSITE" if checksums else None,
+    }
+
+
+def _chosen_parts(desk: Desk, upload: Upload, named: list[dict[str, Any]]) -> list[Entry]:
+    if not named:
+        raise ApiError(
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate against our published "
+            "schema",
+        )
+    known = {int(each.key): each for each in desk.objects.index.parts(upload.id)}
+    numbers = [each.get("PartNumber", 0) for each in named]
+    if numbers != sorted(set(numbers)):
+        raise ApiError(
+            "InvalidPartOrder",
+            "The list of parts was not in ascending order. Parts must be ordered by part number.",
+        )
+    found = []
+    for each, number in zip(named, numbers, strict=True):
+        part = known.get(number)
+        if part is None or each.get("ETag", "").strip('"') != part.etag:
+            raise ApiError(
+                "InvalidPart",
+                "One or more of the specified parts could not be found. The part may not have been "
+                "uploaded, or the specified entity tag may not match the part's entity tag.",
+                PartNumber=number,
+            )
+        found.append(part)
+    for part in found[:-1]:
+        if part.size < _LEAST_PART:
+            raise ApiError(
+                "EntityTooSmall",
+                "Your proposed upload is smaller than the minimum allowed size",
+                ProposedSize=part.size,
+                MinSizeAllowed=_LEAST_PART,
+                PartNumber=int(part.key),
+            )
+    return found

@@ -1,0 +1,112 @@
+"""The compatible API as a part of a process: listens, answers, puts results of jobs into S3."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loopwright.core.errors import InvalidInputError
+from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback
+from loopwright.loop.workspace import Workspace
+from loopwright.sagemaker import registry
+from loopwright.sagemaker.desk import ACCOUNT, REGION, Desk
+from loopwright.sagemaker.dispatch import Dispatcher
+from loopwright.sagemaker.front import Front, guarded
+from loopwright.sagemaker.key import key_of
+from loopwright.sagemaker.s3.store import ObjectStore
+
+_log = logging.getLogger(__name__)
+PORT = 8333
+_SETTLE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayPlan:
+    """What an operator asks of the compatible API.
+
+    Parameters
+    ----------
+    host, port
+        Where it listens; port 0 for a free one.
+    region, account
+        What requests and ARNs are taken to be of when they name none.
+    others
+        Whether an address that other machines can reach is meant.
+    """
+
+    host: str = LOOPBACK
+    port: int = PORT
+    region: str = REGION
+    account: str = ACCOUNT
+    others: bool = field(default=False)
+
+
+class Gateway:
+    """The compatible API of a home.
+
+    Parameters
+    ----------
+    workspace
+        The home.
+    plan
+        Where it listens.
+    """
+
+    def __init__(self, workspace: Workspace, plan: GatewayPlan) -> None:
+        if not is_loopback(plan.host) and not plan.others:
+            raise InvalidInputError(
+                f"Other machines could reach {plan.host}, and who has a key runs code here.",
+                hint="Listen on 127.0.0.1, or say that others may ask, behind a proxy with TLS.",
+                field="host",
+                value=plan.host,
+            )
+        self._plan = plan
+        self._listener = bound_socket(plan.host, plan.port)
+        self.port = int(self._listener.getsockname()[1])
+        key = key_of(workspace.metadata, user=workspace.user, purpose="jobs", account=plan.account)
+        self.desk = Desk(
+            workspace=workspace,
+            objects=ObjectStore(workspace.home / "s3", workspace.clock),
+            url=f"http://{plan.host}:{self.port}",
+            job_key=(key.id, key.secret),
+        )
+        registry.load()
+
+    async def run(self, ended: asyncio.Event, tell: Callable[[str], object]) -> None:
+        """Serve until the event is set."""
+        front = Front(guarded(Dispatcher(self.desk, region=self._plan.region)))
+        loop = asyncio.get_running_loop()
+        http = await loop.create_server(front.connection, sock=self._listener)
+        stopped = threading.Event()
+        settling = threading.Thread(target=self._settle, args=(stopped,), daemon=True)
+        settling.start()
+        tell(self.desk.url)
+        while not ended.is_set():
+            front.check_time()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), timeout=5.0)
+        http.close()
+        stopped.set()
+        await asyncio.to_thread(settling.join, 10.0)
+        front.close()
+
+    def _settle(self, stopped: threading.Event) -> None:
+        from loopwright.sagemaker.endpoint import resume
+        from loopwright.sagemaker.training_job import settle_all
+
+        try:
+            resume(self.desk)
+        except Exception:
+            _log.exception("Endpoints of an earlier server could not be taken up again.")
+        self.desk.objects.files.sweep(self.desk.objects.index.known_files())
+        while not stopped.wait(_SETTLE_S):
+            try:
+                settle_all(self.desk)
+            except Exception:
+                # a store that is locked now may be free in a moment
+                _log.exception("The results of jobs could not be put into S3; trying again.")
+                stopped.wait(5.0)
