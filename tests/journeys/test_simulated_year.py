@@ -230,7 +230,10 @@ def checked(year: Year) -> None:
         *range(TURNED + 2, N_WEEKS),
     }, told
     assert {"operation", "data_quality", "error"} <= {kind for _, kind in told}
-    left = [each for each in alarms if each.state != "closed"]
+    # the second model's reference has some hundred rows: `columns together` may alarm, and starts nothing
+    inputs = [each for each in alarms if each.kind == "data" and each.opened_at > turned]
+    assert len(inputs) <= 1
+    left = [each for each in alarms if each.state != "closed" and each not in inputs]
     assert [each.subject for each in left] == ["held labels"]
 
     # no prediction was lost or counted twice by whoever was killed

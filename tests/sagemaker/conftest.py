@@ -54,10 +54,10 @@ class Server:
 def started(home: Path, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Start a server on a home, and end it in any case."""
     log = home.parent / f"server-{time.time_ns()}.log"
-    command = [sys.executable, "-m", "loopwright.cli.sagemaker"]
+    command = [sys.executable, "-m", "loopwright", "--home", str(home), "sagemaker"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, "--home", str(home), "--port", str(port)],
+            [*command, "--port", str(port)],
             stdout=file,
             stderr=subprocess.STDOUT,
             env={**os.environ, "LOOPWRIGHT_USER": "ann"},

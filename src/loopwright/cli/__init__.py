@@ -13,6 +13,7 @@ from loopwright.cli import labels as labels
 from loopwright.cli import mlflow as mlflow
 from loopwright.cli import report as report
 from loopwright.cli import rollout as rollout
+from loopwright.cli import sagemaker as sagemaker
 from loopwright.cli import server as server
 from loopwright.cli import train as train
 from loopwright.cli import transform as transform
