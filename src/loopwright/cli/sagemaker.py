@@ -50,6 +50,7 @@ def sagemaker(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     workspace = open_workspace(read_settings(os.environ, home=home))
     plan = GatewayPlan(host=host, port=port, region=region, account=account, others=others)
     asyncio.run(_run(Gateway(workspace, plan), told))

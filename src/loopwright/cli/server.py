@@ -38,6 +38,7 @@ def server(home: Path | None, as_json: bool, host: str, port: int, at_once: int)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     # the processes that attend loops answer to no one over the network
     environ = {k: v for k, v in os.environ.items() if k != "LOOPWRIGHT_SERVER_TOKEN"}
     settings = read_settings(os.environ, home=home)
