@@ -95,3 +95,30 @@ def test_two_columns_have_no_joint_scores() -> None:
 
     assert reference.joint is None
     assert reference.find("joint") is None
+
+
+@pytest.mark.parametrize("name", [RESIDUAL, DENSITY])
+def test_new_rows_look_as_usual_as_those_of_a_small_reference(name: str) -> None:
+    loadings = np.random.default_rng(0).normal(size=(5, 20))
+
+    def rows(seed: int, n: int) -> pl.DataFrame:
+        rng = np.random.default_rng(seed)
+        values = rng.normal(size=(n, 5)) @ loadings + rng.normal(size=(n, 20))
+        return pl.DataFrame({f"x{k}": values[:, k] for k in range(20)})
+
+    kinds = dict.fromkeys([f"x{k}" for k in range(20)], "number")
+    shares = []
+    for seed in range(4):
+        learnt = build_reference(rows(seed, 400), np.arange(100.0), None, kinds)
+        joint = next(each for each in learnt.streams if each.name == name)
+        n_reference = np.array(joint.counts[:-1]) / sum(joint.counts)
+        fresh = rows(100 + seed, 4_000)
+        bins = {each.key: bin_codes(each, fresh[each.name]) for each in learnt.inputs}
+        assert learnt.joint is not None
+        live = bin_codes(joint, learnt.joint.score_rows(bins)[name])
+        n_live = np.bincount(live, minlength=joint.n_bins)[:-1] / 4_000
+        below = np.cumsum(n_reference) - n_reference / 2
+        shares.append(float(n_live @ below))
+
+    # the chance that a new row scores higher than one of the reference
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.03)

@@ -25,6 +25,8 @@ _EXPLAINED = 0.8  # of the variance, by the components that the residual leaves 
 _N_MOST_KEPT = 8
 _CHUNK = 8_192  # rows at a time, which stay in the processor's cache
 _RIDGE = 0.02
+_N_FOLDS = 10
+_MANY_ROWS = 10_000
 _DIGITS = 3
 
 
@@ -124,6 +126,38 @@ def build_joint(
         components=tuple(tuple(row) for row in vectors.T[:n_kept].round(_DIGITS).tolist()),
         precision=tuple(tuple(row[: place + 1]) for place, row in enumerate(precision)),
     )
+
+
+def held_out_scores(
+    joint: JointModel,
+    streams: Sequence[StreamReference],
+    codes: Mapping[str, NDArray[np.int64]],
+) -> dict[str, NDArray[np.float64]]:
+    """Return both scores of the reference rows, each by relations that were learnt without it.
+
+    Rows look more usual to relations that were learnt from them than new rows ever will: with 400
+    rows of 20 columns, a new row beats a reference row in 54 % of pairs, nothing having moved. Among
+    very many rows that makes no difference, and `joint` scores them as it is.
+
+    Parameters
+    ----------
+    joint
+        What `build_joint` returned for the same streams and rows.
+    streams, codes
+        See `build_joint`.
+    """
+    n_rows = len(next(iter(codes.values())))
+    if n_rows >= _MANY_ROWS:
+        return joint.score_rows(codes)
+    fold = np.arange(n_rows) % _N_FOLDS
+    found = {name: np.empty(n_rows) for name in (RESIDUAL, DENSITY)}
+    for number in range(_N_FOLDS):
+        is_held = fold == number
+        learnt = build_joint(streams, {key: each[~is_held] for key, each in codes.items()})
+        scores = (learnt or joint).score_rows({key: each[is_held] for key, each in codes.items()})
+        for name, values in scores.items():
+            found[name][is_held] = values
+    return found
 
 
 def _ordered_scores(stream: StreamReference) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
-from loopwright.monitor.coding import joint_codes, whole_key
-from loopwright.monitor.joint import DENSITY, RESIDUAL, build_joint
+from loopwright.monitor.coding import whole_key
+from loopwright.monitor.joint import DENSITY, RESIDUAL, build_joint, held_out_scores
 from loopwright.monitor.reference import (
     TOLERANCE,
     Kind,
@@ -163,13 +163,13 @@ def _with_joint(
     joint = build_joint(ranked, codes)
     if joint is None:
         return reference, codes
-    scores = joint.score_rows(codes)
+    scores = held_out_scores(joint, ranked, codes)
     streams = [
         build_stream(name, pl.Series(scores[name]), role="joint", kind="number")
         for name in (RESIDUAL, DENSITY)
     ]
     reference = replace(reference, joint=joint, streams=(*reference.streams, *streams))
-    return reference, codes | joint_codes(reference, codes)
+    return reference, codes | {each.key: bin_codes(each, scores[each.name]) for each in streams}
 
 
 def _with_answers(
