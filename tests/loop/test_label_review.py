@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +15,7 @@ from loopwright.core.clock import FixedClock
 from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateError
 from loopwright.deploy import CapturedPrediction, Cursor, add_labels
 from loopwright.deploy.capture import CaptureLog, utc_text
+from loopwright.loop import gathering
 from loopwright.loop.feedback_state import Period
 from loopwright.loop.file import parse_loop_file
 from loopwright.loop.gathering import VERIFY_PREFIX, gathered, ledger_about
@@ -198,6 +200,31 @@ def test_gathering_takes_each_line_once_and_leaves_verifications_out(workspace: 
 
     assert (first.counts.n_predictions, second.counts.n_predictions) == (3, 3)
     assert (second.counts.n_labelled, third.number) == (1, second.number)
+
+
+def test_an_endpoint_that_answers_faster_than_it_is_read_does_not_hold_up_the_look(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, about = workspace.endpoint_folder("houses"), ledger_about(LOOP, TARGET)
+    answered(workspace, 5)
+    read = gathering.read_capture_lines
+    n_reads = 0
+
+    def busy(*args: Any, **kwargs: Any) -> Any:
+        nonlocal n_reads
+        n_reads += 1
+        answered(workspace, 2, prefix=f"meanwhile{n_reads}-")
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(gathering, "read_capture_lines", busy)
+    monkeypatch.setattr(gathering, "_CAPTURE_BYTES", 10)
+
+    ledger = gathered(folder, about)
+
+    assert ledger.counts.n_predictions == 5
+    assert n_reads <= 10
+    monkeypatch.undo()
+    assert gathered(folder, about).counts.n_predictions == 5 + 2 * n_reads
 
 
 def test_a_ledger_made_anew_knows_what_was_read_before(workspace: Workspace) -> None:

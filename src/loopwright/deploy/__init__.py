@@ -26,7 +26,7 @@ from loopwright.deploy.labels import Label, LabelLog, LabelPage, add_labels, rea
 from loopwright.deploy.plan import DeployPlan, checked_deploy
 from loopwright.deploy.rollout import Alarms, Rollout, RolloutState
 from loopwright.deploy.scale import Scale, most_workers
-from loopwright.deploy.segment import Cursor, has_more
+from loopwright.deploy.segment import Cursor, end_of_log, has_more
 from loopwright.deploy.variant import Variant
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "check_port",
     "checked_code",
     "checked_deploy",
+    "end_of_log",
     "free_port",
     "has_more",
     "most_workers",

@@ -153,6 +153,11 @@ def has_more(folder: Path, *, after: Cursor | None = None) -> bool:
     return any(path.stat().st_size > offsets.get(path.name, 0) for path in segments(folder))
 
 
+def end_of_log(folder: Path) -> Cursor:
+    """Return the cursor of a reader that has read all there is now."""
+    return Cursor(offsets={path.name: path.stat().st_size for path in segments(folder)})
+
+
 def read_page(
     folder: Path,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopwright.core.lazy import LazyModule
 from loopwright.core.quantity import seconds
-from loopwright.deploy import Cursor, has_more, read_capture_lines, read_labels
+from loopwright.deploy import Cursor, end_of_log, has_more, read_capture_lines, read_labels
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
 from loopwright.monitor import Ledger, LedgerAbout
@@ -63,7 +63,8 @@ def gathered(
         empty = Cursor()
         _take_in(ledger, folder, until=(read_until[0] or empty, read_until[1] or empty))
         ledger.settle()
-    _take_in(ledger, folder, until=(None, None))
+    # what comes from now on is left to the next look: else a busy endpoint would be read for ever
+    _take_in(ledger, folder, until=(end_of_log(folder / "capture"), end_of_log(folder / "labels")))
     return ledger
 
 
@@ -73,7 +74,7 @@ def log_cursor(ledger: Ledger, log: str) -> Cursor | None:
     return None if kept is None else Cursor.from_json(kept)
 
 
-def _take_in(ledger: Ledger, folder: Path, *, until: tuple[Cursor | None, Cursor | None]) -> None:
+def _take_in(ledger: Ledger, folder: Path, *, until: tuple[Cursor, Cursor]) -> None:
     for page in _pages(ledger, folder, "capture", read_capture_lines, _CAPTURE_BYTES, until[0]):
         traffic = ~pl.col("inference_id").str.starts_with(VERIFY_PREFIX)
         cursors = {"capture": page.cursor.to_json()}
@@ -101,7 +102,7 @@ def _pages(
     log: str,
     read: Callable[..., Any],
     max_bytes: int,
-    until: Cursor | None,
+    until: Cursor,
 ) -> Any:
     """Yield the pages of a log that are not in the ledger yet."""
     cursor = log_cursor(ledger, log)
