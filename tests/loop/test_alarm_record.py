@@ -14,14 +14,13 @@ from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateE
 from loopwright.loop.alarm import (
     LOOK_KINDS,
     AlarmRecord,
-    Condition,
     acknowledge_alarm,
-    conditions_of,
     keep_conditions,
     keep_look,
     list_alarms,
     reconciled,
 )
+from loopwright.loop.condition import Condition, conditions_of
 from loopwright.loop.file import LoopFile, parse_loop_file
 from loopwright.loop.outbox import list_outbox
 from loopwright.loop.workspace import Workspace

@@ -10,15 +10,10 @@ import pytest
 
 from loopwright.core.clock import FixedClock
 from loopwright.loop import loop_page, loop_status
-from loopwright.loop.alarm import (
-    LOOK_KINDS,
-    Condition,
-    acknowledge_alarm,
-    keep_conditions,
-    keep_look,
-)
+from loopwright.loop.alarm import LOOK_KINDS, acknowledge_alarm, keep_conditions, keep_look
 from loopwright.loop.chronicle import Chronicle, chronicle
 from loopwright.loop.chronicle_chart import LEFT, RIGHT, timeline
+from loopwright.loop.condition import Condition
 from loopwright.loop.feedback_state import Begun, Ended, Held, Looked, Resumed, Trained
 from loopwright.loop.feedback_store import tell
 from loopwright.loop.file import parse_loop_file

@@ -19,7 +19,8 @@ import pytest
 
 from loopwright.core.clock import FixedClock
 from loopwright.core.errors import BackendError
-from loopwright.loop.alarm import LOOK_KINDS, Condition, keep_conditions, list_alarms
+from loopwright.loop.alarm import LOOK_KINDS, keep_conditions, list_alarms
+from loopwright.loop.condition import Condition
 from loopwright.loop.file import ReadFile, read_loop_file
 from loopwright.loop.outbox import backoff_s, list_outbox, put_notice, tell_due
 from loopwright.loop.workspace import Workspace

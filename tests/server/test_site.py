@@ -15,7 +15,8 @@ from loopwright.core.clock import FixedClock
 from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.deploy.address import token_digest
 from loopwright.deploy.message import Request, Response
-from loopwright.loop.alarm import Condition, keep_conditions
+from loopwright.loop.alarm import keep_conditions
+from loopwright.loop.condition import Condition
 from loopwright.loop.file import parse_loop_file
 from loopwright.loop.timetable import Slot, put_slot, went_wrong
 from loopwright.server.gauge import gauges, metrics_text

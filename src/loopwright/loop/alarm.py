@@ -10,11 +10,13 @@ import msgspec
 
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateError
+from loopwright.loop.condition import Condition, conditions_of
 from loopwright.loop.file import LoopFile
 from loopwright.loop.outbox import put_notice
 from loopwright.loop.workspace import Workspace
-from loopwright.monitor import Alarm, MonitorReport
+from loopwright.monitor import MonitorReport
 from loopwright.monitor.notice import Notice, Told
+from loopwright.monitor.record import to_record
 
 # what a look at the endpoint can raise, and what looking after the loop can
 LOOK_KINDS = frozenset({"data", "error", "criterion", "estimate", "data_quality"})
@@ -22,7 +24,6 @@ OPERATION_KINDS = frozenset({"operation"})
 # an episode of a detector has its own number; once over, it does not come back
 _EPISODES = frozenset({"data", "error"})
 _MOST_ALARMS = 10_000
-_MOST_TOLD = 5
 # a share near its limit would come and go: only the second look without it closes an alarm
 _QUIET_LOOKS = 2
 
@@ -77,27 +78,7 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> dict[str, Any]:
         """Return the alarm as JSON types, with its state."""
-        return {**_plain(self), "state": self.state}
-
-
-class Condition(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is wrong now.
-
-    Parameters
-    ----------
-    is_certain
-        Whether it raises an alarm; if not, it only keeps one open.
-    """
-
-    kind: str
-    mark: str
-    subject: str
-    message: str
-    action: str = ""
-    version: str = ""
-    since_at: datetime | None = None
-    is_certain: bool = True
-    details: dict[str, Any] = msgspec.field(default_factory=dict)
+        return {**to_record(self), "state": self.state}
 
 
 def list_alarms(
@@ -126,45 +107,6 @@ def keep_look(workspace: Workspace, loop: LoopFile, report: MonitorReport) -> No
             workspace.metadata.append(f"quality/{loop.name}", "figures", _figures(report))
 
 
-def conditions_of(report: MonitorReport, alarms: Sequence[Alarm] | None = None) -> list[Condition]:
-    """Return what a monitor's report finds wrong, what matters most first.
-
-    Faults of the data are one condition, whatever the number of columns; so is each criterion.
-
-    Parameters
-    ----------
-    alarms
-        The episodes of change; the open ones when None.
-    """
-    found = [*_faults(report), *_criteria(report)]
-    for alarm in report.alarms if alarms is None else alarms:
-        at = alarm.at.isoformat() if alarm.at else ""
-        found.append(
-            Condition(
-                kind=alarm.kind,
-                mark=f"{report.version}/{alarm.number}/{at}",
-                subject=alarm.stream,
-                message=alarm.message,
-                action=report.action,
-                version=report.version,
-                since_at=alarm.since_at,
-                details=_plain(alarm),
-            )
-        )
-    if str(report.verdict) == "estimated_miss":
-        found.append(
-            Condition(
-                kind="estimate",
-                mark=report.version,
-                subject="estimated quality",
-                message=report.reason,
-                action=report.action,
-                version=report.version,
-            )
-        )
-    return found
-
-
 def keep_conditions(
     workspace: Workspace,
     loop: LoopFile,
@@ -189,7 +131,7 @@ def keep_conditions(
         known = [each for each in list_alarms(workspace, loop.name) if each.kind in kinds]
         opened, changed, closed = reconciled(loop.name, known, conditions, now=now, version=version)
         for alarm in (*opened, *changed, *closed):
-            metadata.put("alarm", f"{loop.name}/{alarm.id}", _plain(alarm))
+            metadata.put("alarm", f"{loop.name}/{alarm.id}", to_record(alarm))
         for event, alarms in (("opened", opened), ("closed", closed)):
             for alarm in alarms:
                 _note(workspace, alarm, f"alarm {'raised' if event == 'opened' else 'closed'}")
@@ -293,7 +235,7 @@ def acknowledge_alarm(
             acknowledged_by=by or workspace.user,
             acknowledged_because=reason,
         )
-        workspace.metadata.put("alarm", f"{name}/{seen.id}", _plain(seen))
+        workspace.metadata.put("alarm", f"{name}/{seen.id}", to_record(seen))
         _note(workspace, seen, "alarm acknowledged", by=seen.acknowledged_by, reason=reason)
     return seen
 
@@ -310,7 +252,7 @@ def close_alarm(
             closed = msgspec.structs.replace(
                 closed, acknowledged_at=now, acknowledged_by=by, acknowledged_because=reason
             )
-        workspace.metadata.put("alarm", f"{loop.name}/{closed.id}", _plain(closed))
+        workspace.metadata.put("alarm", f"{loop.name}/{closed.id}", to_record(closed))
         _note(workspace, closed, "alarm closed", by=by)
         put_notice(workspace, loop, _notice("closed", loop.name, [closed], now))
     return closed
@@ -358,57 +300,6 @@ def _why_over(kind: str) -> str:
     }.get(kind, "it is mended")
 
 
-def _faults(report: MonitorReport) -> list[Condition]:
-    grave = [finding for finding in report.findings if finding.is_grave]
-    if not grave:
-        return []
-    streams = list(dict.fromkeys(finding.stream for finding in grave))
-    messages = [finding.message for finding in grave]
-    more = f" And {len(messages) - _MOST_TOLD} more." if len(messages) > _MOST_TOLD else ""
-    return [
-        Condition(
-            kind="data_quality",
-            mark="inputs",
-            subject=", ".join(streams[:_MOST_TOLD]),
-            message=" ".join(messages[:_MOST_TOLD]) + more,
-            action="Repair the data source first; a model retrained on such rows learns the fault.",
-            details=_plain({"findings": grave}),
-        )
-    ]
-
-
-def _criteria(report: MonitorReport) -> list[Condition]:
-    """Return the criteria that are missed, and those that cannot be told to hold again."""
-    found = []
-    for metric in dict.fromkeys(figure.metric for figure in report.figures):
-        figures = [figure for figure in report.figures if figure.metric == metric]
-        missed = next((each for each in figures if each.verdict == "missed"), None)
-        unsure = next((each for each in figures if each.verdict == "undecided"), None)
-        figure = missed or unsure
-        if figure is None or figure.estimate is None:
-            continue
-        limit = f"{figure.direction.replace('_', ' ')} {figure.target:g}"
-        bounds = (
-            f" ({figure.lower:.4g} to {figure.upper:.4g} with {100 * figure.confidence:.4g}% confidence)"
-            if figure.lower is not None and figure.upper is not None
-            else ""
-        )
-        found.append(
-            Condition(
-                kind="criterion",
-                mark=f"{report.version}/{metric}",
-                subject=metric,
-                message=f"{metric} is {figure.estimate:.4g}{bounds} {figure.period} on "
-                f"{figure.n:,} labelled predictions; agreed was {limit}.",
-                action=report.action,
-                version=report.version,
-                is_certain=missed is not None,
-                details=_plain({"figures": figures}),
-            )
-        )
-    return found
-
-
 def _figures(report: MonitorReport) -> dict[str, Any]:
     """Return how the criteria stand now, for the chart of quality over time."""
     body = {
@@ -428,13 +319,7 @@ def _figures(report: MonitorReport) -> dict[str, Any]:
             for figure in report.figures
         ],
     }
-    return _plain(body)
-
-
-def _plain(value: object) -> dict[str, Any]:
-    """Return a value as JSON types; what JSON cannot say, such as infinity, is null."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(value))
-    return plain
+    return to_record(body)
 
 
 def _notice(event: Any, loop: str, alarms: Sequence[AlarmRecord], now: datetime) -> Notice:

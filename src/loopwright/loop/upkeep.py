@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from loopwright.loop.alarm import OPERATION_KINDS, Condition, keep_conditions
+from loopwright.loop.alarm import OPERATION_KINDS, keep_conditions
+from loopwright.loop.condition import Condition
 from loopwright.loop.file import LoopFile
 from loopwright.loop.label_review import list_suspects
 from loopwright.loop.label_source import source_state
