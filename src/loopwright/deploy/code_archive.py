@@ -89,7 +89,7 @@ def _members(file: IO[bytes], most_bytes: int) -> Iterator[tuple[str, tarfile.Ta
     with gzip.GzipFile(fileobj=file) as unpacked:
         bounded = _Bounded(unpacked, most_bytes)
         # a stream: a header cannot send the reader back to where it was
-        with tarfile.open(fileobj=bounded, mode="r|") as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=bounded, mode="r|") as archive:  # type: ignore[call-overload] # all that is read of it is `read`
             for info in archive:
                 name = _checked_name(info)
                 if info.isdir():

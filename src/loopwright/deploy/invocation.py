@@ -268,7 +268,7 @@ def _are_sayable(answers: Sequence[dict[str, Any]], name: str) -> bool:
     values = [answer.get(name) for answer in answers]
     kinds = set(map(type, values))
     if kinds == {float}:
-        return math.isfinite(sum(values))  # type: ignore[arg-type]
+        return math.isfinite(sum(values))  # type: ignore[arg-type] # floats, asked above
     return len(kinds) == 1 and kinds <= _SAYABLE
 
 

@@ -82,7 +82,7 @@ def _end_code(among: Sequence[Served], *, but: Sequence[Served] = ()) -> None:
     for served in among:
         if served.code is not None and id(served.model) not in kept:
             times = {"after_s": _CODE_LEAVES_S} if but else {"wait_s": _CODE_ENDS_S}
-            served.model.close(**times)  # type: ignore[attr-defined]
+            served.model.close(**times)  # type: ignore[attr-defined] # own code alone is ended
 
 
 def _opened(variant: Variant, open_model: ModelOpener, folder: Path) -> Served:

@@ -342,7 +342,7 @@ def _ping(service: Service, _request: Request) -> Response:
     served = service.served
     if status == "ok" and served is not None and served.code is not None:
         # own code that has ended is being started again
-        status = "ok" if served.model.is_ready else "loading"  # type: ignore[attr-defined]
+        status = "ok" if served.model.is_ready else "loading"  # type: ignore[attr-defined] # of own code alone
     return _json_response(
         {"status": status, **_facts(service), "pid": os.getpid()},
         status=200 if status == "ok" else 503,

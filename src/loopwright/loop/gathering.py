@@ -32,7 +32,7 @@ def ledger_about(loop: LoopFile, target: Target) -> LedgerAbout:
     key = plan.key if plan is not None and plan.key != "inference_id" else None
     grace = plan.grace if plan is not None else None
     return LedgerAbout(
-        task=target.task,  # type: ignore[arg-type]
+        task=target.task,  # type: ignore[arg-type] # checked when it was read
         classes=target.classes,
         key=key,
         grace_s=seconds(grace, field="monitor.labels.grace") if grace is not None else None,

@@ -200,7 +200,7 @@ def _rows(
         },
         schema_overrides={"at": pl.Datetime("us", "UTC")},
     )
-    read = read_label_values(table, task=target.task, classes=target.classes)  # type: ignore[arg-type]
+    read = read_label_values(table, task=target.task, classes=target.classes)  # type: ignore[arg-type] # checked when it was read
     return read.with_columns(
         (pl.col("at") > now + _SKEW).alias("is_future"),
         pl.struct(
@@ -221,7 +221,7 @@ def _moments(values: pl.Series) -> pl.Series:
         found = pl.Series([None] * len(values), dtype=pl.Datetime("us"))
         for format_ in ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S%.f%:z"):
             read = texts.str.to_datetime(format_, strict=False, time_unit="us")
-            if read.dtype.time_zone is not None:  # type: ignore[attr-defined]
+            if read.dtype.time_zone is not None:  # type: ignore[attr-defined] # a Datetime, asked above
                 read = read.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
             found = found.fill_null(read)
         dates = texts.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime("us"))

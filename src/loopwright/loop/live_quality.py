@@ -205,7 +205,7 @@ def _resampled_figure(
         upper=None if is_blank else upper,
         target=criterion.target,
         direction="at_most" if criterion.wants_low else "at_least",
-        verdict=verdict,  # type: ignore[arg-type]
+        verdict=verdict,  # type: ignore[arg-type] # one of the three above
         confidence=confidence,
         period="since deployment",
     )

@@ -195,7 +195,7 @@ def _cause(
     policy: Policy, seen: Seen, now: datetime, last_round_at: datetime | None
 ) -> tuple[Cause, str]:
     if seen.verdict in LOSS_CAUSES and seen.verdict in policy.causes:
-        cause: Cause = seen.verdict  # type: ignore[assignment]
+        cause: Cause = seen.verdict  # type: ignore[assignment] # one of the causes, asked above
         return cause, seen.reason
     elapsed_s = (now - last_round_at).total_seconds() if last_round_at else 0.0
     if policy.every_s is not None and elapsed_s >= policy.every_s:

@@ -194,8 +194,8 @@ def _verdict(
         return "undecided"
     if limit.at_most_gap is not None and gap_lower > limit.at_most_gap:
         return "missed"
-    is_below = limit.at_least_ratio is not None and ratio_upper is not None
-    if is_below and ratio_upper < limit.at_least_ratio:  # type: ignore[operator]
+    least = limit.at_least_ratio
+    if least is not None and ratio_upper is not None and ratio_upper < least:
         return "missed"
     if limit.at_least_ratio is None and gap_upper <= (limit.at_most_gap or 0.0):
         return "holds"

@@ -176,7 +176,7 @@ def _evidence(
     kinds: list[Kind] = []
     told: list[str] = []
     figures: dict[str, float] = {"n": float(n), "mean_loss": mean}
-    changed = float(part["was_labelled"].mean() or 0.0)  # type: ignore[arg-type]
+    changed = float(part["was_labelled"].mean() or 0.0)  # type: ignore[arg-type] # a column of numbers
     if n >= _USUAL_ROWS and changed >= _CONTRADICTING:
         kinds.append("contradiction")
         figures["changed_share"] = changed
@@ -208,7 +208,7 @@ def _evidence(
                 f"({past.mean:.4g}){beside}, and inputs have not moved."
             )
             figures["z"] = z
-    shuffled = float(part["shuffled"].mean() or 0.0)  # type: ignore[arg-type]
+    shuffled = float(part["shuffled"].mean() or 0.0)  # type: ignore[arg-type] # a column of numbers
     related = past.mean / past.shuffled if past.shuffled > 0 else 1.0
     # labels of one class mostly, which come first, are as good shuffled; turned over they are worse
     error = math.sqrt(float(loss.var()) / n)
@@ -235,7 +235,7 @@ def _of_others(others: pl.DataFrame, history: Mapping[str, SourceHistory]) -> fl
     for source, part in _batches(others):
         past = history.get(source, SourceHistory())
         if past.n >= _USUAL_ROWS and past.mean > 0 and part.height >= LEAST_ROWS:
-            told.append(float(part["loss"].mean() or 0.0) / past.mean)  # type: ignore[arg-type]
+            told.append(float(part["loss"].mean() or 0.0) / past.mean)  # type: ignore[arg-type] # a column of numbers
     return max(told, default=None)
 
 

@@ -43,7 +43,7 @@ def _number_checker(cell: _Cell) -> Callable[[Any], Value]:
             return None if value is None else float(value)
         # x - x is 0 for finite numbers only
         if kind is float and value - value == 0.0:
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return] # it is a float
         if kind is int:
             return float(value)
         if kind is bool or not isinstance(value, numbers.Real):

@@ -96,7 +96,7 @@ class OneRowReader:
         """Return the checked row; None where Python has to read it, or to say what is wrong."""
         today = datetime.now(UTC).date() if self._uses_today else None
         checked = self._rows.read([row], today, self.features)
-        return None if type(checked) is int else checked[0]  # type: ignore[index]
+        return None if type(checked) is int else checked[0]  # type: ignore[index] # a list, if no number
 
 
 def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None:

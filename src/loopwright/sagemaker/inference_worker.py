@@ -60,7 +60,7 @@ def main() -> int:
 
 def _again(python: str, stage: str) -> None:
     os.environ[_STAGE] = stage
-    os.execv(python, [python, "-P", "-m", "loopwright.sagemaker.inference_worker"])  # noqa: S606
+    os.execv(python, [python, "-P", "-m", "loopwright.sagemaker.inference_worker"])  # noqa: S606 no shell is wanted
 
 
 def _python(order: dict[str, str]) -> str:

@@ -242,7 +242,7 @@ def _signature(request: Request, claim: _Claim, secret: str, payload: str) -> st
 def _signer() -> Any:
     from botocore.auth import SigV4Auth
 
-    class Signer(SigV4Auth):  # type: ignore[misc]
+    class Signer(SigV4Auth):  # type: ignore[misc] # botocore has no types
         """Canonicalises a request as a client of botocore does, from what came over the wire."""
 
         def headers_to_sign(self, request: Any) -> Any:
@@ -287,7 +287,7 @@ def _checked_old(
         if name in ("content-md5", "content-type") or name.startswith("x-amz-"):
             headers[name] = value
 
-    class Signer(HmacV1QueryAuth):  # type: ignore[misc]
+    class Signer(HmacV1QueryAuth):  # type: ignore[misc] # botocore has no types
         def _get_date(self) -> str:
             return expires
 
