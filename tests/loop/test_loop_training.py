@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,14 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.loop import parse_loop_file
 from loopwright.loop.file import ReadFile
 from loopwright.loop.preflight import checked_plans
-from loopwright.loop.training import _all_there_is, _time_limit_s, _unusual, ended_jobs
+from loopwright.loop.training import (
+    Order,
+    _all_there_is,
+    _time_limit_s,
+    _unusual,
+    ended_jobs,
+    in_time,
+)
 from loopwright.train import TrainPlan
 
 FILE = """\
@@ -59,6 +69,77 @@ def test_all_jobs_of_an_attempt_are_returned_in_the_order_they_were_asked_for(
     assert [job.name for job in ended] == ["a", "b", "c"]
     assert [job.state.value for job in ended] == ["succeeded", "failed", "succeeded"]
     assert {job.name for job in seen} == {"a", "b", "c"}
+
+
+class Orders:
+    """Jobs that last as long as they are given, or ten seconds if they do not search."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        compute = InlineCompute(tmp_path, SystemClock())
+        spec = JobSpec(
+            key="a", name="a", kind="test", command=(sys.executable, "-I", "-S", "-c", "")
+        )
+        self.job = compute.wait([compute.submit(spec).id])[0]
+        self.given: list[tuple[Order, float]] = []
+        self.now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def ended(self, some: Sequence[Order], seconds: float) -> list[Job]:
+        self.given += [(order, seconds) for order in some]
+        jobs = []
+        for order in some:
+            start, self.now = self.now, self.now + timedelta(seconds=10)
+            jobs.append(
+                replace(self.job, name="/".join(order), started_at=start, ended_at=self.now)
+            )
+        return jobs
+
+
+def test_a_search_is_given_what_the_other_jobs_left_of_the_time(tmp_path: Path) -> None:
+    orders = Orders(tmp_path)
+    asked = [("auto", "all"), ("knn", "all"), ("lightgbm", "all")]
+
+    ended = in_time(asked, orders.ended, seconds=60, least_s=30, side_by_side=1)
+
+    assert [job.name for job in ended] == ["auto/all", "knn/all", "lightgbm/all"]
+    assert orders.given == [
+        (("knn", "all"), 60),
+        (("lightgbm", "all"), 60),
+        (("auto", "all"), 40),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("side_by_side", "each"),
+    [(1, 50.0), (2, 100.0), (3, 100.0)],
+)
+def test_searches_that_follow_one_another_share_the_time(
+    tmp_path: Path, side_by_side: int, each: float
+) -> None:
+    orders = Orders(tmp_path)
+
+    in_time(
+        [("auto", "all"), ("auto", "recent")],
+        orders.ended,
+        seconds=100,
+        least_s=30,
+        side_by_side=side_by_side,
+    )
+
+    assert [seconds for _, seconds in orders.given] == [each, each]
+
+
+def test_a_search_has_a_least_time_even_where_none_is_left(tmp_path: Path) -> None:
+    orders = Orders(tmp_path)
+
+    in_time(
+        [("knn", "all"), ("auto", "all")],
+        orders.ended,
+        seconds=12,
+        least_s=30,
+        side_by_side=1,
+    )
+
+    assert orders.given[-1] == (("auto", "all"), 30)
 
 
 def test_the_shorter_of_budget_and_time_limit_holds() -> None:

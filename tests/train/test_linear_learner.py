@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import ElasticNet, LogisticRegression, Ridge
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.testing.algorithm import made_up_data
@@ -90,6 +91,27 @@ def test_noise_is_met_with_strong_regularisation() -> None:
     strong = fit_algorithm(LINEAR, noise, task="regression").hyperparameters["alpha"]
 
     assert strong > 100 * calm
+
+
+def test_a_small_table_is_learnt_from_by_one_thread_of_linear_algebra() -> None:
+    seen: list[int] = []
+
+    def note_threads(step: int, name: str, value: float) -> None:
+        found = threadpool_info()
+        seen.extend(each["num_threads"] for each in found if each["user_api"] == "blas")
+
+    with threadpool_limits(2, user_api="blas"):
+        data = made_up_data("binary", seed=3)
+        fit_algorithm(
+            get_algorithm("linear-learner"),
+            data,
+            task="binary",
+            threads=2,
+            on_metric=note_threads,
+        )
+        after = {e["num_threads"] for e in threadpool_info() if e["user_api"] == "blas"}
+    assert set(seen) == {1}
+    assert after == {2}
 
 
 def test_more_features_than_rows_are_no_trouble() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -37,6 +38,8 @@ from loopwright.tune.standby import read_remark
 _LEAST_MEETING_S = 600.0
 _LEAST_JOB_S = 30.0
 _MOST_CPUS, _MOST_MIB = 8, 16_384
+Order: TypeAlias = tuple[str, str]
+"""An algorithm and the window of rows it learns from."""
 
 
 def trained_models(
@@ -58,27 +61,36 @@ def trained_models(
         orders = [
             (algorithm, window) for window in attempt.windows for algorithm in attempt.algorithms
         ][:jobs]
-        specs = [
-            training_order(
-                workspace,
-                loop,
-                target,
-                parts,
-                recipes,
-                attempt,
-                algorithm=algorithm,
-                window=window,
-                seconds=max(_least_s(loop.train), minutes * 60),
+
+        def ended_of(some: Sequence[Order], seconds: float) -> list[Job]:
+            return ended_jobs(
+                workspace.compute,
+                [
+                    training_order(
+                        workspace,
+                        loop,
+                        target,
+                        parts,
+                        recipes,
+                        attempt,
+                        algorithm=algorithm,
+                        window=window,
+                        seconds=seconds,
+                    )
+                    for algorithm, window in some
+                ],
+                workers=[loop.train.workers_of(algorithm) for algorithm, _ in some],
+                on_change=lambda job: runner.progress(
+                    f"train{suffix}", f"{job.name} {job.state.value}"
+                ),
             )
-            for algorithm, window in orders
-        ]
-        ended = ended_jobs(
-            workspace.compute,
-            specs,
-            workers=[loop.train.workers_of(algorithm) for algorithm, _ in orders],
-            on_change=lambda job: runner.progress(
-                f"train{suffix}", f"{job.name} {job.state.value}"
-            ),
+
+        ended = in_time(
+            orders,
+            ended_of,
+            seconds=max(_least_s(loop.train), minutes * 60),
+            least_s=_least_s(loop.train),
+            side_by_side=_side_by_side(loop.train, workspace.compute.capacity()),
         )
         kept = [
             _kept(workspace, job, algorithm=algorithm, window=window)
@@ -127,6 +139,50 @@ def trained_models(
         ],
         work=work,
     )
+
+
+def in_time(
+    orders: Sequence[Order],
+    ended_of: Callable[[Sequence[Order], float], list[Job]],
+    *,
+    seconds: float,
+    least_s: float,
+    side_by_side: int,
+) -> list[Job]:
+    """Return the jobs of some orders once all have ended, the searches last.
+
+    A search takes all the time it is given. So it is given what the others have left of it, shared
+    among those searches that follow one another. What was left comes from the records of the jobs:
+    a process that goes on after a kill orders the same.
+
+    Parameters
+    ----------
+    orders
+        Algorithms with their windows.
+    ended_of
+        Orders some of them, each for so many seconds, and waits until all have ended.
+    seconds
+        What all of them together may take.
+    least_s
+        What a search is given even where nothing is left.
+    side_by_side
+        How many searches the machine has room for.
+    """
+    searches = [order for order in orders if order[0] == AUTO]
+    others = [order for order in orders if order[0] != AUTO]
+    ended = dict(zip(others, ended_of(others, seconds), strict=True)) if others else {}
+    if searches:
+        spans = [(j.started_at, j.ended_at) for j in ended.values() if j.started_at and j.ended_at]
+        left = max(least_s, seconds - _length_s(spans))
+        turns = math.ceil(len(searches) / min(side_by_side, len(searches)))
+        ended |= zip(searches, ended_of(searches, left / turns), strict=True)
+    return [ended[order] for order in orders]
+
+
+def _side_by_side(plan: TrainPlan, capacity: Capacity) -> int:
+    """Return how many searches there is room for at the same time."""
+    cpus = (plan.resources or _all_there_is(capacity)).cpus
+    return max(1, int(capacity.cpus // cpus))
 
 
 def ended_jobs(
@@ -362,6 +418,11 @@ def _covered_s(jobs: Sequence[Job], kept: Sequence[Mapping[str, Any]]) -> float:
         if job.ended_at is not None and "fit_s" in each:
             end = job.ended_at - timedelta(seconds=each["export_s"])
             spans.append((end - timedelta(seconds=each["fit_s"]), end))
+    return _length_s(spans)
+
+
+def _length_s(spans: Sequence[tuple[datetime, datetime]]) -> float:
+    """Return how long at least one of some spans lasted, in seconds."""
     covered, until = timedelta(), None
     for start, end in sorted(spans):
         start = start if until is None else max(start, until)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sys
@@ -30,6 +31,8 @@ Features = Literal["linear", "scaled", "tree"]
 TargetTransform = Literal["none", "log"]
 # objectives of the boosters whose score is a logarithm
 _LOGARITHMIC = ("poisson", "gamma", "tweedie")
+# values; below it a product takes milliseconds
+_SMALL_TABLE = 20_000_000
 OnMetric = Callable[[int, str, float], bool | None]
 """Is told step, name and value of a learning curve; True asks to end with the best so far."""
 
@@ -234,7 +237,9 @@ def fit_algorithm(
     seed
         Of everything that is drawn at random.
     threads
-        How many threads the library may use; linear algebra takes its own from the environment.
+        How many threads the library may use. Linear algebra takes one alone on a table of under 20
+        million values: a second one hardly helps there, and where the processors are busy it waits
+        for them ten times as long as it works.
     target_transform
         `log` learns the logarithm of the target and answers its exponential: errors then count
         relative to the value. Answers are medians rather than means. Regression only, and only if
@@ -264,18 +269,34 @@ def fit_algorithm(
         check_training_data(data, task=task, missing_allowed=algorithm.features == "tree")
     if task == "multiclass":
         data = _without_unseen_classes(data)
-    fitted = algorithm.fit(
-        data,
-        task=task,
-        hyperparameters=settings,
-        seed=seed,
-        threads=threads,
-        on_metric=on_metric or _forget,
-    )
+    with _linear_algebra(data, threads, algorithm.library(task)):
+        fitted = algorithm.fit(
+            data,
+            task=task,
+            hyperparameters=settings,
+            seed=seed,
+            threads=threads,
+            on_metric=on_metric or _forget,
+        )
     if target_transform == "log":
         predictor: Any = fitted.predictor
         fitted = replace(fitted, predictor=replace(predictor, link="exp"))
     return fitted
+
+
+def _linear_algebra(
+    data: TrainingData, threads: int, library: str | None
+) -> contextlib.AbstractContextManager[object]:
+    """Return the limit on its threads while a table is learnt from."""
+    from threadpoolctl import threadpool_limits
+
+    if library:
+        importlib.import_module(library)  # the limit holds for what is loaded
+    small = data.train.X.size < _SMALL_TABLE
+    limits: contextlib.AbstractContextManager[object] = threadpool_limits(
+        1 if small else threads, user_api="blas"
+    )
+    return limits
 
 
 _PREDICTOR_TYPES: Mapping[str, Task] = {
