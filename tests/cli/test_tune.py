@@ -141,3 +141,16 @@ def test_auto_stands_among_the_algorithms(tmp_path: Path, loop: Path) -> None:
     assert done.exit_code == 0, done.output
     steps = {step["stage"]: step for step in json.loads(done.stdout)["status"]["steps"]}
     assert "1 models: auto" in steps["train"]["summary"]
+
+
+def test_a_search_that_was_too_short_says_what_its_model_is(tmp_path: Path, loop: Path) -> None:
+    text = loop.read_text().replace("[linear-learner]", "[auto]")
+    loop.write_text(
+        text.replace("train: {", "train: {time_limit: 0.5 seconds, budget: {jobs: 1}, ")
+    )
+
+    done = loopwright(tmp_path, "run", str(loop))
+
+    assert done.exit_code == 3, done.output
+    assert "the model is only a constant, the same answer for every row" in done.output
+    assert "give more time" in done.output

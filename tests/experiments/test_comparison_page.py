@@ -197,6 +197,12 @@ def test_what_is_drawn_lies_within_the_picture(values: list[float]) -> None:
     assert 1 <= len(ticks) <= 8
 
 
+def test_the_marks_of_a_narrow_range_can_be_told_apart() -> None:
+    _, ticks = scale([0.408122, 0.408842], 0.0, 100.0)
+
+    assert [tick.text for tick in ticks] == ["0.4082", "0.4084", "0.4086", "0.4088"]
+
+
 def test_a_wide_range_is_laid_out_by_orders_of_magnitude() -> None:
     place, ticks = scale([0.001, 10.0], 0.0, 100.0)
 

@@ -56,7 +56,7 @@ def test_the_description_tells_the_columns(bundle: Path) -> None:
 
     told = json.loads(files["MLmodel"])
     assert json.loads(told["signature"]["inputs"]) == [
-        {"type": "double", "name": "area", "required": True},
+        {"type": "any", "name": "area", "required": True},
         {"type": "string", "name": "town", "required": True},
     ]
     assert told["run_id"] == "r1"

@@ -124,6 +124,22 @@ def test_what_was_tried_is_on_record(lay: LayFolder) -> None:
     assert len(curve) == sum(trial["folds"] for trial in record["trials"])
 
 
+def test_a_metric_of_which_more_is_better_is_told_as_it_is(
+    lay: LayFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = lay("binary", metric="roc_auc")
+
+    do_auto_job(folder)
+
+    curve = [
+        msgspec.json.decode(line)
+        for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert {each["name"] for each in curve} == {"folds:roc_auc"}
+    assert all(0.5 < each["value"] <= 1 for each in curve)
+    assert f"best blend {curve[-1]['value']:.5g}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("policy", ["always", "if_as_good"])
 def test_a_single_model_is_served_beside_a_blend_as_the_policy_says(
     lay: LayFolder, policy: str

@@ -85,12 +85,24 @@ def scale(values: Sequence[float], start: float, end: float) -> tuple[Place, tup
         powers = range(math.ceil(first), math.floor(last) + 1)
         every = max(1, -(-len(powers) // _N_TICKS))
         marks = [10.0**power for power in powers][::every] or [low, high]
-        return logarithmic, tuple(Tick(at=round(logarithmic(m), 1), text=short(m)) for m in marks)
+        return logarithmic, _ticks(logarithmic, marks)
 
     def linear(value: float) -> float:
         return start + (end - start) * (value - low) / (high - low)
 
-    return linear, tuple(Tick(at=round(linear(m), 1), text=short(m)) for m in _nice(low, high))
+    return linear, _ticks(linear, _nice(low, high))
+
+
+def _ticks(place: Place, marks: Sequence[float]) -> tuple[Tick, ...]:
+    """Return the marks of an axis, with as many digits as tell them apart."""
+    texts = [short(mark) for mark in marks]
+    for digits in range(4, 16):
+        if len(set(texts)) == len(texts):
+            break
+        texts = [f"{mark:.{digits}g}" for mark in marks]
+    return tuple(
+        Tick(at=round(place(mark), 1), text=text) for mark, text in zip(marks, texts, strict=True)
+    )
 
 
 def _nice(low: float, high: float) -> list[float]:

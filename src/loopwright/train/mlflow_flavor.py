@@ -182,8 +182,9 @@ def _description(
 
 
 def _column(field: Field) -> dict[str, Any]:
-    kinds = {"number": "double", "category": "string", "text": "string", "boolean": "boolean"}
-    # MLflow has no type for a flag or a date that may be text or missing
+    kinds = {"category": "string", "text": "string", "boolean": "boolean"}
+    # MLflow has no type for a number that may be whole or not (it refuses whole ones as `double`),
+    # nor for a flag or a date that may be text or missing; the model checks them itself
     kind = "any" if field.kind == "boolean" and field.nullable else kinds.get(field.kind, "any")
     return {"type": kind, "name": field.name, "required": not field.nullable}
 

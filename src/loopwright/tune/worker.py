@@ -221,7 +221,7 @@ class _Work:
     def _offer_quick(self, table: Table, ending: Ending) -> None:
         """Offer what takes no time: a constant, and a model of few rows."""
         remark = (
-            f"the {self.spec.budget_s:g} seconds were over before the first fit of the search ended, "
+            f"the {self.spec.budget_s:g} s were over before the first fit of the search ended, "
             "so the model is only {}; give more time"
         )
         constant = constant_model(table)
@@ -265,13 +265,14 @@ class _Work:
         on_standby: Callable[[AutoModel], None],
     ) -> AutoModel:
         spec, n_fits = self.spec, 0
+        sign = -1 if metric_named(spec.metric).higher_is_better else 1
 
         def on_trial(trial: Trial, best: float | None) -> None:
             nonlocal n_fits
             n_fits += 1
-            print(_line(trial, best, time.perf_counter() - self.started), flush=True)
+            print(_line(trial, best, sign, time.perf_counter() - self.started), flush=True)
             if best is not None:
-                entry = {"step": n_fits, "name": f"folds:{spec.metric}", "value": best}
+                entry = {"step": n_fits, "name": f"folds:{spec.metric}", "value": sign * best}
                 curve.write(msgspec.json.encode(entry).decode() + "\n")
 
         memory_bytes = int(_SHARE_OF_PREPARED * spec.memory_mib * _MIB)
@@ -374,12 +375,12 @@ def _divided(spec: AutoSpec, table: Table) -> Sequence[Fold]:
     return time_folds(column, n_folds=n_folds)
 
 
-def _line(trial: Trial, best: float | None, seconds: float) -> str:
+def _line(trial: Trial, best: float | None, sign: int, seconds: float) -> str:
     name = trial.configuration.name
     if trial.failure:
         return f"{seconds:7.1f} s  {name}: failed, {trial.failure}"
-    so_far = "" if best is None else f"; best blend {abs(best):.5g}"
-    loss = "" if math.isinf(trial.first_loss) else f" {abs(trial.first_loss):.5g}"
+    so_far = "" if best is None else f"; best blend {sign * best:.5g}"
+    loss = "" if math.isinf(trial.first_loss) else f" {sign * trial.first_loss:.5g}"
     return f"{seconds:7.1f} s  {name}: fold {len(trial.models)},{loss} in {trial.seconds:.1f} s{so_far}"
 
 
