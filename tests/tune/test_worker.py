@@ -183,7 +183,7 @@ def test_a_budget_shorter_than_one_fit_leaves_a_constant_and_says_so(
     result = do_auto_job(folder)
 
     assert result.hyperparameters == {"constant": 1.0}
-    assert "0.01 seconds were over before the first fit" in capsys.readouterr().out
+    assert "0.01 s were over before the first fit" in capsys.readouterr().out
     assert "train.parquet" in result.digests
     said = pl.read_parquet(folder / "out" / "validation.parquet")
     shares = pl.read_parquet(folder / "train.parquet")["y"].value_counts(normalize=True).sort("y")
