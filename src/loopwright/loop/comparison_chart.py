@@ -237,7 +237,7 @@ def _curve(name: str, told: Sequence[tuple[int, str, Curve]]) -> Chart:
         WIDTH - _RIGHT,
     )
     y_of, y_ticks = scale(
-        [value for _, _, points in drawn for _, value in points], HEIGHT - _BOTTOM, _TOP
+        [value for _, _, points in drawn for _, value in points], HEIGHT - _BOTTOM, _TOP + 12
     )
     lines = [
         Mark(
