@@ -1,7 +1,7 @@
 """Endpoints under load while everything is done to them: swaps, kills, rollouts, broken models.
 
 `python benchmarks/soak_endpoint.py --minutes 10` soaks the two examples one after the other: callers send
-rows without a pause and compare every answer with what the version that it names answers in this
+rows without a pause, or at a rate, and compare every answer with what the version that it names answers in this
 process. Meanwhile the model is exchanged, workers are killed, a canary moves step by step, models that
 are broken are asked for. The first worker is never killed: its memory and descriptors must not grow.
 Ends with 1 if a request failed, an answer was wrong, or something grew.
@@ -179,11 +179,13 @@ class Soak:
                 found |= versions
         return found
 
-    def call(self, seed: int) -> None:
-        """Ask row after row, and check every answer."""
+    def call(self, seed: int, pause_s: float) -> None:
+        """Ask row after row, a request every `pause_s` seconds if that is above 0, and check answers."""
         random_ = random.Random(seed)
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        while not self.is_over.is_set():
+        due = time.monotonic()
+        while not self.is_over.wait(max(0.0, due - time.monotonic())):
+            due = max(due + pause_s, time.monotonic() - 1.0)
             at = random_.randrange(len(self.rows))
             size = 1 if random_.random() < 0.9 else 20
             picked = [(at + step) % len(self.rows) for step in range(size)]
@@ -303,10 +305,12 @@ def soaked(name: str, folder: Path, arguments: argparse.Namespace) -> dict[str, 
         n_workers=arguments.workers,
     )
     callers = []
+    pause_s = arguments.callers / arguments.rate if arguments.rate else 0.0
     try:
         soak.ask_for({"a": 1.0})
         callers = [
-            threading.Thread(target=soak.call, args=(seed,)) for seed in range(arguments.callers)
+            threading.Thread(target=soak.call, args=(seed, pause_s))
+            for seed in range(arguments.callers)
         ]
         for caller in callers:
             caller.start()
@@ -369,6 +373,7 @@ def main() -> int:
     parser.add_argument("--endpoint", choices=[*TABLES, "both"], default="both")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: no pause")
     parser.add_argument(
         "--period", type=float, default=2.0, help="seconds between two disturbances"
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from loopwright.core.digest import digest_file
 from loopwright.core.errors import BackendError
 from loopwright.deploy import ActualState, read_actual, read_capture
 from loopwright.deploy.counts import Counts, VariantCounts, keep_counts, kept_counts, retire_counts
@@ -175,6 +176,41 @@ def test_kill_9_of_a_worker_under_load_loses_at_most_what_it_was_answering(
     count = next(row for row in text.splitlines() if 'route="/invocations",code="200"' in row)
     # the killed worker's last second may be missing, all others are counted once
     assert 0 < int(count.rsplit(" ", 1)[1]) <= page.frame.height
+
+
+def killed_one(site: Any) -> None:
+    """Kill a worker and wait until another answers in its place."""
+    before = pids(read_actual(site.folder))
+    os.kill(min(before), signal.SIGKILL)
+    new = site.until(lambda actual: len(pids(actual) - before) == 1)
+    (pid,) = pids(new) - before
+    end = time.monotonic() + 20
+    while pid not in serving(site, n=5) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_worker_in_the_place_of_a_killed_one_has_its_model_at_once(
+    site: Any, start_process: Start
+) -> None:
+    digest = digest_file(site.standin.write_bundle(site.folder / "v1.json", slope=2.0))
+    site.desire(slope=2.0, workers=2, bundle_digest=digest)
+    endpoint = start_process()
+    # copies of a process with threads may wait for ever for what a thread held
+    assert len(list(Path(f"/proc/{endpoint.process.pid}/task").iterdir())) == 1
+    (site.folder / "v1.json").unlink()
+
+    killed_one(site)
+
+    digest = digest_file(site.standin.write_bundle(site.folder / "v2.json", slope=3.0))
+    site.desire(slope=3.0, workers=2, bundle_digest=digest)
+    site.wait()
+    killed_one(site)
+    (site.folder / "v2.json").unlink()
+    killed_one(site)
+    for _ in range(10):
+        with site.client() as client:
+            answer = client.invoke([{"area": 10.0}])[0]
+            assert (answer["prediction"], answer["model_version"]) == (30.0, "v2")
 
 
 def test_workers_leave_with_a_supervisor_that_was_killed(site: Any, start_process: Start) -> None:

@@ -10,6 +10,9 @@ import click
 from loopwright.cli.main import cli, command
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from loopwright.loop.label_recall import Recall
     from loopwright.monitor import Suspect
 
 
@@ -81,12 +84,88 @@ def _reject(home: Path | None, as_json: bool, id_: str, file: Path, reason: str,
     _echo(loop.reject_labels(id_, reason=reason, name=name), as_json=as_json)
 
 
+def _sources(home: Path | None, as_json: bool, file: Path) -> None:
+    """Show who sent the labels that count, when, and how far predictions are from them."""
+    import msgspec
+
+    from loopwright.cli.show import echo_json, table
+    from loopwright.notebook import Loop
+
+    found = Loop(file, home=home).label_sources()
+    if as_json:
+        echo_json(msgspec.json.decode(msgspec.json.encode(found)))
+    elif not found:
+        click.echo("No label counts yet.")
+    else:
+        rows = [
+            (each.source, f"{each.n_labels:,}", _time(each.from_at), _time(each.to_at))
+            + (f"{each.mean_loss:.4g}",)
+            for each in found
+        ]
+        click.echo(table(("source", "labels", "first (UTC)", "last (UTC)", "mean loss"), rows))
+
+
+@click.option("--source", help="Whose labels, as `labels sources` names them.")
+@click.option("--since", metavar="TIME", help="From when on they became known, in UTC.")
+@click.option("--until", metavar="TIME", help="Until when they became known, in UTC.")
+@click.option("--try", "try_only", is_flag=True, help="Only tell what it would come to.")
+def _take_back(
+    home: Path | None,
+    as_json: bool,
+    file: Path,
+    source: str | None,
+    since: str | None,
+    until: str | None,
+    reason: str,
+    name: str,
+    try_only: bool,
+) -> None:
+    """Let labels that counted count no more; quality is measured anew without them."""
+    from loopwright.cli.show import echo_json
+    from loopwright.notebook import Loop
+
+    recall = Loop(file, home=home).take_back_labels(
+        source=source, since=since, until=until, reason=reason, name=name, try_only=try_only
+    )
+    if as_json:
+        echo_json(recall.to_json())
+        return
+    for line in _told_recall(recall, file, try_only=try_only):
+        click.echo(line)
+
+
+def _told_recall(recall: Recall, file: Path, *, try_only: bool) -> list[str]:
+    labels = recall.labels
+    if try_only:
+        lines = [f"{labels.n_rows:,} labels would be taken back; nothing was changed."]
+    else:
+        lines = [
+            f"Took back {labels.n_rows:,} labels. `loopwright monitor {file}` measures quality "
+            f"without them; `loopwright labels accept {labels.id} {file}` would undo it."
+        ]
+    for each in recall.models:
+        where = ", which answers now" if each.is_live else ""
+        lines.append(
+            f"Version {each.version} (round {each.round}){where}: {each.n_labels:,} of them were "
+            "among the rows it learnt from or was judged on."
+        )
+    if not recall.models:
+        lines.append("No model has learnt from them.")
+    return [*lines, *(each.replace("FILE", str(file)) for each in recall.advice)]
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
 def _echo(suspect: Suspect, *, as_json: bool) -> None:
     from loopwright.cli.show import echo_json
 
     if as_json:
         echo_json(_json(suspect))
         return
+    if suspect.taught:
+        click.echo(f"Learnt from by version {', '.join(suspect.taught)}; `loopwright retrain`.")
     what = "count from the next look on" if suspect.state == "accepted" else "will never count"
     click.echo(f"The {suspect.n_rows:,} labels of {suspect.id} {what}.")
 
@@ -114,3 +193,5 @@ command(_as("add", _file(_labels_file(_add))), labels)
 command(_as("list", _file(_list)), labels)
 command(_as("accept", _id(_file(_reason(_name(_accept))))), labels)
 command(_as("reject", _id(_file(_reason(_name(_reject))))), labels)
+command(_as("sources", _file(_sources)), labels)
+command(_as("take-back", _file(_reason(_name(_take_back)))), labels)

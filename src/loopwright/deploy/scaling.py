@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from loopwright.deploy.address import bound_socket
 from loopwright.deploy.counts import added_up, forget_counts, kept_counts
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint
 from loopwright.deploy.invocation_queue import InvocationQueue
 from loopwright.deploy.scale import Load, Scale, Scaler
-from loopwright.deploy.supervisor import Launched, Seat, Supervisor, Worker, workers_folder
+from loopwright.deploy.supervisor import Supervisor, Worker, workers_folder
+from loopwright.deploy.worker_copy import Fork
 
 _log = logging.getLogger(__name__)
 
@@ -41,18 +39,6 @@ _BODY = (
 )
 
 
-class Fork(Protocol):
-    """Starts workers by a copy of the supervisor's process, which has loaded all they need."""
-
-    def load(self) -> None:
-        """Load what workers need; no thread may be started."""
-        ...
-
-    def serve(self, seat: Seat) -> int:
-        """Be a worker, in the copy, and return its exit code."""
-        ...
-
-
 @dataclass(slots=True)
 class ScalingSupervisor(Supervisor):
     """Keep between `least` and `most` workers on one listening socket that all of them share.
@@ -64,7 +50,6 @@ class ScalingSupervisor(Supervisor):
     """
 
     scale: Scale = field(default_factory=Scale)
-    fork: Fork | None = None
     _listener: socket.socket | None = None
     _scaler: Scaler = field(default_factory=lambda: Scaler(Scale(), 1))
     _busy_s: dict[int, float] = field(default_factory=dict)
@@ -87,8 +72,7 @@ class ScalingSupervisor(Supervisor):
         # one more than wanted while one is exchanged
         self._workers = [Worker(number=number) for number in range(self.scale.most + 1)]
         line, held = os.pipe()
-        if self.fork is not None:
-            self.fork.load()
+        self._load_for_copies()
         try:
             with bound_socket(desired.host, desired.port) as listener:
                 listener.listen(_BACKLOG)
@@ -197,82 +181,12 @@ class ScalingSupervisor(Supervisor):
             return ()
         return (seen.st_mtime_ns, seen.st_ino, seen.st_size)
 
-    def _launched(self, seat: Seat) -> Launched:
-        """Start a worker; a copy of this process saves it the time of loading everything."""
-        fork = self.fork
-        if fork is None:
-            # `super()` alone does not know the class that slots made anew
-            return Supervisor._launched(self, seat)
-        pid = os.fork()
-        if pid:
-            return Copy(pid)
-        code = 1
-        try:
-            # the supervisor's lock, and its end of the line, must be gone when it is
-            _close_all(but={0, 1, 2, seat.listener, seat.line})
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, signal.SIG_DFL)
-            code = fork.serve(seat)
-        finally:
-            logging.shutdown()
-            os._exit(code)
-
     def _held_by(self, base: ActualState) -> socket.socket:
         assert self._listener is not None  # noqa: S101 `run` has made it
         return self._listener
 
     def _let_go(self, worker: Worker) -> None:
         """Keep the socket: the others answer what waits in it."""
-
-
-def _close_all(*, but: set[int]) -> None:
-    # read whole before the first is closed
-    for name in list(Path("/proc/self/fd").iterdir()):
-        number = int(name.name)
-        if number not in but:
-            with contextlib.suppress(OSError):
-                os.close(number)
-
-
-class Copy:
-    """A worker that was started as a copy of this process, with the ways of a `Popen`."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        """Return the exit code; None while it lives."""
-        if self._code is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:
-                self._code = 1
-            else:
-                self._code = os.waitstatus_to_exitcode(status) if pid else None
-        return self._code
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code when it has ended, or raise `subprocess.TimeoutExpired`."""
-        end = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while (code := self.poll()) is None:
-            if time.monotonic() >= end:
-                raise subprocess.TimeoutExpired("worker", timeout or 0.0)
-            time.sleep(0.01)
-        return code
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, if it lives."""
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def terminate(self) -> None:
-        """Ask it to leave."""
-        self.send_signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End it."""
-        self.send_signal(signal.SIGKILL)
 
 
 def supervisor_of(
@@ -284,10 +198,8 @@ def supervisor_of(
 ) -> Supervisor:
     """Return what sees to the workers that are asked for."""
     if isinstance(desired.workers, Scale):
-        # where there is always a worker nobody waits for one, and a small supervisor is worth more
-        fork = fork if desired.workers.least == 0 else None
-        return ScalingSupervisor(folder, command, leave_s, scale=desired.workers, fork=fork)
-    return Supervisor(folder, command, leave_s)
+        return ScalingSupervisor(folder, command, leave_s, fork=fork, scale=desired.workers)
+    return Supervisor(folder, command, leave_s, fork=fork)
 
 
 def _pid(worker: Worker) -> int:

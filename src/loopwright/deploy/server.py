@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import logging
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.deploy.dispatch import WorkQueue
@@ -20,6 +21,7 @@ from loopwright.deploy.endpoint import DesiredState, Endpoint, read_desired
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Response
 from loopwright.deploy.model import ModelOpener, ServedModel
+from loopwright.deploy.model_set import ModelSet
 from loopwright.deploy.scaling import supervisor_of
 from loopwright.deploy.serving import EndpointServer, Timing, unforeseen
 from loopwright.deploy.supervisor import Seat
@@ -39,6 +41,7 @@ def serve(
     command: Sequence[str] = (),
     seat: Seat | None = None,
     load: Callable[[], None] = lambda: None,
+    models: ModelSet | None = None,
 ) -> int:
     """Serve a folder until SIGTERM or SIGINT, and return the exit code.
 
@@ -51,6 +54,8 @@ def serve(
         What the supervisor handed to this process, if it is a worker.
     load
         Loads what `open_model` needs, where workers are to start in an instant.
+    models
+        Models that are open already.
 
     Returns
     -------
@@ -68,7 +73,7 @@ def serve(
                     fork = _Copies(folder, open_model, limits, queue, timing, load)
                     return supervisor_of(desired, folder, command, leave_s, fork).run(desired)
             runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
-            runner.run(_with_signals(folder, open_model, limits, queue, timing, seat))
+            runner.run(_with_signals(folder, open_model, limits, queue, timing, seat, models))
     except InvalidInputError as error:
         _log.error("%s", error)
         return WRONG_INPUT
@@ -78,8 +83,12 @@ def serve(
     return 0
 
 
-class _Copies(NamedTuple):
-    """How a copy of the supervisor's process becomes a worker."""
+@dataclass(slots=True)
+class _Copies:
+    """How a copy of the supervisor's process becomes a worker.
+
+    The copies share the memory of the libraries, and of the models that were served when they began.
+    """
 
     folder: Path
     open_model: ModelOpener
@@ -87,13 +96,33 @@ class _Copies(NamedTuple):
     queue: WorkQueue[Response] | None
     timing: Timing | None
     preload: Callable[[], None]
+    models: ModelSet = field(init=False)
+    _loaded: DesiredState | None = None
+
+    def __post_init__(self) -> None:
+        self.models = ModelSet(self.folder, self.open_model)
 
     def load(self) -> None:
-        """Load what workers need."""
+        """Load what workers need, and open the models that are asked for now."""
+        try:
+            self._open(read_desired(self.folder))
+        except Exception as error:
+            # a worker meets the same and says so; what is served goes on
+            _log.debug("Workers have to open their models: %s", error)
+
+    def _open(self, desired: DesiredState) -> None:
+        if desired == self._loaded or any(each.code is not None for each in desired.all_variants):
+            return
         self.preload()
         _loop_factory()
+        gc.unfreeze()
+        self.models.exchange(desired.all_variants, self.models.opened(desired))
+        self._loaded = desired
+        # copies do not write to what the collector leaves alone
+        gc.collect()
+        gc.freeze()
 
-    def serve(self, seat: Seat) -> int:
+    def serve(self, *, number: int, listener: int, line: int) -> int:
         """Be a worker and return its exit code."""
         return serve(
             self.folder,
@@ -101,7 +130,8 @@ class _Copies(NamedTuple):
             limits=self.limits,
             queue=self.queue,
             timing=self.timing,
-            seat=seat,
+            seat=Seat(number=number, listener=listener, line=line),
+            models=self.models,
         )
 
 
@@ -121,9 +151,10 @@ async def _with_signals(
     queue: WorkQueue[Response] | None,
     timing: Timing | None,
     seat: Seat | None,
+    models: ModelSet | None,
 ) -> None:
     server = EndpointServer(
-        folder, open_model, limits=limits, queue=queue, timing=timing, seat=seat
+        folder, open_model, limits=limits, queue=queue, timing=timing, seat=seat, models=models
     )
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

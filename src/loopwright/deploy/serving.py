@@ -84,6 +84,8 @@ class EndpointServer:
         How often to look around.
     seat
         What a supervisor handed to this process, if it is one of several.
+    models
+        Models that are open already, to be served if they are what is asked for.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class EndpointServer:
         queue: WorkQueue[Response] | None = None,
         timing: Timing | None = None,
         seat: Seat | None = None,
+        models: ModelSet | None = None,
     ) -> None:
         self.folder = folder
         self._seat = seat
@@ -106,7 +109,7 @@ class EndpointServer:
         self._woken = asyncio.Event()
         self._is_told = False
         self._stopped = asyncio.Event()
-        self._models = ModelSet(folder, open_model)
+        self._models = models or ModelSet(folder, open_model)
         self.actual = ActualState(pid=os.getpid(), host="")
 
     async def run(self) -> None:

@@ -23,6 +23,7 @@ from loopwright.deploy.counts import forget_counts, retire_counts
 from loopwright.deploy.endpoint import ActualState, DesiredState, Endpoint
 from loopwright.deploy.last_served import forget_last_served
 from loopwright.deploy.scale import most_workers
+from loopwright.deploy.worker_copy import Fork, copied
 
 _log = logging.getLogger(__name__)
 
@@ -143,12 +144,15 @@ class Supervisor:
         How long the workers may take to leave, in seconds.
     look_s
         Seconds between two looks at them.
+    fork
+        Makes workers of copies of this process, in place of the command.
     """
 
     folder: Path
     command: Sequence[str]
     leave_s: float = 12.0
     look_s: float = _LOOK_S
+    fork: Fork | None = None
     _workers: list[Worker] = field(default_factory=list)
     _told: ActualState | None = None
     _is_over: bool = False
@@ -168,6 +172,7 @@ class Supervisor:
         self._workers = [Worker(number=number) for number in range(n_workers)]
         base = ActualState(pid=os.getpid(), host=desired.host, port=port)
         line, held = os.pipe()
+        self._load_for_copies()
         try:
             for worker in self._workers:
                 worker.listener = shared_socket(desired.host, port)
@@ -231,8 +236,14 @@ class Supervisor:
         worker.process = self._launched(seat)
         _log.info("Worker %d is process %d.", worker.number, worker.process.pid)
 
+    def _load_for_copies(self) -> None:
+        if self.fork is not None:
+            self.fork.load()
+
     def _launched(self, seat: Seat) -> Launched:
-        """Start a worker."""
+        """Start a worker; a copy of this process saves it the time of loading everything."""
+        if self.fork is not None:
+            return copied(self.fork, number=seat.number, listener=seat.listener, line=seat.line)
         return subprocess.Popen(
             [*self.command, str(seat)],
             stdin=subprocess.DEVNULL,
@@ -293,13 +304,16 @@ class Supervisor:
     def _tell(self, actual: ActualState) -> None:
         if actual == self._told:
             return
-        self._told = actual
+        before, self._told = self._told, actual
         try:
             write_json_atomically(
                 Endpoint("", self.folder).actual_path, msgspec.to_builtins(actual)
             )
         except OSError as error:
             _log.error("actual.json could not be written: %s", error)
+        if before is not None and actual.generation != before.generation:
+            # the next copies are to have it, too
+            self._load_for_copies()
 
     def _end(self) -> None:
         """Close the port, have the workers finish what is under way, and end those that do not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -23,6 +24,7 @@ from loopwright.monitor import (
     judged_batches,
 )
 from loopwright.monitor.reference import bin_codes
+from loopwright.monitor.source_history import histories
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +34,7 @@ else:
     pl = LazyModule("polars")
 
 _KIND = "label_suspect"
+_ANEW = "labels_anew"
 _MOST = 10_000
 # coarse, so that fifty labels tell a mix from another
 _BINS = 8
@@ -63,13 +66,25 @@ def review_labels(
     above: int,
     threshold: float,
     inputs_moved: bool,
+    anew: bool = False,
 ) -> Review:
     """Hold the suspicious batches among the labels that came after a number, and return them.
 
     They are on record before they are held: a process that is killed between finds them again.
+
+    Parameters
+    ----------
+    anew
+        Whether what sources were like is to be learnt again, because labels were taken back.
     """
     history = _history(workspace, loop.name)
+    if anew:
+        older = _rows(loop, target, ledger, reference, above=0, threshold=threshold, upto=above)
+        history = histories(older, (len(target.classes) or _BINS, _BINS))
     rows = _rows(loop, target, ledger, reference, above=above, threshold=threshold)
+    if anew and rows.height:
+        # what stands again where a label was taken back contradicts nothing
+        rows = rows.filter(~pl.col("was_labelled"))
     if not rows.height:
         return Review(found=(), history=history)
     n_bins = (len(target.classes) or _BINS, _BINS)
@@ -84,7 +99,7 @@ def review_labels(
         accepted=[each for each in known if each.state == "accepted"],
     )
     for each in found:
-        workspace.metadata.put(_KIND, _key(loop.name, each.id), msgspec.to_builtins(each))
+        keep_suspect(workspace, loop.name, each)
     ledger.hold([each.batch for each in found])
     return Review(found=tuple(found), history=after)
 
@@ -93,9 +108,26 @@ def keep_review(workspace: Workspace, name: str, review: Review) -> None:
     """Keep what a look learnt of the sources, and tell of what it held; part of its transaction."""
     sources = {source: msgspec.to_builtins(each) for source, each in review.history.items()}
     workspace.metadata.put("label_history", name, {"sources": sources})
+    if is_asked_anew(workspace, name):
+        workspace.metadata.delete(_ANEW, name)
     for each in review.found:
         told = {"labels": each.id, "n_labels": each.n_rows, "reason": each.told}
         workspace.metadata.append(f"loop/{name}", "labels held", told)
+
+
+def keep_suspect(workspace: Workspace, name: str, suspect: Suspect) -> None:
+    """Put a batch of labels on record."""
+    workspace.metadata.put(_KIND, _key(name, suspect.id), msgspec.to_builtins(suspect))
+
+
+def ask_for_labels_anew(workspace: Workspace, name: str) -> None:
+    """Let the next look forget what it learnt of labels, and learn it from those that count now."""
+    workspace.metadata.put(_ANEW, name, {"asked_at": workspace.clock.now().isoformat()})
+
+
+def is_asked_anew(workspace: Workspace, name: str) -> bool:
+    """Tell whether labels that had counted were taken back since the last look."""
+    return workspace.metadata.find(_ANEW, name) is not None
 
 
 def list_suspects(workspace: Workspace, name: str) -> list[Suspect]:
@@ -113,11 +145,13 @@ def decide_labels(
     accept: bool,
     reason: str = "",
     by: str = "",
+    taught: Sequence[str] = (),
 ) -> Suspect:
     """Accept or reject a batch of labels that is held, and return what was recorded.
 
     Accepted labels count from the next look on, and their source is known anew by them. Rejected
-    ones never count. A rejected batch can be accepted after all, and an accepted one rejected.
+    ones never count. A rejected batch can be accepted after all, and an accepted one rejected: then
+    the next look measures quality anew without it.
 
     Parameters
     ----------
@@ -127,6 +161,8 @@ def decide_labels(
         Why; needed to reject.
     by
         Who says so; the user when empty.
+    taught
+        The versions that learnt from a batch that had been accepted; see `recall_of`.
 
     Raises
     ------
@@ -137,7 +173,7 @@ def decide_labels(
     InvalidInputError
         If it is rejected without a reason.
     """
-    suspect = _suspect(workspace, loop.name, id_)
+    suspect = get_suspect(workspace, loop.name, id_)
     state = "accepted" if accept else "rejected"
     if suspect.state == state:
         raise WrongStateError(
@@ -158,10 +194,13 @@ def decide_labels(
         decided_by=by or workspace.user,
         decided_at=workspace.clock.now(),
         reason=reason,
+        taught=tuple(taught),
     )
     metadata = workspace.metadata
     with metadata.transaction():
-        metadata.put(_KIND, _key(loop.name, suspect.id), msgspec.to_builtins(decided))
+        keep_suspect(workspace, loop.name, decided)
+        if suspect.state == "accepted":
+            ask_for_labels_anew(workspace, loop.name)
         told = {"labels": suspect.id, "by": decided.decided_by, "reason": reason}
         metadata.append(f"loop/{loop.name}", f"labels {state}", told)
     source = metadata.find("source", loop.name)
@@ -196,9 +235,12 @@ def _rows(
     *,
     above: int,
     threshold: float,
+    upto: int | None = None,
 ) -> pl.DataFrame:
     """Return new labels as `judged_batches` wants them; none where answers have no histogram."""
     moves = ledger.moves(above=above)
+    if upto is not None:
+        moves = moves.filter(pl.col("number") <= upto)
     stream = reference.find("prediction")
     if not moves.height or stream is None:
         return pl.DataFrame()
@@ -234,7 +276,8 @@ def _history(workspace: Workspace, name: str) -> dict[str, SourceHistory]:
     return msgspec.convert(record.body["sources"], dict[str, SourceHistory])
 
 
-def _suspect(workspace: Workspace, name: str, id_: str) -> Suspect:
+def get_suspect(workspace: Workspace, name: str, id_: str) -> Suspect:
+    """Return the batch of labels whose id begins so; see `decide_labels`."""
     known = list_suspects(workspace, name)
     fitting = [each for each in known if each.id.startswith(id_)] if id_ else []
     if len(fitting) != 1:

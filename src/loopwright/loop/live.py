@@ -76,6 +76,8 @@ def rows_to_learn_from(
         "n_rows": joined.height,
         "n_fresh": n_fresh,
         "n_recent": n_recent,
+        # what tells later which labels it learnt from
+        "ledger": [ledger.epoch, ledger.number],
     }
 
 

@@ -10,7 +10,14 @@ import msgspec
 from loopwright.core.lazy import LazyModule
 from loopwright.monitor import LiveStatistics, Reference, WindowKey, measured_effect
 from loopwright.monitor.ground_truth import merged_windows
-from loopwright.monitor.hourly import DAY_S, HOUR_S, Statistics, added, by_day
+from loopwright.monitor.hourly import (
+    DAY_S,
+    HOUR_S,
+    Statistics,
+    added,
+    by_day,
+    without_labels,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,8 +53,13 @@ def add_statistics(workspace: Workspace, name: str, new: Statistics) -> None:
         place = _key(name, key)
         known = metadata.find(_KIND, place)
         total = each if known is None else _read(known)[1] + each
-        body = {"window": msgspec.to_builtins(key), "statistics": msgspec.to_builtins(total)}
-        metadata.put(_KIND, place, body)
+        _put(metadata, name, key, total)
+
+
+def forget_labels(workspace: Workspace, name: str) -> None:
+    """Let the statistics on record say nothing of labels; those that count are added anew."""
+    for key, each in without_labels(statistics_of(workspace, name)).items():
+        _put(workspace.metadata, name, key, each)
 
 
 def statistics_of(workspace: Workspace, name: str, *, since: datetime | None = None) -> Statistics:
@@ -97,6 +109,11 @@ def timeline(
             }
         )
     return entries
+
+
+def _put(metadata: MetadataStore, name: str, key: WindowKey, each: LiveStatistics) -> None:
+    body = {"window": msgspec.to_builtins(key), "statistics": msgspec.to_builtins(each)}
+    metadata.put(_KIND, _key(name, key), body)
 
 
 def _before(metadata: MetadataStore, name: str, span: int, moment: datetime) -> list[Record]:

@@ -12,6 +12,7 @@ from loopwright.loop.label_review import list_suspects
 from loopwright.loop.label_source import source_state
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.timetable import Slot, list_slots
+from loopwright.loop.trigger import LEAST_ROWS
 from loopwright.loop.workspace import Workspace
 from loopwright.monitor import Suspect
 
@@ -31,7 +32,9 @@ def keep_upkeep(workspace: Workspace, loop: LoopFile) -> None:
     status = loop_status(workspace, loop.name)
     slots = list_slots(workspace.metadata, loop.name)
     conditions = [*_failing(slots), *_halted(status), *_unserved(status)]
-    conditions += _suspicious(list_suspects(workspace, loop.name), status.file)
+    suspects = list_suspects(workspace, loop.name)
+    conditions += _suspicious(suspects, status.file)
+    conditions += _mistaught(suspects, status)
     labels = source_state(workspace, loop.name)
     if labels is not None and labels.problem:
         conditions.append(
@@ -112,6 +115,25 @@ def _suspicious(suspects: Sequence[Suspect], file: str) -> list[Condition]:
         )
         for each in suspects
         if each.state == "open"
+    ]
+
+
+def _mistaught(suspects: Sequence[Suspect], status: LoopStatus) -> list[Condition]:
+    """Return what is wrong where the champion learnt from labels that were taken back since."""
+    live = (status.champion or {}).get("version")
+    found = [each for each in suspects if each.state == "rejected" and live in each.taught]
+    if not found:
+        return []
+    n_labels = sum(each.n_rows for each in found)
+    return [
+        _wrong(
+            f"taken back/{live}",
+            "labels taken back",
+            f"The live model, version {live}, learnt from labels that were taken back since "
+            f"({n_labels:,} labels, {', '.join(each.id for each in found[:5])}).",
+            f"loopwright retrain {status.file} --reason WHY, once {LEAST_ROWS} labels have come for "
+            "newer predictions.",
+        )
     ]
 
 

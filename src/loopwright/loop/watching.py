@@ -21,6 +21,7 @@ from loopwright.loop.gathering import gathered, ledger_about, log_cursor
 from loopwright.loop.guard import quarantined
 from loopwright.loop.label_review import (
     hold_as_decided,
+    is_asked_anew,
     keep_review,
     list_suspects,
     review_labels,
@@ -29,7 +30,7 @@ from loopwright.loop.label_review import (
 from loopwright.loop.label_source import fetch_labels, source_state
 from loopwright.loop.live import outside
 from loopwright.loop.live_quality import criterion_figures, own_rows, row_losses
-from loopwright.loop.live_statistics import add_statistics, statistics_of
+from loopwright.loop.live_statistics import add_statistics, forget_labels, statistics_of
 from loopwright.loop.onset import onset
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.step import StepResult, StepRunner
@@ -50,6 +51,7 @@ from loopwright.monitor.hourly import (
     added,
     label_statistics,
     prediction_statistics,
+    without_labels,
 )
 from loopwright.monitor.volume import is_news
 from loopwright.train import open_bundle
@@ -58,6 +60,9 @@ if TYPE_CHECKING:
     import polars as pl
 else:
     pl = LazyModule("polars")
+
+
+_LABELS_AT_ONCE = 200_000
 
 
 class _Memory(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +139,12 @@ def _looked(
     reference = Reference.from_json(msgspec.json.decode(model.read_member("reference.json")))
     state = _kept_state(before.state) if before is not None and is_same else None
     began_anew = is_same and state is None
-    state = state or start_watch(reference, loop.monitor, version=model.version)
+    fresh_watch = start_watch(reference, loop.monitor, version=model.version)
+    state = state or fresh_watch
+    # labels that had counted were taken back: all that was learnt of labels is learnt anew
+    labels_anew = is_asked_anew(workspace, loop.name)
+    if labels_anew:
+        state = replace(state, error=fresh_watch.error, n_labelled=0)
     threshold = model.outcome.threshold
     began = state
     state, alarms, statistics = _after_predictions(
@@ -149,8 +159,9 @@ def _looked(
         above=above,
         threshold=threshold,
         inputs_moved=state.data.alarm is not None,
+        anew=labels_anew,
     )
-    new = ledger.newly_labelled(above=above)
+    new = _all_labelled(ledger) if labels_anew else ledger.newly_labelled(above=above)
     n_looks = (before.n_looks if before and is_same else 0) + bool(new.height)
     own = own_rows(ledger, loop, version=model.version)
     faulty = _faulty_times(workspace, loop.name)
@@ -159,23 +170,20 @@ def _looked(
     )
     # what a model says to faulty rows says nothing about the model
     fresh = outside(new.filter(pl.col("version") == model.version), faulty)
-    needs_inputs = bool(reference.segments or reference.season)
-    inputs = _inputs_of(ledger, fresh) if needs_inputs else None
-    statistics = added(statistics, _of_labels(reference, new, model.version, inputs))
-    names = ("inference_id", "at", "version", "prediction")
+    state, worse = _after_labels(reference, state, fresh, ledger)
+    statistics = added(statistics, _of_labels(reference, new, model.version, ledger))
     state, report = watch(
         reference,
         state,
-        pl.DataFrame(schema={name: new.schema[name] for name in names}),
-        losses=fresh.select(pl.col("first_label_at").alias("at"), "loss"),
-        loss_inputs=inputs,
+        _no_predictions(new),
         figures=criterion_figures(loop, target, own, threshold, n_looks=n_looks),
         now=workspace.clock.now(),
     )
     report = replace(
         report,
         n_new_predictions=state.n_predictions - began.n_predictions,
-        new_alarms=(*alarms, *report.new_alarms),
+        n_new_labelled=state.n_labelled - began.n_labelled,
+        new_alarms=(*alarms, *worse),
     )
     report = explained_report(
         workspace,
@@ -194,7 +202,7 @@ def _looked(
         ledger,
         reference,
         own,
-        added(statistics_of(workspace, loop.name), statistics),
+        added(_known_statistics(workspace, loop.name, labels_anew=labels_anew), statistics),
         version=model.version,
         threshold=threshold,
         now=workspace.clock.now(),
@@ -224,6 +232,8 @@ def _looked(
     with workspace.metadata.transaction():
         workspace.metadata.put("monitor", loop.name, msgspec.to_builtins(memory))
         keep_review(workspace, loop.name, review)
+        if labels_anew:
+            forget_labels(workspace, loop.name)
         add_statistics(workspace, loop.name, statistics)
         keep_look(workspace, loop, report)
     return memory, StepResult(
@@ -295,16 +305,50 @@ def _after_predictions(
     return state, alarms, statistics
 
 
-def _of_labels(
-    reference: Reference, new: pl.DataFrame, version: str, inputs: pl.DataFrame | None
-) -> Statistics:
+def _after_labels(
+    reference: Reference, state: WatchState, fresh: pl.DataFrame, ledger: Ledger
+) -> tuple[WatchState, tuple[Alarm, ...]]:
+    """Return the state after newly labelled rows, a slice at a time, and the alarms."""
+    alarms: tuple[Alarm, ...] = ()
+    for rows in fresh.sort("first_label_at", maintain_order=True).iter_slices(_LABELS_AT_ONCE):
+        state, part = watch(
+            reference,
+            state,
+            _no_predictions(rows),
+            losses=rows.select(pl.col("first_label_at").alias("at"), "loss"),
+            loss_inputs=_inputs_of(reference, ledger, rows),
+        )
+        alarms = (*alarms, *part.new_alarms)
+    return state, alarms
+
+
+def _of_labels(reference: Reference, new: pl.DataFrame, version: str, ledger: Ledger) -> Statistics:
     """Return the statistics of newly labelled predictions of the live version and of others."""
-    own = new["version"] == version
-    known = pl.DataFrame() if inputs is None else inputs
-    return {
-        **label_statistics(reference, new.filter(own), known),
-        **label_statistics(_bare(reference), new.filter(~own), pl.DataFrame()),
-    }
+    found: Statistics = {}
+    for rows in new.iter_slices(_LABELS_AT_ONCE):
+        own = rows.filter(pl.col("version") == version)
+        others = rows.filter(pl.col("version") != version)
+        known = _inputs_of(reference, ledger, own)
+        known = pl.DataFrame() if known is None else known
+        found = added(found, label_statistics(reference, own, known))
+        found = added(found, label_statistics(_bare(reference), others, pl.DataFrame()))
+    return found
+
+
+def _all_labelled(ledger: Ledger) -> pl.DataFrame:
+    """Return every prediction with a label that counts, with the columns of `newly_labelled`."""
+    columns = list(ledger.newly_labelled(above=ledger.number).columns)
+    return ledger.labelled(columns=columns)
+
+
+def _no_predictions(rows: pl.DataFrame) -> pl.DataFrame:
+    names = ("inference_id", "at", "version", "prediction")
+    return pl.DataFrame(schema={name: rows.schema[name] for name in names})
+
+
+def _known_statistics(workspace: Workspace, name: str, *, labels_anew: bool) -> Statistics:
+    known = statistics_of(workspace, name)
+    return without_labels(known) if labels_anew else known
 
 
 def _bare(reference: Reference) -> Reference:
@@ -312,7 +356,10 @@ def _bare(reference: Reference) -> Reference:
     return Reference(streams=(), n_rows=reference.n_rows)
 
 
-def _inputs_of(ledger: Ledger, rows: pl.DataFrame) -> pl.DataFrame:
+def _inputs_of(reference: Reference, ledger: Ledger, rows: pl.DataFrame) -> pl.DataFrame | None:
+    """Return what was asked with some rows; None where errors are not watched by it."""
+    if not (reference.segments or reference.season):
+        return None
     texts = rows.select("inference_id").join(
         ledger.inputs(rows["hash"]), on="inference_id", how="left", maintain_order="left"
     )

@@ -169,6 +169,15 @@ def label_statistics(
     return found
 
 
+def without_labels(statistics: Statistics) -> Statistics:
+    """Return the statistics as they are before any label has come."""
+    bare = {"n_labelled": 0, "labelled": (), "losses": (), "delays": ()}
+    return {
+        key: msgspec.structs.replace(each, **bare, loss_sum=0.0, loss_squares=0.0)
+        for key, each in statistics.items()
+    }
+
+
 def added(one: Statistics, other: Statistics) -> Statistics:
     """Return the statistics of both, window by window."""
     total = dict(one)

@@ -22,8 +22,8 @@ MICROSECONDS = 1_000_000
 class HeldBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Labels that count for nothing until a person accepts them, or for ever.
 
-    Those of one source whose own time lies from `from_at` to `to_at`, both included, and which were
-    taken in with numbers above `after` and up to `upto`.
+    Those of one source, or of all where it is None, whose own time lies from `from_at` to `to_at`,
+    both included, and which were taken in with numbers above `after` and up to `upto`.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class HeldBatch(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     id: str
-    source: str
+    source: str | None
     from_at: datetime
     to_at: datetime
     after: int
@@ -40,8 +40,9 @@ class HeldBatch(msgspec.Struct, frozen=True, kw_only=True):
 
     def rows(self) -> pl.Expr:
         """Return which label rows belong to the batch."""
+        of_source = pl.lit(True) if self.source is None else pl.col("source") == self.source
         return (
-            (pl.col("source") == self.source)
+            of_source
             & pl.col("at").is_between(self.from_at, self.to_at)
             & (pl.col("number") > self.after)
             & (pl.col("number") <= self.upto)

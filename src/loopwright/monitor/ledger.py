@@ -222,7 +222,10 @@ class Ledger:
         """Note what new labels of some predictions come to, and return what that adds to the counts."""
         if not labels.height:
             return {}
-        new = labels.with_columns(pl.lit(number, dtype=pl.Int64).alias("number"))
+        # what waited for its prediction and was held meanwhile stays in its batch
+        is_held = pl.any_horizontal(pl.lit(False), *(each.rows() for each in self.held))
+        as_taken = pl.when(is_held).then(pl.col("number")).otherwise(number)
+        new = labels.with_columns(as_taken.cast(pl.Int64).alias("number"))
         parts["labels"].append(new.select(self._schemas["labels"].names()))
         before = self._find("labels", new["hash"], _LABEL_COLUMNS)
         before, _ = parted(before, new)

@@ -85,6 +85,20 @@ def pooled(histories: Iterable[SourceHistory]) -> SourceHistory:
     return total
 
 
+def histories(rows: pl.DataFrame, n_bins: tuple[int, int]) -> dict[str, SourceHistory]:
+    """Return what each source was like, learnt from rows as `judged_batches` takes them."""
+    if not rows.height:
+        return {}
+    parts = rows.sort("source", "label_at", nulls_last=True).partition_by(
+        "source", maintain_order=True
+    )
+    found = {}
+    for part in parts:
+        newest = part.tail(_MOST_REMEMBERED)
+        found[str(part["source"][0])] = SourceHistory().with_rows(newest, n_bins)
+    return bounded(found)
+
+
 def bounded(histories: Mapping[str, SourceHistory]) -> dict[str, SourceHistory]:
     """Return histories of at most `MOST_SOURCES` sources; the smallest others are one together."""
     if len(histories) <= MOST_SOURCES:

@@ -22,7 +22,7 @@ else:
     pl = LazyModule("polars")
 
 State = Literal["open", "accepted", "rejected"]
-Kind = Literal["loss", "unrelated", "labels", "contradiction"]
+Kind = Literal["loss", "unrelated", "labels", "contradiction", "taken back"]
 
 LEAST_ROWS = 50
 _USUAL_ROWS = 100
@@ -48,7 +48,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         What speaks against them: `loss`: they disagree with the predictions far more than earlier
         labels of this source and than others; `unrelated`: they agree with the predictions no
         better than shuffled; `labels`: they are of another range or mix; `contradiction`: they
-        change what earlier labels said.
+        change what earlier labels said; `taken back`: a person said so after they had counted.
     told
         The evidence, in sentences.
     figures
@@ -57,6 +57,8 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
         `open` until a person decides.
     decided_by, decided_at, reason
         Who accepted or rejected it, when and why.
+    taught
+        The versions of models that had learnt from it when it was rejected.
     """
 
     id: str
@@ -70,6 +72,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     decided_by: str = ""
     decided_at: datetime | None = None
     reason: str = ""
+    taught: tuple[str, ...] = ()
 
     @property
     def is_held(self) -> bool:
@@ -160,7 +163,7 @@ def _batches(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
 
 def _is_of(batch: HeldBatch, source: str, part: pl.DataFrame) -> bool:
     inside = part["label_at"].is_between(batch.from_at, batch.to_at)
-    return batch.source == source and bool(inside.all())
+    return batch.source in (None, source) and bool(inside.all())
 
 
 def _evidence(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from loopwright.core.errors import WrongStateError
+from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.loop.workspace import Workspace, locked_loop
 from loopwright.notebook.home import existing_workspace
 from loopwright.notebook.label_rows import label_pairs
@@ -15,6 +15,7 @@ from loopwright.settings import Settings
 
 if TYPE_CHECKING:
     from loopwright.loop.file import ReadFile
+    from loopwright.loop.label_recall import LabelSource, Recall
     from loopwright.monitor import Suspect
 
 
@@ -99,6 +100,57 @@ class LoopTruth:
         """
         return self._decide(id_, accept=False, reason=reason, name=name)
 
+    def label_sources(self) -> list[LabelSource]:
+        """Return who has sent the labels that count, when, and how they agree with predictions."""
+        from loopwright.loop.label_recall import label_sources
+
+        return label_sources(existing_workspace(self.settings), self.read.content)
+
+    def take_back_labels(
+        self,
+        *,
+        source: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
+        reason: str,
+        name: str = "",
+        try_only: bool = False,
+    ) -> Recall:
+        """Let labels that counted count no more, and return which models had learnt from them.
+
+        What comes later for the same predictions counts. The next look measures quality anew.
+
+        Parameters
+        ----------
+        source
+            Whose labels, as `label_sources` names them; None for everybody's.
+        since, until
+            From when to when the labels became known, both included: an aware time, or text in
+            ISO 8601, in UTC where it names no zone. None for no bound.
+        reason
+            Why; kept on record.
+        name
+            Who says so; you when empty.
+        try_only
+            Whether only to tell what it would come to.
+        """
+        from loopwright.loop.label_recall import recalled, take_back_labels
+
+        workspace = existing_workspace(self.settings)
+        with locked_loop(workspace.home, self.read.content.name):
+            recall = recalled(
+                workspace,
+                self.read.content,
+                source=source,
+                since=_moment(since, "since"),
+                until=_moment(until, "until"),
+                reason=reason,
+                by=name,
+            )
+            if not try_only:
+                take_back_labels(workspace, self.read.content, recall)
+        return recall
+
     def timeline(
         self, *, version: str | None = None, segment: str = "", since: datetime | None = None
     ) -> list[dict[str, Any]]:
@@ -134,10 +186,37 @@ class LoopTruth:
         )
 
     def _decide(self, id_: str, *, accept: bool, reason: str, name: str) -> Suspect:
-        from loopwright.loop.label_review import decide_labels
+        from loopwright.loop.label_recall import recall_of
+        from loopwright.loop.label_review import decide_labels, get_suspect
 
         workspace: Workspace = existing_workspace(self.settings)
-        with locked_loop(workspace.home, self.read.content.name):
+        content = self.read.content
+        with locked_loop(workspace.home, content.name):
+            taught: tuple[str, ...] = ()
+            suspect = get_suspect(workspace, content.name, id_)
+            if suspect.state == "accepted" and not accept:
+                taught = recall_of(workspace, content, suspect).labels.taught
             return decide_labels(
-                workspace, self.read.content, id_, accept=accept, reason=reason, by=name
+                workspace, content, id_, accept=accept, reason=reason, by=name, taught=taught
             )
+
+
+def _moment(value: datetime | str | None, field: str) -> datetime | None:
+    """Return a time as a person gives it, aware.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"{value!r} is not a time.",
+                hint="Write it as 2026-05-02, or 2026-05-02T14:30.",
+                field=field,
+                value=value,
+            ) from error
+    return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value

@@ -96,6 +96,10 @@ def train(name: str, base: Path) -> None:
 
 
 def _fitting(name: str, texts: Mapping[str, str], *, has_validation: bool) -> dict[str, Any]:
+    objective = texts.get("_tuning_objective_metric", "").strip('"').partition(":")[2]
+    if name == "xgboost" and objective:
+        # a tuner reads it in the log, so that it must be watched
+        texts = {**texts, "eval_metric": objective}
     found = checked_hyperparameters(name, texts)
     if "early_stopping_rounds" in found and not has_validation:
         found["early_stopping_rounds"] = 0

@@ -54,7 +54,7 @@ def _carry_out(desk: Desk, caller: Caller, record: Record) -> None:
     change, live = body["change"], body["live"]
     try:
         if change["kind"] == "Deleting":
-            stop(desk, body["arn"], live)
+            stop(desk, body["arn"])
             drop_tags(desk, body["arn"])
             ENDPOINTS.delete(desk, record)
             return
@@ -247,11 +247,11 @@ def endpoint_streams(desk: Desk, caller: Caller, group: str, _prefix: str) -> It
         if group not in ("", f"{GROUP}/{record.body['name']}"):
             continue
         live = record.body["live"]
-        for number, job_id in enumerate(live["jobs"] if live else ()):
+        for job_id in live["jobs"] if live else ():
             job = desk.workspace.compute.get(job_id)
             yield Stream(
                 group=f"{GROUP}/{record.body['name']}",
-                name=f"{live['variants'][number]['name']}/{job_id}",
+                name=f"{live['variants'][0]['name']}/{job_id}",
                 path=job.log_path,
                 began_at=job.started_at or job.submitted_at,
                 has_ended=job.state.has_ended,

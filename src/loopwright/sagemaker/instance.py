@@ -51,11 +51,18 @@ def resources_of(instance: str) -> Resources:
     return Resources(cpus=cpus, memory=f"{memory} GiB", gpus=gpus)
 
 
-def placed(instance: str, n_instances: int, capacity: Capacity) -> tuple[Resources, str]:
+def placed(
+    instance: str, n_instances: int, capacity: Capacity, *, usage: str = "training job"
+) -> tuple[Resources, str]:
     """Return what a job on an instance gets here, and what was scaled down, in words.
 
     A job may be given fewer CPUs and less memory than the instance type names, since it then only
     takes longer; a GPU that is not there cannot be made up for.
+
+    Parameters
+    ----------
+    usage
+        What it is for, in SageMaker's words.
 
     Raises
     ------
@@ -64,9 +71,9 @@ def placed(instance: str, n_instances: int, capacity: Capacity) -> tuple[Resourc
     """
     wanted = resources_of(instance)
     if n_instances > 1:
-        raise _beyond(f"{instance} for training job usage", limit=1, asked=n_instances)
+        raise _beyond(f"{instance} for {usage} usage", limit=1, asked=n_instances)
     if wanted.gpus > len(capacity.gpu_ids):
-        raise _beyond(f"{instance} for training job usage", limit=0, asked=n_instances)
+        raise _beyond(f"{instance} for {usage} usage", limit=0, asked=n_instances)
     memory_mib = min(wanted.memory_mib, int(capacity.memory_mib * 0.9))
     cpus = min(wanted.cpus, capacity.cpus)
     given = Resources(cpus=cpus, memory=f"{memory_mib} MiB", gpus=wanted.gpus)

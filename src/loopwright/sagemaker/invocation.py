@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
-import random
 import threading
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
+from loopwright.core.names import new_id
+from loopwright.deploy.variant import draw
+from loopwright.sagemaker.data_capture import capture, is_captured
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.endpoint import ENDPOINTS, GROUP
 from loopwright.sagemaker.error import ApiError
@@ -19,6 +24,8 @@ _LARGEST_BODY = 6 << 20
 _TIMEOUT_S = 60.0
 _MOST_IDLE = 64
 _SHOWN = 1024
+# how the endpoint introduces what a script says
+FAILED = "The code of this endpoint failed. "
 
 
 class _Connections:
@@ -78,7 +85,7 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
             )
         raise ApiError("ValidationError", f"Endpoint {name} of account {caller.account} not found.")
     live = record.body["live"]
-    variant = _variant(live, given.get("TargetVariant"))
+    variant = _variant(live, given)
     body = given["Body"].read(_LARGEST_BODY) if given.get("Body") is not None else b""
     headers = {
         "content-type": given.get("ContentType", ""),
@@ -89,11 +96,11 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     }
     headers = {key: value for key, value in headers.items() if value}
     settings = variant.get("settings")
+    asked = body, given.get("ContentType", "")
     if settings:
         body = csv_of(body, given.get("ContentType", ""), settings)
         headers |= {"content-type": "text/csv; header=absent", "accept": "application/json"}
-    if live["kind"] == "bundle" and given.get("TargetVariant"):
-        headers["x-amzn-sagemaker-target-variant"] = variant["own"]
+    headers["x-amzn-sagemaker-target-variant"] = variant["own"]
     try:
         status, answer, told = _connections.ask(variant["port"], body, headers)
     except (OSError, http.client.HTTPException) as error:
@@ -101,12 +108,22 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
             500, f"The model did not answer: {error}", log=_log(caller, name)
         ) from error
     if status >= 400:
-        said = answer[:_SHOWN].decode(errors="replace")
-        raise model_error(status, said, log=_log(caller, name))
+        raise model_error(status, said_by(variant, answer), log=_log(caller, name))
     kind = told.get("content-type", "application/octet-stream")
     if settings:
-        variant = _answered_by(live, answer) or variant
         answer, kind = answer_of(answer, given.get("Accept", ""), variant["settings"])
+    captured = (record.body.get("plan") or {}).get("DataCaptureConfig")
+    if is_captured(captured):
+        capture(
+            desk,
+            captured,
+            endpoint=name,
+            variant=variant["name"],
+            asked=asked,
+            answered=(answer, kind),
+            inference_id=given.get("InferenceId"),
+            attributes=given.get("CustomAttributes"),
+        )
     return {
         "Body": answer,
         "ContentType": kind,
@@ -115,26 +132,34 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     }
 
 
-def _variant(live: Mapping[str, Any], target: str | None) -> Mapping[str, Any]:
-    """Return the variant that is asked; that of a bundle is drawn by the endpoint itself."""
-    variants = [each for each in live["variants"] if not each["shadow"]]
+def _variant(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the variant that is asked: the one that is named, or one drawn by the weights.
+
+    Requests of one session go to one variant while weights stay, as the product's own endpoints
+    have it.
+    """
+    variants: list[Mapping[str, Any]] = [each for each in live["variants"] if not each["shadow"]]
+    target = given.get("TargetVariant")
     if target is not None:
         for each in variants:
             if each["name"] == target:
-                found: Mapping[str, Any] = each
-                return found
+                return each
         raise ApiError("ValidationError", f"Variant {target} not found for Request")
-    weights = [each["weight"] for each in variants]
-    if live["kind"] == "bundle" or not any(weights):
-        heaviest: Mapping[str, Any] = max(variants, key=lambda each: each["weight"])
-        return heaviest
-    drawn: Mapping[str, Any] = random.choices(variants, weights)[0]  # noqa: S311 no secret
-    return drawn
+    if len(variants) == 1:
+        return variants[0]
+    key = given.get("SessionId") or given.get("InferenceId") or new_id()
+    bounds = list(accumulate(each["weight"] for each in variants))
+    place = bisect_right(bounds, draw(key.encode()) * bounds[-1])
+    return variants[min(place, len(variants) - 1)]
 
 
-def _answered_by(live: Mapping[str, Any], answer: bytes) -> Mapping[str, Any] | None:
-    own = json.loads(answer).get("variant")
-    return next((each for each in live["variants"] if each["own"] == own), None)
+def said_by(variant: Mapping[str, Any], answer: bytes) -> str:
+    """Return what a model that did not answer has said; of a script its own words."""
+    if variant["kind"] == "script":
+        with contextlib.suppress(ValueError, LookupError, TypeError):
+            text = str(json.loads(answer)["error"]["message"])
+            return text.removeprefix(FAILED)[:_SHOWN]
+    return answer[:_SHOWN].decode(errors="replace")
 
 
 def _log(caller: Caller, name: str) -> str:

@@ -1,8 +1,9 @@
-"""CloudWatch metrics: the figures that training jobs have printed, over periods of time."""
+"""CloudWatch metrics: the figures that jobs have printed or written, over periods of time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +17,44 @@ _DIMENSION = "TrainingJobName"
 _MOST_POINTS = 1440
 
 
-@serves("cloudwatch", "GetMetricStatistics", note="Metrics of training jobs.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """Some values of a metric at a time, in seconds since 1970, by what is told of them."""
+
+    at: float
+    count: float
+    total: float
+    least: float
+    most: float
+
+
+def point(at: float, value: float) -> Point:
+    """Return one value at a time."""
+    return Point(at=at, count=1.0, total=value, least=value, most=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """A metric: its name, its dimensions and how its values are read."""
+
+    namespace: str
+    name: str
+    dimensions: Mapping[str, str]
+    points: Callable[[], list[Point]]
+
+
+Source = Callable[[Desk, Caller, str, Mapping[str, str]], Iterator[Series]]
+"""Is given a namespace and some dimensions, each empty for all of them."""
+_SOURCES: list[Source] = []
+
+
+def keeps_metrics(source: Source) -> Source:
+    """Have a function find metrics; a decorator."""
+    _SOURCES.append(source)
+    return source
+
+
+@serves("cloudwatch", "GetMetricStatistics", note="Metrics of training jobs and of monitoring.")
 def get_metric_statistics(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the statistics of a metric, period by period."""
     points = _periods(desk, caller, given, given["StartTime"], given["EndTime"], given["Period"])
@@ -40,7 +78,11 @@ def get_metric_statistics(desk: Desk, caller: Caller, given: dict[str, Any]) -> 
     }
 
 
-@serves("cloudwatch", "GetMetricData", note="Metrics of training jobs; no expressions.")
+@serves(
+    "cloudwatch",
+    "GetMetricData",
+    note="Metrics of training jobs and of monitoring; no expressions.",
+)
 def get_metric_data(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return one statistic of several metrics, period by period."""
     results = []
@@ -67,28 +109,55 @@ def get_metric_data(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     return {"MetricDataResults": results}
 
 
-@serves("cloudwatch", "ListMetrics", note="Metrics of training jobs.")
+@serves("cloudwatch", "ListMetrics", note="Metrics of training jobs and of monitoring.")
 def list_metrics(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """List the metrics that jobs have printed."""
-    if given.get("Namespace") not in (None, NAMESPACE):
-        return {"Metrics": []}
+    """List the metrics that there are."""
+    wanted = {each["Name"]: each.get("Value") for each in given.get("Dimensions", ())}
+    named = {name: value for name, value in wanted.items() if value is not None}
     found = []
-    for record in JOBS.all(desk, caller):
-        dimension = {"Name": _DIMENSION, "Value": record.body["name"]}
-        wanted = given.get("Dimensions", [])
-        if any(
-            each["Name"] != _DIMENSION
-            or each.get("Value", dimension["Value"]) != dimension["Value"]
-            for each in wanted
-        ):
+    for series in _all_series(desk, caller, given.get("Namespace", ""), named):
+        if given.get("MetricName") not in (None, series.name):
             continue
-        names = sorted({each["name"] for each in metrics_of(job_of(desk, record))})
-        found += [
-            {"Namespace": NAMESPACE, "MetricName": name, "Dimensions": [dimension]}
-            for name in names
-            if given.get("MetricName") in (None, name)
-        ]
+        if any(name not in series.dimensions for name in wanted):
+            continue
+        pairs = [{"Name": name, "Value": value} for name, value in series.dimensions.items()]
+        found.append(
+            {"Namespace": series.namespace, "MetricName": series.name, "Dimensions": pairs}
+        )
     return {"Metrics": found}
+
+
+def _all_series(
+    desk: Desk, caller: Caller, namespace: str, dimensions: Mapping[str, str]
+) -> Iterator[Series]:
+    for source in _SOURCES:
+        for series in source(desk, caller, namespace, dimensions):
+            if namespace in ("", series.namespace) and dimensions.items() <= (
+                series.dimensions.items()
+            ):
+                yield series
+
+
+@keeps_metrics
+def _of_training(
+    desk: Desk, caller: Caller, namespace: str, dimensions: Mapping[str, str]
+) -> Iterator[Series]:
+    if namespace not in ("", NAMESPACE):
+        return
+    one = dimensions.get(_DIMENSION)
+    record = JOBS.find(desk, caller, one) if one else None
+    for each in [record] if record else ([] if dimensions else JOBS.all(desk, caller)):
+        by_name: dict[str, list[Point]] = {}
+        for said in metrics_of(job_of(desk, each)):
+            if said["value"] is not None:
+                by_name.setdefault(said["name"], []).append(point(said["at"], said["value"]))
+        for name, points in sorted(by_name.items()):
+            yield Series(
+                namespace=NAMESPACE,
+                name=name,
+                dimensions={_DIMENSION: each.body["name"]},
+                points=points.copy,
+            )
 
 
 def _periods(
@@ -98,28 +167,27 @@ def _periods(
     start: datetime,
     end: datetime,
     period_s: int,
-) -> dict[int, list[float]]:
+) -> dict[int, list[Point]]:
     """Return the values of a metric by the beginning of their period, in seconds since 1970."""
-    names = [each["Value"] for each in metric.get("Dimensions", ()) if each["Name"] == _DIMENSION]
-    if metric.get("Namespace") != NAMESPACE or len(names) != 1:
-        return {}
-    record = JOBS.find(desk, caller, names[0])
-    found: dict[int, list[float]] = {}
-    for each in metrics_of(job_of(desk, record)) if record else ():
-        if each["name"] != metric.get("MetricName") or each["value"] is None:
+    dimensions = {each["Name"]: each["Value"] for each in metric.get("Dimensions", ())}
+    found: dict[int, list[Point]] = {}
+    for series in _all_series(desk, caller, str(metric.get("Namespace", "")), dimensions):
+        if series.name != metric.get("MetricName") or series.dimensions != dimensions:
             continue
-        at = int(each["at"] // period_s * period_s)
-        # a period that has begun belongs to the answer
-        if start.timestamp() - period_s < at < end.timestamp():
-            found.setdefault(at, []).append(each["value"])
+        for each in series.points():
+            at = int(each.at // period_s * period_s)
+            # a period that has begun belongs to the answer
+            if start.timestamp() - period_s < at < end.timestamp():
+                found.setdefault(at, []).append(each)
     return dict(sorted(found.items()))
 
 
-def _statistics(values: Sequence[float]) -> dict[str, float]:
+def _statistics(points: Sequence[Point]) -> dict[str, float]:
+    count, total = sum(each.count for each in points), sum(each.total for each in points)
     return {
-        "SampleCount": float(len(values)),
-        "Sum": sum(values),
-        "Average": sum(values) / len(values),
-        "Minimum": min(values),
-        "Maximum": max(values),
+        "SampleCount": float(count),
+        "Sum": total,
+        "Average": total / count if count else 0.0,
+        "Minimum": min(each.least for each in points),
+        "Maximum": max(each.most for each in points),
     }

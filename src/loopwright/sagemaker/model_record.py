@@ -30,14 +30,27 @@ def create_model(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str,
         raise validation("A PrimaryContainer or Containers is required.")
     if len(containers) > 1:
         raise validation("Inference pipelines of several containers are not supported yet.")
-    record = MODELS.create(desk, caller, given["ModelName"], given)
+    resolved = [_resolved(desk, caller, each) for each in containers]
+    record = MODELS.create(desk, caller, given["ModelName"], given, containers=resolved)
     keep_tags(desk, record.body["arn"], given.get("Tags", []))
     return {"ModelArn": record.body["arn"]}
 
 
+def _resolved(desk: Desk, caller: Caller, container: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a container as it is served: one of a package with what the package says today."""
+    if "ModelPackageName" not in container:
+        return container
+    from loopwright.sagemaker.model_package import container_of_package
+
+    return container_of_package(desk, caller, container)
+
+
 def container_of(record: Record) -> Mapping[str, Any]:
-    """Return the one container of a model."""
+    """Return the one container of a model, as it is served."""
     request = record.body["request"]
+    if record.body.get("containers"):
+        resolved: Mapping[str, Any] = record.body["containers"][0]
+        return resolved
     found: Mapping[str, Any] = (request.get("Containers") or [request.get("PrimaryContainer")])[0]
     return found
 
@@ -96,8 +109,7 @@ CONFIGS = Shelf(
 @serves(
     "sagemaker",
     "CreateEndpointConfig",
-    note="Data capture goes to the home folder, not to S3 yet; asynchronous and serverless settings "
-    "are kept and not applied.",
+    note="Asynchronous and serverless settings are kept and not applied.",
 )
 def create_endpoint_config(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep an endpoint configuration whose models exist."""

@@ -24,19 +24,41 @@ def _endpoints(desk: Desk, caller: Caller) -> Iterator[dict[str, Any]]:
         yield describe_endpoint(desk, caller, {"EndpointName": record.body["name"]})
 
 
-_RESOURCES: Mapping[str, tuple[Callable[[Desk, Caller], Iterator[dict[str, Any]]], str]] = {
-    "TrainingJob": (_training_jobs, "TrainingJobArn"),
-    "Endpoint": (_endpoints, "EndpointArn"),
+Found = Callable[[Desk, Caller], Iterator[dict[str, Any]]]
+"""Yields the descriptions of all resources of a kind."""
+_RESOURCES: dict[str, tuple[Found, str, str]] = {
+    "TrainingJob": (_training_jobs, "TrainingJobArn", "TrainingJob"),
+    "Endpoint": (_endpoints, "EndpointArn", "Endpoint"),
 }
 
 
-@serves("sagemaker", "Search", note="Of training jobs and endpoints.")
+def searchable(resource: str, *, arn: str, member: str = "") -> Callable[[Found], Found]:
+    """Return a decorator that has `Search` find a kind of resource.
+
+    Parameters
+    ----------
+    resource
+        As a request names it.
+    arn
+        The member of a description that holds the ARN.
+    member
+        The member of a result that holds the description; that of the resource when empty.
+    """
+
+    def enter(find: Found) -> Found:
+        _RESOURCES[resource] = (find, arn, member or resource)
+        return find
+
+    return enter
+
+
+@serves("sagemaker", "Search", note="Of what is executed here.")
 def search(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the resources that an expression holds for."""
     resource = given["Resource"]
     if resource not in _RESOURCES:
         raise validation(f"Search of {resource} is not supported yet by loopwright.")
-    find, arn = _RESOURCES[resource]
+    find, arn, member = _RESOURCES[resource]
     found = []
     for each in find(desk, caller):
         tags = tags_of(desk, each[arn])
@@ -49,7 +71,7 @@ def search(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     start = int(given.get("NextToken", "0")) if given.get("NextToken", "0").isdigit() else 0
     end = start + given.get("MaxResults", 10)
     return {
-        "Results": [{resource: each} for each in found[start:end]],
+        "Results": [{member: each} for each in found[start:end]],
         "NextToken": str(end) if end < len(found) else None,
         "TotalHits": {"Value": len(found), "Relation": "EqualTo"},
     }
@@ -72,8 +94,20 @@ def _value(each: Any, name: str, tags: Mapping[str, str]) -> Any:
     if name.startswith("Tags."):
         return tags.get(name.removeprefix("Tags."))
     for part in name.split("."):
-        each = each.get(part) if isinstance(each, Mapping) else None
+        each = _member(each, part)
     return each
+
+
+def _member(each: Any, part: str) -> Any:
+    if isinstance(each, Mapping):
+        return each.get(part)
+    if not isinstance(each, list):
+        return None
+    named = [one for one in each if part in (one.get("MetricName"), one.get("Name"))]
+    if named:
+        return named[0]
+    # of a list, what any of its items says
+    return [one[part] for one in each if part in one] or None
 
 
 def _sortable(value: Any) -> tuple[int, Any]:
@@ -87,6 +121,11 @@ def _sortable(value: Any) -> tuple[int, Any]:
 def _fits(rule: Mapping[str, Any], each: Mapping[str, Any], tags: Mapping[str, str]) -> bool:
     operator, wanted = str(rule.get("Operator", "Equals")), str(rule.get("Value", ""))
     value = _value(each, rule["Name"], tags)
+    if isinstance(value, list) and operator not in ("Exists", "NotExists"):
+        last = rule["Name"].rpartition(".")[2]
+        rules = {**rule, "Name": last}
+        said = [_fits(rules, {last: one}, {}) for one in value]
+        return all(said) if operator == "NotEquals" else any(said)
     if operator in ("Exists", "NotExists"):
         return (value is not None) == (operator == "Exists")
     if value is None:

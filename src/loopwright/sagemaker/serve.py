@@ -13,6 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback
 from loopwright.loop.workspace import Workspace
 from loopwright.sagemaker import registry
+from loopwright.sagemaker.chore import Rounds
 from loopwright.sagemaker.desk import ACCOUNT, REGION, Desk
 from loopwright.sagemaker.dispatch import Dispatcher
 from loopwright.sagemaker.front import Front, guarded
@@ -21,7 +22,7 @@ from loopwright.sagemaker.s3.store import ObjectStore
 
 _log = logging.getLogger(__name__)
 PORT = 8333
-_SETTLE_S = 0.5
+_TURN_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +97,12 @@ class Gateway:
 
     def _settle(self, stopped: threading.Event) -> None:
         from loopwright.sagemaker.endpoint import resume
-        from loopwright.sagemaker.training_job import settle_all
 
         try:
             resume(self.desk)
         except Exception:
             _log.exception("Endpoints of an earlier server could not be taken up again.")
         self.desk.objects.files.sweep(self.desk.objects.index.known_files())
-        while not stopped.wait(_SETTLE_S):
-            try:
-                settle_all(self.desk)
-            except Exception:
-                # a store that is locked now may be free in a moment
-                _log.exception("The results of jobs could not be put into S3; trying again.")
-                stopped.wait(5.0)
+        rounds = Rounds(self.desk)
+        while not stopped.wait(_TURN_S):
+            rounds.turn()

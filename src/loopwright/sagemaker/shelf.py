@@ -79,9 +79,15 @@ class Shelf:
         """Forget a record."""
         desk.workspace.metadata.delete(self._kind, record.key)
 
-    def all(self, desk: Desk, caller: Caller | None = None) -> list[Record]:
-        """Return the records of a caller's account and region, or of all, by name."""
-        prefix = _key(caller, "") if caller else ""
+    def all(self, desk: Desk, caller: Caller | None = None, *, begins: str = "") -> list[Record]:
+        """Return the records of a caller's account and region, or of all, by name.
+
+        Parameters
+        ----------
+        begins
+            How their names begin, for those of a caller.
+        """
+        prefix = _key(caller, begins) if caller else ""
         found: list[Record] = []
         after = ""
         while page := desk.workspace.metadata.list_(self._kind, prefix=prefix, after=after):
@@ -134,9 +140,16 @@ def page_of(
     by = {"Name": name, "Status": status}.get(given.get("SortBy", ""), "CreationTime")
     ascending = given.get("SortOrder", "Descending") == "Ascending"
     kept.sort(key=lambda each: (each[by], each[name]), reverse=not ascending)
+    return cut(kept, given)
+
+
+def cut(
+    rows: list[dict[str, Any]], given: Mapping[str, Any]
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the rows of the page that a client asks for, and the token of the next."""
     start = _start(given.get("NextToken"))
     end = start + given.get("MaxResults", _PAGE)
-    return kept[start:end], _token(end) if end < len(kept) else None
+    return rows[start:end], _token(end) if end < len(rows) else None
 
 
 def _is_between(each: Mapping[str, Any], given: Mapping[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopwright.compute import Job, JobState
+from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.registry import serves
@@ -64,9 +65,23 @@ _ECHOED = (
 )
 def create_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Start a training job."""
+    return {"TrainingJobArn": begin_training(desk, caller, given).body["arn"]}
+
+
+def begin_training(
+    desk: Desk, caller: Caller, given: Mapping[str, Any], *, tuning: Mapping[str, Any] | None = None
+) -> Record:
+    """Start a training job and return its record.
+
+    Parameters
+    ----------
+    tuning
+        What a tuning job keeps with one of its own.
+    """
     image, note = checked_training(desk, caller, given)
     name = given["TrainingJobName"]
-    record = JOBS.create(desk, caller, name, given, note=note)
+    more = {"note": note} if tuning is None else {"note": note, "tuning": tuning}
+    record = JOBS.create(desk, caller, name, given, **more)
     arn = record.body["arn"]
     try:
         desk.workspace.compute.submit(training_spec(desk, caller, given, arn=arn, image=image))
@@ -74,7 +89,7 @@ def create_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
         JOBS.delete(desk, record)
         raise
     keep_tags(desk, arn, given.get("Tags", []))
-    return {"TrainingJobArn": arn}
+    return record
 
 
 def job_of(desk: Desk, record: Record) -> Job | None:
@@ -130,6 +145,7 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
     return {
         "TrainingJobName": record.body["name"],
         "TrainingJobArn": record.body["arn"],
+        "TuningJobArn": record.body.get("tuning", {}).get("arn"),
         "ModelArtifacts": {"S3ModelArtifacts": artifact},
         "TrainingJobStatus": status,
         "SecondaryStatus": secondary,
@@ -245,13 +261,18 @@ def stop_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict
         raise validation(
             f"The request was rejected because the training job is in status {status}."
         )
+    tell_to_end(desk, job)
+    return {}
+
+
+def tell_to_end(desk: Desk, job: Job) -> None:
+    """Tell a job to end, and return before it has; it has 120 seconds."""
     thread = threading.Thread(
         target=desk.workspace.compute.stop, args=(job.id,), kwargs={"grace_s": GRACE_S}, daemon=True
     )
     thread.start()
     # until the request to stop is known, which takes a moment
     thread.join(0.3)
-    return {}
 
 
 @serves("sagemaker", "DeleteTrainingJob")
@@ -261,6 +282,11 @@ def delete_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
     job = job_of(desk, record)
     if job is not None and not job.state.has_ended:
         raise ApiError("ResourceInUse", "The training job has not ended.")
+    tuner = record.body.get("tuning", {}).get("arn", "").rpartition("/")[2]
+    key = f"{record.key.rpartition('/')[0]}/{tuner}"
+    busy = desk.workspace.metadata.find("sagemaker/hyper-parameter-tuning-job", key)
+    if busy is not None and not busy.body.get("ends"):
+        raise ApiError("ResourceInUse", f"The hyperparameter tuning job {tuner} has not ended.")
     JOBS.delete(desk, record)
     return {}
 
@@ -275,6 +301,7 @@ def unsettled(desk: Desk, *, within: timedelta = timedelta(days=30)) -> list[Rec
     ]
 
 
+@chore()
 def settle_all(desk: Desk) -> None:
     """Put the results of the jobs that have ended into S3; the server does it now and then."""
     for record in unsettled(desk):

@@ -122,7 +122,7 @@ def training_spec(
     resources, _ = _resources(desk, given)
     limit = given.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", 86_400)
     variables = dict(given.get("Environment", {}))
-    environment = {**_client_environment(desk, caller), **variables}
+    environment = {**client_environment(desk, caller), **variables}
     order = ScriptOrder(
         name=given["TrainingJobName"],
         entry_point=entry,
@@ -239,7 +239,7 @@ def _checkpoints(desk: Desk, given: Mapping[str, Any], folder: Path) -> str | No
     return str(place)
 
 
-def _client_environment(desk: Desk, caller: Caller) -> dict[str, str]:
+def client_environment(desk: Desk, caller: Caller) -> dict[str, str]:
     """Return what lets clients of AWS inside the job reach this server."""
     key, secret = desk.job_key
     return {

@@ -6,10 +6,12 @@ classes that are a `Predictor`, for algorithms whose models are not one of loopw
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import BackendError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 ALGORITHM_GROUP = "loopwright.algorithm"
 PREDICTOR_GROUP = "loopwright.predictor"
@@ -29,12 +31,19 @@ _PREDICTOR_PARTS = (
 
 def algorithm_plugins() -> dict[str, EntryPoint]:
     """Return the algorithms that installed packages bring, by name; nothing is imported."""
-    return {plugin.name: plugin for plugin in sorted(entry_points(group=ALGORITHM_GROUP))}
+    return {plugin.name: plugin for plugin in _plugins(ALGORITHM_GROUP)}
 
 
 def predictor_plugins() -> dict[str, EntryPoint]:
     """Return the kinds of predictors that installed packages bring; nothing is imported."""
-    return {plugin.name: plugin for plugin in sorted(entry_points(group=PREDICTOR_GROUP))}
+    return {plugin.name: plugin for plugin in _plugins(PREDICTOR_GROUP)}
+
+
+def _plugins(group: str) -> list[EntryPoint]:
+    # not before it is needed: a serving process starts without it
+    from importlib.metadata import entry_points
+
+    return sorted(entry_points(group=group))
 
 
 def plugin_package(plugin: EntryPoint) -> str:

@@ -91,6 +91,10 @@ class ScriptOrder(NamedTuple):
         `hyperparameters` when absent.
     content_types
         What the data of a channel is, by channel, for `inputdataconfig.json`.
+    folders
+        Folders that are seen below `/opt/ml` as channels are, by their path there.
+    contract
+        `training`, or `processing` for a job that is told nothing of training.
     """
 
     name: str
@@ -114,6 +118,8 @@ class ScriptOrder(NamedTuple):
     arn: str = ""
     texts: Mapping[str, str] | None = None
     content_types: Mapping[str, str] = MappingProxyType({})
+    folders: Mapping[str, str] = MappingProxyType({})
+    contract: str = "training"
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as JSON types."""
@@ -210,6 +216,8 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
     base
         Where the script sees `/opt/ml`.
     """
+    if order.contract == "processing":
+        return {"CURRENT_HOST": HOST, "SAGEMAKER_BASE_DIR": base}
     inputs, output = f"{base}/input", f"{base}/output"
     hyperparameters = order.user_hyperparameters
     args = arguments(hyperparameters)

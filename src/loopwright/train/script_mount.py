@@ -13,6 +13,7 @@ import ctypes
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 
 _CLONE_NEWNS = 0x0002_0000
 _CLONE_NEWUSER = 0x1000_0000
@@ -35,6 +36,7 @@ def enter_private_view(
     hosts: str,
     opt: str = "/opt",
     model: str | None = None,
+    folders: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Give this process, which must have one thread, a view of its own with `/opt/ml` in it.
 
@@ -55,6 +57,9 @@ def enter_private_view(
         The folder in which `ml` appears.
     model
         A folder to be seen as `/opt/ml/model`, as channels are: it cannot be changed.
+    folders
+        Folders to be seen below `/opt/ml` in the same way, by their path there, where `ml` has a
+        folder for each; none lies in another.
 
     Raises
     ------
@@ -71,6 +76,8 @@ def enter_private_view(
             _bind_read_only(source, f"{target}/{os.path.basename(source)}")
     if model is not None:
         _mount_folder(model, f"{ml}/model", scratch=f"{scratch}/.model")
+    for number, (path, source) in enumerate(folders.items()):
+        _mount_folder(source, f"{ml}/{path}", scratch=f"{scratch}/.folder-{number}")
     if os.path.exists("/etc/hosts"):
         _mount(hosts, "/etc/hosts", flags=_MS_BIND)
     if os.path.isdir(f"{opt}/ml"):
@@ -88,9 +95,15 @@ def enter_private_view(
 
 
 def bubblewrap_command(
-    program: str, ml: str, *, channels: Mapping[str, str], hosts: str, opt: str = "/opt"
+    program: str,
+    ml: str,
+    *,
+    channels: Mapping[str, str],
+    hosts: str,
+    opt: str = "/opt",
+    folders: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """Return how `bwrap` gives a command the same view, its channels read-only.
+    """Return how `bwrap` gives a command the same view, its channels and folders read-only.
 
     Where only named programs may have namespaces of their own (Ubuntu since 24.04), bubblewrap is
     one of them.
@@ -106,6 +119,8 @@ def bubblewrap_command(
         if not os.path.isdir(source):
             target += f"/{os.path.basename(source)}"
         words += ["--ro-bind", source, target]
+    for path, source in folders.items():
+        words += ["--ro-bind", source, f"{opt}/ml/{path}"]
     return [*words, "--chdir", f"{opt}/ml/code", "--"]
 
 

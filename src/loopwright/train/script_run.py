@@ -68,11 +68,14 @@ def started_script(folder: Path, order: ScriptOrder, python: str) -> ScriptRun:
         channels=order.channels,
         scratch=str(folder / "scratch"),
         hosts=hosts,
+        folders=order.folders,
     )
     views = [_View(base=BASE, enter=enter)]
     program = shutil.which("bwrap")
     if program:
-        words = bubblewrap_command(program, ml, channels=order.channels, hosts=hosts)
+        words = bubblewrap_command(
+            program, ml, channels=order.channels, hosts=hosts, folders=order.folders
+        )
         views.append(_View(base=BASE, prefix=tuple(words)))
     reasons = []
     for view in views:
@@ -83,7 +86,7 @@ def started_script(folder: Path, order: ScriptOrder, python: str) -> ScriptRun:
         if run:
             return run
         reasons.append(reason)
-    _refuse_absolute_paths(folder, "; ".join(reasons))
+    _refuse_absolute_paths(folder, order, "; ".join(reasons))
     for name, source in order.channels.items():
         _mirror(Path(source), folder / ML_FOLDER / "input" / "data" / name)
     run, reason = _tried(folder, order, python, _View(base=ml))
@@ -98,18 +101,22 @@ def _works(prefix: tuple[str, ...]) -> bool:
     return subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
 
 
-def _refuse_absolute_paths(folder: Path, reason: str) -> None:
+def _refuse_absolute_paths(folder: Path, order: ScriptOrder, reason: str) -> None:
     """Refuse a script that would write to the machine's own `/opt/ml`."""
+    named = ["The command"] if order.folders or BASE in " ".join(order.command) else []
     for path in sorted((folder / CODE_FOLDER).rglob("*")):
         if path.is_file() and BASE.encode() in path.read_bytes():
-            raise BackendError(
-                f"{path.name!r} has the path {BASE} written into it, and this machine gives a "
-                f"process no view of its own in which that is the job's folder ({reason}).",
-                hint="Install bubblewrap, or let users have namespaces "
-                "(sysctl kernel.unprivileged_userns_clone=1, and "
-                "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu), "
-                "or let the script take its paths from SM_MODEL_DIR and SM_CHANNEL_*.",
-            )
+            named.append(repr(path.name))
+            break
+    if named:
+        raise BackendError(
+            f"{named[-1]} has the path {BASE} written into it, and this machine gives a "
+            f"process no view of its own in which that is the job's folder ({reason}).",
+            hint="Install bubblewrap, or let users have namespaces "
+            "(sysctl kernel.unprivileged_userns_clone=1, and "
+            "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu), "
+            "or let the script take its paths from SM_MODEL_DIR and SM_CHANNEL_*.",
+        )
     print(f"{BASE} cannot be shown to the script ({reason}); SM_MODEL_DIR and the rest say where.")
 
 

@@ -48,7 +48,7 @@ def main() -> int:
     try:
         order = ScriptOrder.from_json(json.loads((folder / ORDER_FILE).read_bytes()))
         _lay_out(folder, order)
-        python = _interpreter(folder, order)
+        python = interpreter_of(folder, order)
         prepared = time.monotonic()
         with (folder / "out" / METRICS_FILE).open("w", buffering=1) as file:
             finder = MetricFinder(order.metrics, file)
@@ -114,12 +114,18 @@ def _lay_out(folder: Path, order: ScriptOrder) -> None:
         place.mkdir(exist_ok=True)
         if not Path(source).is_dir():
             (place / Path(source).name).touch()
+    write_hosts(folder)
+
+
+def write_hosts(folder: Path) -> None:
+    """Write the names of machines that a job knows, its own among them."""
     hosts = Path("/etc/hosts")
     known = hosts.read_text(errors="replace") if hosts.exists() else "127.0.0.1 localhost\n"
     (folder / "hosts").write_text(f"{known.rstrip()}\n127.0.0.1 {HOST}\n")
 
 
-def _interpreter(folder: Path, order: ScriptOrder) -> str:
+def interpreter_of(folder: Path, order: ScriptOrder) -> str:
+    """Return the interpreter of a job, whose environment is made if it is not there yet."""
     if order.requirements is None:
         return order.python
     from loopwright.train.environment import environment_python

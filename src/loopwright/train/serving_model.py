@@ -24,6 +24,7 @@ from loopwright.prepare import (
     row_encoder,
 )
 from loopwright.problem import Task
+from loopwright.train.array_file import pack_arrays
 from loopwright.train.extra import EXTRAS, checked_extras
 from loopwright.train.one_row import OneRow
 from loopwright.train.outcome import Outcome
@@ -276,17 +277,19 @@ class ServingModel:
                 )
 
     def read_member(self, name: str) -> bytes:
-        """Return a file of the bundle, such as `reference.json`.
+        """Return a file of the bundle, such as `reference.json`; the predictor's is packed anew.
 
         Raises
         ------
         NotFoundError
             If the bundle has no such file.
         """
+        if name == ARRAYS_MEMBER:
+            return pack_arrays(self.predictor.arrays())
         if name not in self.members:
             raise NotFoundError(
                 f"The bundle of {self.name!r} holds no {name[:80]!r}.",
-                hint=did_you_mean(name[:80], self.members),
+                hint=did_you_mean(name[:80], [*self.members, ARRAYS_MEMBER]),
                 kind="member",
                 name=name[:80],
             )
@@ -341,7 +344,8 @@ def assembled_model(
         signature=_read(Signature.from_json, members, SIGNATURE_MEMBER),
         fitted=_read(open_fitted, members, RECIPE_MEMBER),
         predictor=open_predictor(members[ARRAYS_MEMBER], members[META_MEMBER]),
-        members=members,
+        # the predictor holds the arrays, and can be as large as the training table
+        members={path: held for path, held in members.items() if path != ARRAYS_MEMBER},
     )
 
 

@@ -38,10 +38,13 @@ class Sampling:
         What is searched for.
     known
         The trials of earlier runs, in the order of their beginning.
+    distributions
+        What is searched, where it is not the space of an algorithm of ours.
     """
 
     plan: StudyPlan
     known: Sequence[TrialRecord] = ()
+    distributions: Mapping[str, BaseDistribution] | None = None
     _study: optuna.Study = field(init=False)
     _space: dict[str, BaseDistribution] = field(init=False)
 
@@ -60,7 +63,12 @@ class Sampling:
             if plan.prunes
             else optuna.pruners.NopPruner()
         )
-        self._space = distributions(get_algorithm(plan.algorithm), plan.space)
+        given = self.distributions
+        self._space = (
+            distributions(get_algorithm(plan.algorithm), plan.space)
+            if given is None
+            else dict(given)
+        )
         self._study = optuna.create_study(
             study_name=plan.name,
             direction="maximize" if plan.higher_is_better else "minimize",

@@ -1,0 +1,1 @@
+"""Model Monitor: definitions, schedules and executions, and the analysis that their jobs run."""

@@ -1,0 +1,71 @@
+"""Steps that need not run again: the same step with the same arguments has succeeded before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from loopwright.core.digest import digest_value
+from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.pipeline.definition import Step
+from loopwright.sagemaker.pipeline.duration import seconds_of
+from loopwright.sagemaker.pipeline.properties import described
+from loopwright.sagemaker.pipeline.run import Run
+from loopwright.sagemaker.pipeline.step_kind import KINDS
+
+_KIND = "sagemaker/pipeline-cache"
+_CACHED = ("Training", "Processing", "Transform", "Tuning")
+# what differs from execution to execution, and changes nothing of what comes out
+_LEFT_OUT = ("ExperimentConfig", "Tags")
+
+
+def digest_of(step: Step, arguments: Mapping[str, Any]) -> str:
+    """Return what two executions of a step agree in when one can stand for the other."""
+    kept = {name: each for name, each in arguments.items() if name not in _LEFT_OUT}
+    return digest_value([step.name, step.kind, kept])
+
+
+def is_cached(step: Step) -> bool:
+    """Return whether a step asks for it, and is of a type that has it."""
+    return step.kind in _CACHED and bool((step.about.get("CacheConfig") or {}).get("Enabled"))
+
+
+def find_hit(run: Run, step: Step, digest: str) -> dict[str, Any] | None:
+    """Return the earlier success that a step can take over, or None."""
+    record = run.desk.workspace.metadata.find(_KIND, _key(run, digest))
+    if record is None:
+        return None
+    found: dict[str, Any] = record.body
+    longest = (step.about.get("CacheConfig") or {}).get("ExpireAfter")
+    age_s = (run.desk.now() - datetime.fromisoformat(found["at"])).total_seconds()
+    if longest and age_s > seconds_of(str(longest)):
+        return None
+    try:
+        status = described(run, step.kind, found)[KINDS[step.kind].status]
+    except ApiError:
+        return None
+    return found if status == KINDS[step.kind].done else None
+
+
+def remember(run: Run, step: Step, state: Mapping[str, Any]) -> None:
+    """Keep a success for later executions of the pipeline."""
+    if is_cached(step) and state.get("digest") and not state.get("cache"):
+        about = {
+            "job": state["job"],
+            "arn": state["arn"],
+            "execution": run.body["arn"],
+            "at": run.desk.now().isoformat(),
+        }
+        run.desk.workspace.metadata.put(_KIND, _key(run, state["digest"]), about)
+
+
+def forget_all(run: Run) -> None:
+    """Forget the successes of a pipeline that is deleted."""
+    store = run.desk.workspace.metadata
+    for record in store.list_(_KIND, prefix=_key(run, ""), limit=10_000):
+        store.delete(_KIND, record.key)
+
+
+def _key(run: Run, digest: str) -> str:
+    return f"{run.key.rpartition('/')[0]}/{digest.removeprefix('sha256:')}"

@@ -1,0 +1,94 @@
+"""What the expressions of an execution stand for: its parameters, and what its steps have made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from loopwright.sagemaker.calling import called
+from loopwright.sagemaker.error import ApiError, validation
+from loopwright.sagemaker.pipeline.definition import property_file
+from loopwright.sagemaker.pipeline.expression import member, resolved
+from loopwright.sagemaker.pipeline.run import Run
+from loopwright.sagemaker.pipeline.step_kind import KINDS
+from loopwright.sagemaker.s3.store import split_uri
+
+_LARGEST_FILE = 16 << 20
+
+
+def value_of(run: Run, value: Any) -> Any:
+    """Return a value of the definition as it is in an execution.
+
+    Raises
+    ------
+    ApiError
+        If something it refers to is not there.
+    """
+    return resolved(value, lambda path: _looked_up(run, path), lambda source: _file(run, source))
+
+
+def _looked_up(run: Run, path: list[str | int]) -> Any:
+    kind, name, *rest = path
+    shown = ".".join(str(part) for part in path)
+    if kind == "Parameters":
+        return run.body["parameters"][str(name)]
+    if kind == "Execution":
+        return _of_execution(run, str(name))
+    return member(properties(run, str(name)), rest, shown=shown)
+
+
+def _of_execution(run: Run, name: str) -> str:
+    found = {
+        "PipelineExecutionId": run.body["id"],
+        "PipelineExecutionArn": run.body["arn"],
+        "PipelineName": run.body["pipeline"],
+        "PipelineArn": run.body["pipeline_arn"],
+        "StartDateTime": run.created_at,
+        "CurrentDateTime": run.desk.now().isoformat(),
+    }
+    return str(found[name])
+
+
+def properties(run: Run, name: str) -> dict[str, Any]:
+    """Return what a step that has succeeded is described as.
+
+    Raises
+    ------
+    ApiError
+        If it has not run, or what it made is gone.
+    """
+    step, state = run.definition.steps[name], run.steps.get(name)
+    if state is None or state["status"] != "Succeeded":
+        raise validation(f"The step {name!r} has no properties: it has not succeeded.")
+    if step.kind not in KINDS:
+        outputs = {each["Name"]: each["Value"] for each in state.get("outputs", ())}
+        return {"OutputParameters": outputs, "Outcome": state.get("outcome")}
+    return described(run, step.kind, state)
+
+
+def described(run: Run, kind: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of what a step has made, as clients get it."""
+    about = KINDS[kind]
+    by = state["job"] if about.name else state["arn"]
+    return called(run.desk, run.caller, about.describe, {about.described_by: by})
+
+
+def _file(run: Run, source: Mapping[str, Any]) -> Any:
+    if "S3Uri" in source:
+        uri = str(source["S3Uri"])
+    else:
+        text = str((source.get("PropertyFile") or {}).get("Get", ""))
+        step, about = property_file(run.definition, text)
+        outputs = properties(run, step.name).get("ProcessingOutputConfig", {}).get("Outputs", [])
+        place = member(
+            outputs, [about["OutputName"], "S3Output", "S3Uri"], shown=about["OutputName"]
+        )
+        uri = f"{str(place).rstrip('/')}/{about['FilePath']}"
+    bucket, key = split_uri(uri)
+    try:
+        return json.loads(run.desk.objects.read(bucket, key, limit=_LARGEST_FILE))
+    except ApiError as error:
+        raise validation(f"The property file {uri} cannot be read: {error.message}") from error
+    except (ValueError, RecursionError) as error:
+        raise validation(f"The property file {uri} is no JSON: {error}.") from error
