@@ -7,8 +7,8 @@ of a model that is never trained again, one that is trained anew every month, on
 whenever Evidently would raise an alarm about a week's rows, and of the feedback loop of loopwright.
 All of them begin with the same model and use the same LightGBM; once a week each is asked what to do.
 
-The loop is the product's own: its monitor, its triage and guards, its choice of rows and its gate,
-without endpoint and store between them. Evidently's rule is written anew after its defaults (0.7): a
+The loop is the product's own: its monitor, its triage and guards, its choice of rows, its gate, the
+fit on all rows and the trial of a new champion, without endpoint and store between them. Evidently's rule is written anew after its defaults (0.7): a
 number that is more than 0.1 standard deviations away by Wasserstein, a category more than 0.1 away by
 Jensen-Shannon (natural logarithm, as SciPy); "any column", and its own preset's half of the columns.
 """
@@ -29,11 +29,14 @@ import polars as pl
 from monitor_table import DATASETS
 from year_table import TABLES, Array, Model, Year, answers_of, fitted, losses_of
 
+from loopwright.deploy.rollout import ShadowPlan
+from loopwright.loop.baking import is_baking
 from loopwright.loop.choosing import chosen_windows
 from loopwright.loop.feedback import begin, step
 from loopwright.loop.feedback_state import (
     BeginRound,
     Begun,
+    Compared,
     Configured,
     Ended,
     Event,
@@ -46,6 +49,7 @@ from loopwright.loop.feedback_state import (
 from loopwright.loop.gate import Rule, measured_evidence, passage
 from loopwright.loop.onset import onset
 from loopwright.loop.retrain_plan import Occasion, RetrainPlan
+from loopwright.loop.shadowing import standing
 from loopwright.loop.trigger import LEAST_ROWS, LOSS_CAUSES, policy_of, seen_in
 from loopwright.monitor import (
     MonitorPlan,
@@ -89,6 +93,8 @@ def compared(year: Year) -> None:
         f"\n{year.name}: {known.height:,} rows known, {live:,} to come, labels after "
         f"{year.late.days} days, {year.metric} at most {target:.4f}"
     )
+    alarms = RetrainPlan(when=("criterion_missed", "drift"))
+    judged = RetrainPlan(when=("criterion_missed", "drift"), all_rows=False)
     both = RetrainPlan(when=("criterion_missed", "drift", Occasion(every="30 days")))
     policies: dict[str, Callable[[], Policy]] = {
         "never": lambda: Never(year, train),
@@ -96,7 +102,13 @@ def compared(year: Year) -> None:
         "every Evidently alarm, half of the columns": lambda: Evidently(year, train, share=0.5),
         "every Evidently alarm, any column": lambda: Evidently(year, train, share=0.0),
         "loopwright": lambda: Ours(year, train, test, model, target, RetrainPlan()),
-        "loopwright, and every 30 days": lambda: Ours(year, train, test, model, target, both),
+        "loopwright, alarms alone": lambda: Ours(year, train, test, model, target, alarms),
+        "loopwright, so, the judged fit goes live": lambda: Ours(
+            year, train, test, model, target, judged
+        ),
+        "loopwright, alarms and every 30 days": lambda: Ours(
+            year, train, test, model, target, both
+        ),
     }
     for label, made in policies.items():
         began = time.process_time()
@@ -223,7 +235,11 @@ class Ours:
         plan: RetrainPlan,
     ) -> None:
         self.year, self.model, self.target = year, model, target
-        self.base = train
+        self.plan, self.base = plan, train
+        self.first = year.frame.filter(pl.col("at") < year.frame["at"][0] + year.first)
+        self.n_learnt = train.height
+        self.before: Model | None = None
+        self.n_back = 0
         self.n_trained = self.n_live = 0
         self.learnt_until = self.tried_until = year.frame["at"][0] + year.first
         self.known_until = self.learnt_until - year.late
@@ -241,7 +257,8 @@ class Ours:
     @property
     def told(self) -> str:
         """Which alarms there were."""
-        return ", ".join(self.alarms)
+        back = [f"{self.n_back} taken back"] if self.n_back else []
+        return ", ".join([*back, *self.alarms])
 
     def after_week(
         self, now: datetime, rows: pl.DataFrame, said: Array, known: pl.DataFrame
@@ -266,6 +283,9 @@ class Ours:
         self.alarms += [f"{a.kind} {a.stream} {now:%m-%d}" for a in report.new_alarms]
         fresh = known.filter(pl.col("at") > self.tried_until)
         seen = seen_in(report, n_fresh=fresh.height)
+        seen = msgspec.structs.replace(seen, n_learnt=self.n_learnt)
+        if back := self._taken_back(now):
+            return back
         if report.verdict in LOSS_CAUSES and mine.height:
             since = onset(mine["at"], mine["loss"].to_numpy())
             n_since = mine.filter(pl.col("at") >= since).height if since else None
@@ -289,12 +309,12 @@ class Ours:
             return None
         self.n_trained += 1
         self.tried_until = known["at"][-1]
-        recent, validation, test = _by_place(fresh, 0.6, 0.8)
+        recent, validation, test = _by_place(fresh, 0.5, 0.7)
         old = pl.concat([self.base, live.filter(pl.col("at") <= since)])
         windows = chosen_windows(old, recent, ("all", "recent"))
-        models = [(fitted(self.year, part), part) for part in windows.values()]
+        models = [(fitted(self.year, part), name) for name, part in windows.items()]
         year = self.year
-        best, train = min(
+        best, chosen = min(
             models, key=lambda m: losses_of(year, validation, m[0].says(validation)).mean()
         )
         self._tell(Trained(number=asked.number), now)
@@ -311,12 +331,41 @@ class Ours:
             return None
         self._tell(Ended(number=asked.number, outcome="live", version=str(asked.number)), now)
         self.n_live += 1
-        self.model, self.learnt_until = best, self.tried_until
-        self._watched_from(train, test)
-        return best
+        self.before, self.model = self.model, best
+        self.learnt_before, self.learnt_until = self.learnt_until, self.tried_until
+        self.n_before, self.n_learnt = self.n_learnt, windows[chosen].height
+        # what it is watched by stays what the judged fit said to rows that it never saw
+        self._watched_from(windows[chosen], test)
+        if self.plan.all_rows:
+            old = pl.concat([self.first, live.filter(pl.col("at") <= since)])
+            rows = chosen_windows(old, fresh, (chosen,))[chosen]  # type: ignore[arg-type]
+            self.n_learnt, self.model = rows.height, fitted(year, rows)
+        return self.model
+
+    def _taken_back(self, now: datetime) -> Model | None:
+        """Return the champion before, if the new one is on trial and worse than it beyond doubt."""
+        if not is_baking(self.state) or self.before is None:
+            return None
+        rows = self.year.frame.filter(
+            pl.col("at").is_between(self.crowned_at, now - self.year.late, closed="left")
+        )
+        if not rows.height:
+            return None
+        losses = [losses_of(self.year, rows, m.says(rows)) for m in (self.before, self.model)]
+        found = standing(losses[0], losses[1], ShadowPlan())
+        champion, previous = str(self.state.champion), str(self.state.previous)
+        compared = Compared(version=champion, beside=previous, is_worse=found.verdict == "worse")
+        if not self._tell(compared, now):
+            return None
+        self.model, self.before = self.before, None
+        self.learnt_until, self.n_learnt = self.learnt_before, self.n_before
+        self.n_back += 1
+        self._watched_from(*self.watched_before)
+        return self.model
 
     def _watched_from(self, train: pl.DataFrame, test: pl.DataFrame) -> None:
         """Watch the present model from now on, beside what it was made of."""
+        self.watched_before, self.watched = getattr(self, "watched", (train, test)), (train, test)
         self.crowned_at = self.state.at
         said = self.model.says(test)
         self.reference: Reference = build_reference(

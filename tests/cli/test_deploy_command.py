@@ -7,6 +7,7 @@ import io
 import json
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -69,3 +70,68 @@ def test_an_archive_that_cannot_be_trusted_starts_nothing(
         loopwright(tmp_path, "endpoints", "--json").output.strip() in ("[]", "")
         or not (tmp_path / "home" / "endpoints").exists()
     )
+
+
+def ask(told: dict[str, Any], variant: str | None = None) -> Any:
+    line = http.client.HTTPConnection(told["url"].removeprefix("http://"), timeout=10)
+    head = {"Content-Type": "application/json"}
+    if variant is not None:
+        head["X-Amzn-SageMaker-Target-Variant"] = variant
+    line.request("POST", "/invocations", b"[1, 2]", head)
+    said = json.loads(line.getresponse().read())
+    line.close()
+    return said
+
+
+def test_several_archives_answer_a_part_each_and_one_can_take_over(tmp_path: Path) -> None:
+    paths = {
+        factor: archive(
+            tmp_path / f"m{factor}.tar.gz",
+            "code/inference.py",
+            CODE.replace(b"return 3", b"return %d" % factor),
+        )
+        for factor in (3, 5, 7)
+    }
+    common = ("deploy", str(paths[3]), "--name", "mine", "--json")
+    try:
+        done = loopwright(
+            tmp_path,
+            *common,
+            *("--variant", f"b={paths[5]}", "--weight", "b=0", "--shadow", f"idea={paths[7]}"),
+        )
+        told = json.loads(done.output)
+        by_weight, by_name = ask(told), ask(told, "b")
+        alone = json.loads(loopwright(tmp_path, *common).output)
+        after = ask(alone)
+    finally:
+        loopwright(tmp_path, "stop", "endpoint/mine")
+
+    assert set(told["variants"]) == {"main", "b", "idea"}
+    assert told["version"] == told["variants"]["main"]
+    assert (by_weight, by_name) == ([3, 6], [5, 10])
+    assert "variants" not in alone
+    assert (alone["url"], after) == (told["url"], [3, 6])
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (("--weight", "c=2"), "There is no variant 'c'"),
+        (("--weight", "main=0"), "No variant would answer"),
+        (("--variant", "main=model.tar.gz"), "Two variants are called 'main'"),
+        (("--variant", "b"), "is not one NAME=VALUE"),
+        (("--weight", "main=much"), "is no number"),
+        (("--shadow", "b=none.tar.gz"), "There is no file"),
+    ],
+)
+def test_a_split_that_cannot_be_served_starts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive(tmp_path / "model.tar.gz", "code/inference.py", CODE)
+
+    refused = loopwright(tmp_path, "deploy", "model.tar.gz", "--name", "mine", *more)
+
+    assert refused.exit_code != 0
+    assert why in refused.output
+    assert not (tmp_path / "home" / "endpoints").exists()

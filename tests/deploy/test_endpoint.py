@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from loopwright.deploy import (
     ActualState,
     DesiredState,
     Endpoint,
+    endpoint,
     read_actual,
     read_desired,
     token_digest,
     wait_until_serving,
     write_desired,
 )
+from loopwright.deploy.endpoint import is_too_old
 
 DESIRED = DesiredState(name="prices", bundle="/models/1.tar.gz", version=1, generation=1)
 
@@ -100,3 +103,82 @@ def test_a_state_that_a_dead_process_left_is_not_believed(tmp_path: Path) -> Non
 
     with pytest.raises(BackendError, match="did not answer"):
         wait_until_serving(tmp_path, generation=1, timeout_s=0.05, is_alive=lambda: True)
+
+
+def test_only_what_is_asked_for_is_written_so_that_an_older_process_can_read_it(
+    tmp_path: Path,
+) -> None:
+    write_desired(tmp_path, DESIRED)
+
+    written = msgspec.json.decode((tmp_path / "desired.json").read_bytes())
+    assert set(written) == {"name", "generation", "bundle", "version"}
+    assert read_desired(tmp_path) == DESIRED
+
+
+def test_a_field_of_a_later_release_is_passed_over_if_it_is_optional_and_else_refused(
+    tmp_path: Path,
+) -> None:
+    later = {**msgspec.to_builtins(DESIRED), "tint": "blue"}
+    path = tmp_path / "desired.json"
+
+    path.write_bytes(msgspec.json.encode({**later, "optional": ["tint"]}))
+    assert read_desired(tmp_path) == DESIRED
+    path.write_bytes(msgspec.json.encode(later))
+    with pytest.raises(InvalidInputError, match="tint") as refused:
+        read_desired(tmp_path)
+
+    assert "the next run starts it anew" in refused.value.hint
+
+
+def test_a_field_that_older_processes_may_pass_over_is_written_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoint, "_OPTIONAL", frozenset({"max_body_bytes"}))
+
+    write_desired(tmp_path, msgspec.structs.replace(DESIRED, max_body_bytes=5))
+
+    written = msgspec.json.decode((tmp_path / "desired.json").read_bytes())
+    assert written["optional"] == ["max_body_bytes"]
+    assert read_desired(tmp_path).max_body_bytes == 5
+
+
+def refusing(folder: Path, *, generation: int | None = None) -> None:
+    """Write what a running process says that was not able to carry a change out."""
+    said = ActualState(
+        pid=os.getpid(),
+        host="127.0.0.1",
+        port=1,
+        version=1,
+        generation=1,
+        error="desired.json cannot be used: unknown field.",
+        error_generation=generation,
+    )
+    (folder / "actual.json").write_bytes(msgspec.json.encode(said))
+
+
+def test_a_process_of_an_older_release_is_started_anew_once(tmp_path: Path) -> None:
+    write_desired(tmp_path, msgspec.structs.replace(DESIRED, generation=2))
+    refusing(tmp_path)
+    restarts: list[int] = []
+
+    with pytest.raises(BackendError, match="unknown field"):
+        wait_until_serving(
+            tmp_path,
+            generation=2,
+            timeout_s=5,
+            is_alive=lambda: True,
+            restart=lambda: restarts.append(1),
+        )
+
+    assert restarts == [1]
+
+
+def test_a_process_that_could_read_what_it_cannot_do_is_not_started_anew(tmp_path: Path) -> None:
+    write_desired(tmp_path, msgspec.structs.replace(DESIRED, generation=2))
+    refusing(tmp_path, generation=2)
+    assert not is_too_old(tmp_path)
+
+    refusing(tmp_path)
+    assert is_too_old(tmp_path)
+    os.utime(tmp_path / "actual.json", (1, 1))  # it speaks of what was asked for before
+    assert not is_too_old(tmp_path)

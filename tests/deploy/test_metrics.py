@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from loopwright.deploy.metrics import EndpointMetrics
+from pathlib import Path
+
+from loopwright.deploy.metrics import EndpointMetrics, loop_gauges
 
 
 def test_the_histogram_is_cumulative_and_ends_with_all() -> None:
@@ -33,3 +35,15 @@ def test_every_family_has_help_and_type_once() -> None:
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
     assert [line.split()[2] for line in lines if line.startswith("# HELP")] == names
+
+
+def test_what_the_loop_wrote_is_shown_unless_it_is_torn_or_endless(tmp_path: Path) -> None:
+    path = tmp_path / "loop.prom"
+    assert loop_gauges(None) == loop_gauges(path) == b""
+
+    path.write_bytes(b"loopwright_alarms_open 1\n")
+    assert loop_gauges(path) == b"loopwright_alarms_open 1\n"
+    path.write_bytes(b"loopwright_alarms_op")
+    assert loop_gauges(path) == b""
+    path.write_bytes(b"a 1\n" * 100_000)
+    assert loop_gauges(path) == b""

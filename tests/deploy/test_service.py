@@ -399,6 +399,16 @@ def test_ping_home_and_openapi_describe_the_model(run_endpoint: Run) -> None:
     assert status == 200
 
 
+def test_metrics_end_with_how_the_loop_is(run_endpoint: Run) -> None:
+    site = run_endpoint()
+    (site.folder / "loop.prom").write_text('loopwright_alarms_open{loop="shop",kind="data"} 1\n')
+
+    with site.dial() as line:
+        text = line.get("/metrics").hear()[2].decode()
+
+    assert text.endswith('\nloopwright_alarms_open{loop="shop",kind="data"} 1\n')
+
+
 def test_metrics_count_requests_rows_and_time(run_endpoint: Run) -> None:
     site = run_endpoint()
 

@@ -149,6 +149,7 @@ def test_a_desired_file_that_cannot_be_read_changes_nothing(run_endpoint: Run) -
     healed = site.until(lambda actual: actual.error is None)
 
     assert "desired.json cannot be used" in ill.error
+    assert ill.error_generation is None
     assert (version, healed.version) == ("v1", "v1")
 
 

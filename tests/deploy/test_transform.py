@@ -18,7 +18,8 @@ from loopwright.cli import main as command_line  # noqa: F401 the commands join 
 from loopwright.cli.main import cli
 from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.data import FileSource, open_source
-from loopwright.deploy.transform import TransformPlan, TransformResult, transform
+from loopwright.deploy.transform import TransformResult, transform
+from loopwright.deploy.transform_part import TransformPlan
 from loopwright.prepare import suggest
 from loopwright.train import (
     Outcome,

@@ -125,6 +125,18 @@ def check_refused(path: Path, message: str, remedy: str) -> None:
         ),
         ("cpus: 1", "cpus: 1, memry: 1", "no key 'memry'", "'memory'"),
         (
+            "data:",
+            "monitor: {labels: {key: zipcod}}\ndata:",
+            "loop.yaml, line 7: monitor.labels.key is 'zipcod', not a column of the source",
+            "Did you mean 'zipcode'",
+        ),
+        (
+            "data:",
+            "monitor: {labels: {key: price}}\ndata:",
+            "monitor.labels.key is 'price', the target, which no request brings",
+            "leave it out",
+        ),
+        (
             "endpoint: houses",
             "endpoint: houses, rollout: {kind: canari}",
             "deploy.rollout",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -65,9 +67,22 @@ def test_a_loop_that_is_held_goes_round_again_only_when_a_person_resumes_it(
     before = outcome.status.champion["before"]  # type: ignore[index]
     assert before["version"] == history.state.previous
     assert open_bundle(loop.artifact(before["bundle"])).version == before["version"]
-    told = [(each.kind, each.after) for each in history.decisions]
+    # what answers learnt from all rows, and says that its figures are of the fit before
+    champion: dict[str, Any] = outcome.status.champion  # type: ignore[assignment]
+    live = open_bundle(loop.artifact(champion["bundle"]))
+    told = json.loads(live.read_member("evaluation.json"))["fitted_again"]
+    assert told["n_rows"] == 3_000 + 1_000
+    assert told["beside_the_judged_fit"]["newest"]["n_rows"] == 300
+    assert (
+        "fitted again on all 4,000 rows; the figures are those of the fit before"
+        in (
+            outcome.status.round["conclusion"]  # type: ignore[index]
+        )
+    )
+    assert champion["judged"] != champion["predictor"]
+    moves = [(each.kind, each.after) for each in history.decisions]
     ways = [("held", "held"), ("resumed", "watching"), ("looked", "retraining")]
-    places = [told.index(way) for way in ways]
+    places = [moves.index(way) for way in ways]
     assert places == sorted(places)
     looked = history.decisions[places[-1]]
     assert looked.cause == "a criterion is missed"
@@ -78,6 +93,34 @@ def test_a_loop_that_is_held_goes_round_again_only_when_a_person_resumes_it(
         cli, ["--home", str(loop.settings.home), "status"], catch_exceptions=False
     )
     assert "feedback loop: promoted: a new champion answers" in found.output
+
+
+@pytest.mark.slow
+def test_a_new_champion_that_does_worse_than_the_one_before_is_taken_back(
+    make_loop: MakeLoop,
+) -> None:
+    loop = drifted(make_loop)
+    promoted = loop.run(on_news=quiet).outcome
+    assert promoted.status.champion["round"] == 2, promoted.message  # type: ignore[index]
+
+    # prices are what they were: the high ones of a while had another reason
+    later = sales(400, name="later-sales.parquet")
+    ids = [f"again-{n}" for n in range(later.height)]
+    loop.predict(later.drop("price"), inference_ids=ids)
+    loop.add_labels(dict(zip(ids, later["price"].to_list(), strict=True)))
+    outcome = loop.run(on_news=quiet).outcome
+
+    assert (outcome.state, outcome.exit_code) == ("rolled back", 3)
+    champion: dict[str, Any] = outcome.status.champion  # type: ignore[assignment]
+    assert champion["round"] == 1
+    assert "It was taken back to version" in outcome.message
+    state = loop.feedback().state
+    assert (state.state, state.champion) == ("cooldown", champion["version"])
+    answered = loop.predict(sales(1).drop("price"))[0]
+    assert str(answered["model_version"]) == champion["version"]
+    # looking again changes nothing
+    assert loop.run(on_news=quiet).outcome.status.champion["round"] == 1  # type: ignore[index]
+    assert loop.feedback().state.champion == champion["version"]
 
 
 def drifted(make_loop: MakeLoop) -> lw.Loop:

@@ -1,4 +1,4 @@
-"""A worker that takes one loop from a finding to a new champion over the real store.
+"""A worker that takes one loop from a finding to a new champion, and back, over the real store.
 
 Run as a program it is killed for real: `feedback_worker.py FOLDER` kills a child at every statement
 that writes, lets another one go on, and prints the state that each of them came to.
@@ -23,7 +23,15 @@ from loopwright.deploy import DesiredState, Rollout
 from loopwright.deploy.rollout import Model, begun, entered
 from loopwright.loop import progress
 from loopwright.loop.driving import carry_out
-from loopwright.loop.feedback_state import BeginRound, Begun, Effect, Looked, LoopState, Trained
+from loopwright.loop.feedback_state import (
+    BeginRound,
+    Begun,
+    Compared,
+    Effect,
+    Looked,
+    LoopState,
+    Trained,
+)
 from loopwright.loop.feedback_store import carried_out, find_state, tell
 from loopwright.loop.file import parse_loop_file
 from loopwright.loop.round_record import closed
@@ -93,6 +101,7 @@ def record(number: int) -> dict[str, Any]:
         "number": number,
         "state": "open",
         "cause": "drift",
+        "reason": "the error grew",
         "conclusion": "",
         "live": None,
         "started_at": NOW.isoformat(),
@@ -110,7 +119,7 @@ def record(number: int) -> dict[str, Any]:
 
 
 def work(workspace: Workspace) -> LoopState:
-    """Take the loop as far as it goes from wherever it stands."""
+    """Take the loop to a new champion from wherever it stands, and back to the one before."""
     metadata = workspace.metadata
 
     def do(effect: Effect) -> None:
@@ -123,7 +132,7 @@ def work(workspace: Workspace) -> LoopState:
         carried_out(metadata, NAME, do)
         state = find_state(metadata, NAME)
         assert state is not None
-        if state.state == "promoted" and state.own:
+        if state.state == "cooldown" and state.own:
             return state
         _move(workspace, state)
 
@@ -134,7 +143,10 @@ def _move(workspace: Workspace, state: LoopState) -> None:
         tell(metadata, NAME, Looked(seen=DRIFT), now=now)
         return
     body = metadata.get("round", f"{NAME}/{state.round:06d}").body
-    if state.state == "retraining":
+    if state.state == "promoted":
+        compared = Compared(version="v2", beside="v1", is_worse=True, reason="It errs more")
+        tell(metadata, NAME, compared, now=now)
+    elif state.state == "retraining":
         tell(metadata, NAME, Trained(number=state.round), now=now)
     elif state.state == "evaluating":
         closed(workspace, NAME, body, "waiting for approval", "It is better.")

@@ -13,6 +13,7 @@ from loopwright.core.clock import FixedClock
 from loopwright.core.errors import InvalidInputError, NotFoundError, WrongStateError
 from loopwright.loop.alarm import (
     LOOK_KINDS,
+    OPERATION_KINDS,
     AlarmRecord,
     acknowledge_alarm,
     keep_conditions,
@@ -345,3 +346,36 @@ def test_what_is_to_be_done_about_an_open_alarm_is_what_the_last_look_says(
         keep_look(workspace, loop, told)
 
     assert [each.action for each in list_alarms(workspace, "shop")] == [action]
+
+
+def test_what_an_open_alarm_told_the_cause_of_is_no_further_message(
+    workspace: Workspace, loop: LoopFile
+) -> None:
+    fault = Condition(kind="data_quality", mark="inputs", subject="age", message="age is gone.")
+    held = Condition(
+        kind="operation", mark="stopped", subject="held", message="held", part_of="data_quality"
+    )
+    keep_conditions(workspace, loop, [fault], kinds=LOOK_KINDS)
+    n_told = len(list_outbox(workspace, "shop"))
+
+    keep_conditions(workspace, loop, [held], kinds=OPERATION_KINDS)
+
+    cause, consequence = list_alarms(workspace, "shop", include_closed=False)
+    assert (cause.part_of, consequence.part_of) == ("", cause.id)
+    assert len(list_outbox(workspace, "shop")) == n_told
+    keep_conditions(workspace, loop, [], kinds=OPERATION_KINDS)
+    assert len(list_outbox(workspace, "shop")) == n_told
+    assert len(list_alarms(workspace, "shop", include_closed=False)) == 1
+
+
+def test_a_consequence_whose_cause_was_not_told_is_told_itself(
+    workspace: Workspace, loop: LoopFile
+) -> None:
+    held = Condition(
+        kind="operation", mark="stopped", subject="held", message="held", part_of="data_quality"
+    )
+
+    (opened,) = keep_conditions(workspace, loop, [held], kinds=OPERATION_KINDS)
+
+    assert opened.part_of == ""
+    assert len(list_outbox(workspace, "shop")) == 2

@@ -35,9 +35,11 @@ def test_a_history_tells_what_happened_what_was_decided_and_by_what_evidence() -
     assert (looked.cause, looked.reason) == ("a criterion is missed", "mape is 0.3.")
     assert looked.evidence == {"n_labelled": 900, **evidence}
     assert [each.n for each in history.decisions] == list(range(1, len(history.decisions) + 1))
-    assert history.decisions[-1].what == "round 2 ended: live"
-    assert history.meaning.startswith("promoted: a new champion answers")
-    assert json.loads(json.dumps(history.to_json()))["state"]["champion"] == "v2"
+    told = [each.what for each in history.decisions[-2:]]
+    assert told == ["round 2 ended: live", "version v2 on trial is worse than version v1"]
+    assert history.decisions[-2].after == "promoted"
+    assert history.meaning.startswith("cooldown: the last round of its own brought no new champion")
+    assert json.loads(json.dumps(history.to_json()))["state"]["champion"] == "v1"
 
 
 def test_every_kind_of_event_has_its_words() -> None:

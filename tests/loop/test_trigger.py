@@ -5,7 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from loopwright.core.errors import InvalidInputError
-from loopwright.loop.retrain_plan import Occasion, RetrainBudget, RetrainPlan, check_retrain
+from loopwright.loop.retrain_plan import (
+    Occasion,
+    RetrainBudget,
+    RetrainLimits,
+    RetrainPlan,
+    check_retrain,
+)
 from loopwright.loop.trigger import Seen, Triaged, gate_of, policy_of, triaged
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
@@ -64,6 +70,20 @@ def test_enough_new_rows_call_for_a_round_only_where_asked() -> None:
     assert gate_of("rows") == "superiority"
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "n_learnt", "cause"), [(1_000, 5_000, "rows"), (999, 5_000, ""), (1_000, None, "")]
+)
+def test_a_fifth_more_rows_than_the_champion_learnt_from_call_for_a_round_by_default(
+    n_rows: int, n_learnt: int | None, cause: str
+) -> None:
+    seen = Seen(verdict="ok", reason="Evidence.", n_labelled=n_rows, n_learnt=n_learnt)
+
+    triage = triaged(policy_of(RetrainPlan()), seen, now=NOW, last_round_at=NOW)
+
+    assert triage.cause == cause
+    assert not cause or triage.reason.endswith("the champion learnt from 5,000.")
+
+
 @pytest.mark.parametrize(("days", "cause"), [(29.9, ""), (30, "schedule")])
 def test_a_schedule_calls_for_a_round_after_its_time(days: float, cause: str) -> None:
     plan = RetrainPlan(when=(Occasion(every="30 days"),))
@@ -81,13 +101,18 @@ def test_labels_that_speak_for_some_rows_only_make_a_cause_wait() -> None:
 @pytest.mark.parametrize(
     ("made", "told"),
     [
-        (lambda: Occasion(), "neither or both"),
-        (lambda: Occasion(rows=1, every="1 day"), "neither or both"),
+        (lambda: Occasion(), "exactly one of"),
+        (lambda: Occasion(rows=1, every="1 day"), "exactly one of"),
+        (lambda: Occasion(growth=0.0), "a growth of 0"),
         (lambda: Occasion(rows=0), "asks for 0 rows"),
         (lambda: Occasion(every="0 s"), "every '0 s'"),
         (lambda: check_retrain(RetrainPlan(cooldown="soon")), "not a duration"),
         (lambda: check_retrain(RetrainPlan(budget=RetrainBudget(money=0))), "budget.money is 0"),
         (lambda: check_retrain(RetrainPlan(windows=("recent",))), "retrain.windows"),
+        (
+            lambda: check_retrain(RetrainPlan(most=RetrainLimits(per_day=7))),
+            "7 rounds a day and only 6 a week",
+        ),
     ],
 )
 def test_a_block_that_cannot_be_meant_is_refused(made: object, told: str) -> None:

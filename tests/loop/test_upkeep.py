@@ -14,6 +14,7 @@ from loopwright.loop.feedback_state import Held, Resumed
 from loopwright.loop.feedback_store import tell
 from loopwright.loop.file import LoopFile, parse_loop_file
 from loopwright.loop.label_source import SourceState
+from loopwright.loop.outbox import list_outbox
 from loopwright.loop.timetable import Slot, put_slot, went_well, went_wrong
 from loopwright.loop.upkeep import keep_upkeep
 from loopwright.loop.workspace import Workspace
@@ -139,3 +140,27 @@ def test_a_loop_that_never_ran_is_left_alone(workspace: Workspace, loop: LoopFil
     workspace.metadata.delete("loop", "shop")
 
     assert _open(workspace, loop) == []
+
+
+def test_a_source_that_goes_on_sending_wrong_labels_is_one_alarm(
+    workspace: Workspace, loop: LoopFile, clock: FixedClock
+) -> None:
+    for number in (1, 2):
+        batch = HeldBatch(
+            id=f"5f0{number}", source="crm", from_at=clock.at, to_at=clock.at, after=1, upto=2
+        )
+        suspect = Suspect(
+            id=batch.id,
+            batch=batch,
+            n_rows=600,
+            kinds=("loss",),
+            told="They disagree.",
+            found_at=clock.at,
+        )
+        workspace.metadata.put("label_suspect", f"shop/{batch.id}", msgspec.to_builtins(suspect))
+        assert _open(workspace, loop) == ["held labels"]
+
+    (alarm,) = list_alarms(workspace, "shop")
+    assert "1,200 labels look wrong and count for nothing in 2 batches" in alarm.message
+    assert "loopwright labels accept ID loop.yaml" in alarm.action
+    assert len({entry.notice.key for entry in list_outbox(workspace, "shop")}) == 1

@@ -55,7 +55,8 @@ def test_errors_that_grew_in_rank_but_not_in_the_mean_are_told_by_rank(
     assert alarm.effect.reference_mean is not None
     assert alarm.effect.mean < alarm.effect.reference_mean
     exceeds = f"exceeds a reference error with probability {0.5 + alarm.effect.size:.2f}"
-    assert f"typical error larger: a live error {exceeds}" in alarm.message
+    assert f"typical error larger: a live error {exceeds}" in alarm.details
+    assert alarm.message.startswith("Typical errors are larger since 2026-01-01")
     assert "times as much" not in alarm.message
 
 

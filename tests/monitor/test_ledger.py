@@ -309,3 +309,23 @@ def test_the_order_of_labels_inside_and_across_calls_does_not_matter(tmp_path: P
 
     assert found == [found[0]] * 4
     assert found[0][0] == {"a": 2.0, "b": 2.0, "c": 2.0}
+
+
+def test_a_label_that_was_taken_back_while_it_waited_does_not_count_when_its_prediction_comes(
+    tmp_path: Path,
+) -> None:
+    ledger = Ledger(tmp_path, LedgerAbout())
+    ledger.take_labels(labels_of(("a1", 9e9, 2), ("a2", 5.0, 3)))
+    wrong = HeldBatch(
+        id="1", source=None, from_at=hours(2), to_at=hours(2), after=0, upto=ledger.number
+    )
+    ledger.hold([wrong])
+
+    ledger.take_predictions(predictions_of(("a1", 1), ("a2", 1)))
+
+    assert ledger.labelled(columns=("inference_id", "label")).rows() == [("a2", 5.0)]
+    assert ledger.counts.n_held == 1
+    ledger.take_labels(labels_of(("a1", 7.0, 4)))
+    assert sorted(ledger.labelled(columns=("label",))["label"]) == [5.0, 7.0]
+    ledger.release("1")
+    assert ledger.counts.n_held == 0

@@ -178,7 +178,10 @@ def test_an_input_that_moves_alone_is_watched_not_acted_on(
     )
 
     assert (report.verdict, report.alarms[0].stream) == ("watch", "bedrooms")
-    assert "The predictions have hardly moved" in report.alarms[0].message
+    assert report.alarms[0].message.startswith(
+        "bedrooms is lower since 2026-01-01 00:00: typically 2"
+    )
+    assert "Predictions have hardly moved." in report.alarms[0].message
 
 
 def test_a_column_that_is_no_longer_sent_is_a_fault_of_the_data(

@@ -150,6 +150,10 @@ def test_a_pipeline_trains_decides_and_registers(
                 {"Name": "Least", "Type": "Float", "DefaultValue": 0.8},
                 {"Name": "Approval", "Type": "String", "DefaultValue": "Approved"},
             ],
+            PipelineExperimentConfig={
+                "ExperimentName": get("Execution.PipelineName"),
+                "TrialName": get("Execution.PipelineExecutionId"),
+            },
         )
     )
 
@@ -166,6 +170,11 @@ def test_a_pipeline_trains_decides_and_registers(
     assert job.startswith(f"pipelines-{own}-Train-")
     about = sagemaker.describe_training_job(TrainingJobName=job)
     assert about["HyperParameters"] == {"depth": "7"}
+    assert good["PipelineExperimentConfig"] == {"ExperimentName": name, "TrialName": own}
+    components = sagemaker.list_trial_components(TrialName=own)["TrialComponentSummaries"]
+    assert [(each["TrialComponentName"], each["DisplayName"]) for each in components] == [
+        (f"{job}-aws-training-job", "Train")
+    ]
     assert seen["Check"]["Metadata"]["Condition"]["Outcome"] == "True"
     package = sagemaker.describe_model_package(
         ModelPackageName=seen["Register"]["Metadata"]["RegisterModel"]["Arn"]
@@ -229,7 +238,14 @@ def test_a_step_with_the_same_arguments_is_taken_from_the_cache(
     sagemaker: Any, bucket: str, create: Callable[..., str], run: Callable[..., Any]
 ) -> None:
     cached = {"CacheConfig": {"Enabled": True, "ExpireAfter": "30d"}}
-    train = training(bucket, "true", HyperParameters={"n": get("Parameters.N")})
+    # the SDKs name the outputs after the execution
+    place = {"On": "/", "Values": [f"s3://{bucket}/pl", get("Execution.PipelineExecutionId")]}
+    train = training(
+        bucket,
+        "true",
+        HyperParameters={"n": get("Parameters.N")},
+        OutputDataConfig={"S3OutputPath": {"Std:Join": place}},
+    )
     name = create(
         definition(
             step("T", "Training", train, **cached),

@@ -202,6 +202,25 @@ def test_what_is_changed_in_place_is_an_output_too(s3: Any, bucket: str, process
     assert body(s3, bucket, "place/out/a.txt") == b"new"
 
 
+def test_of_two_inputs_with_one_name_the_later_wins_and_neither_object_changes(
+    s3: Any, bucket: str, process: Process
+) -> None:
+    for name in ("one", "two"):
+        s3.put_object(Bucket=bucket, Key=f"same/{name}/a.txt", Body=name.encode())
+
+    job = process(
+        AppSpecification=shell(f"cp {ROOT}/in/a.txt {ROOT}/out/a.txt"),
+        ProcessingInputs=[
+            source(name, f"s3://{bucket}/same/{name}/", f"{ROOT}/in") for name in ("one", "two")
+        ],
+        ProcessingOutputConfig={"Outputs": [target("o", f"s3://{bucket}/same/out", f"{ROOT}/out")]},
+    )
+
+    assert job["ProcessingJobStatus"] == "Completed", job
+    assert body(s3, bucket, "same/out/a.txt") == b"two"
+    assert body(s3, bucket, "same/one/a.txt") == b"one"
+
+
 def test_a_continuous_output_is_there_while_the_job_runs_and_a_stopped_one_keeps_it(
     s3: Any, bucket: str, sagemaker: Any, process: Process
 ) -> None:
@@ -229,6 +248,26 @@ def test_a_continuous_output_is_there_while_the_job_runs_and_a_stopped_one_keeps
         "ValidationException",
         "The request was rejected because the processing job is in status Stopped.",
     )
+
+
+@pytest.mark.parametrize("mode", ["EndOfJob", "Continuous"])
+def test_a_bucket_that_goes_while_a_job_runs_fails_that_job_and_no_other(
+    s3: Any, process: Process, sagemaker: Any, mode: str
+) -> None:
+    gone = f"gone-{mode.lower()}"
+    s3.create_bucket(Bucket=gone)
+    job = process(
+        wait=False,
+        AppSpecification=shell(f"touch {ROOT}/out/a; sleep 0.7"),
+        ProcessingOutputConfig={"Outputs": [target("o", f"s3://{gone}/x", f"{ROOT}/out", mode)]},
+    )
+    s3.delete_bucket(Bucket=gone)
+
+    found = ended(sagemaker, job["ProcessingJobName"])
+
+    assert found["ProcessingJobStatus"] == "Failed"
+    assert "The outputs cannot be put into S3" in found["FailureReason"]
+    assert process()["ProcessingJobStatus"] == "Completed"
 
 
 def test_a_command_that_fails_says_why_and_leaves_nothing(
@@ -313,6 +352,11 @@ def test_a_link_that_stands_for_an_output_leads_nowhere(
             {"ProcessingInputs": [source("a", "s3://jobs/raw", f"{ROOT}/a", S3InputMode="Pipe")]},
             "ValidationException",
             "The input mode Pipe is not supported",
+        ),
+        (
+            {"AppSpecification": {"ImageUri": f"{REGISTRY}/sagemaker-clarify-processing:1.0"}},
+            "ValidationException",
+            "'sagemaker-clarify-processing' is not supported yet",
         ),
         (
             {"AppSpecification": {"ImageUri": "someone/own:1"}},

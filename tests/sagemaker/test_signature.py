@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -59,6 +61,17 @@ def refusal(request: Request, *, at: datetime | None = None) -> ApiError:
     with pytest.raises(ApiError) as caught:
         check(request, at=at)
     return caught.value
+
+
+def test_a_digest_that_is_only_claimed_does_not_stand_for_the_body() -> None:
+    asked = as_received(signed())
+    digest = hashlib.sha256(b"{}").hexdigest()
+    headers = {**asked.headers, "x-amz-content-sha256": digest}
+
+    check(replace(asked, headers=headers))
+    error = refusal(replace(asked, headers=headers, body=HeldBody(b'{"a": 1}')))
+
+    assert error.code == "InvalidSignatureException"
 
 
 def test_a_signature_tells_whose_a_request_is_and_what_for() -> None:

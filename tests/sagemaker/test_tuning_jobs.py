@@ -390,6 +390,11 @@ def test_a_name_is_taken_once(sagemaker: Any, code: str, tune: Tune) -> None:
     (row,) = listed["HyperParameterTuningJobSummaries"]
     assert row["Strategy"] == "Random"
     assert row["TrainingJobStatusCounters"]["Completed"] == 1
+    rule = {"Name": "HyperParameterTuningJobName", "Operator": "Equals", "Value": name}
+    (hit,) = sagemaker.search(
+        Resource="HyperParameterTuningJob", SearchExpression={"Filters": [rule]}
+    )["Results"]
+    assert hit["HyperParameterTuningJob"]["HyperParameterTuningJobStatus"] == "Completed"
 
 
 CURVES = """

@@ -14,7 +14,8 @@ import pytest
 from loopwright.core.clock import FixedClock
 from loopwright.loop.timetable import Slot, begun, put_slot, went_well
 from loopwright.loop.workspace import Workspace
-from loopwright.server.keeper import BUSY, Attended, Keeper, end_children, log_path
+from loopwright.server.child import GroupChild, end_children, log_path
+from loopwright.server.keeper import BUSY, Attended, Keeper
 from loopwright.settings import read_settings
 from loopwright.wiring import open_workspace
 
@@ -296,3 +297,70 @@ def test_a_process_that_does_not_listen_is_ended_all_the_same() -> None:
 
     assert deaf.wait(5) == -signal.SIGKILL
     deaf.stdout.close()
+
+
+class Stubborn(FakeProcess):
+    """A process that ends by force alone."""
+
+    def terminate(self) -> None:
+        self.asked = True
+
+
+def test_a_turn_that_takes_too_long_is_ended_and_counts_as_a_crash(
+    workspace: Workspace, clock: FixedClock, tmp_path: Path
+) -> None:
+    _add(workspace, tmp_path, "shop")
+    started: list[Stubborn] = []
+    seconds = 0.0
+
+    def start(name: str, crashed: str = "") -> Stubborn:
+        started.append(Stubborn(name, crashed, 100 + len(started)))
+        return started[-1]
+
+    keeper = Keeper(workspace, start, clock=clock, turn_limit_s=7_200, monotonic=lambda: seconds)
+    keeper.turn()
+    clock.advance(hours=30)  # a machine that slept has not worked
+    keeper.turn()
+    assert not hasattr(started[0], "asked")
+
+    seconds = 7_201.0
+    keeper.turn()
+    assert (started[0].asked, started[0].code) == (True, None)
+    keeper.turn()
+
+    assert started[0].code == -9
+    # the next process notes in the store how this one died, and the loop rests
+    assert started[1].crashed == "its turn took longer than 2 hours and was ended"
+    assert _seen(keeper, "shop").n_crashes == 1
+    assert _seen(keeper, "shop").state == "resting"
+
+
+def test_whatever_a_turn_has_started_in_its_group_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    script = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {note}; sleep 60' & wait"
+    process = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    child = GroupChild(process)
+    while not (note.exists() and note.read_text()):
+        threading.Event().wait(0.01)
+
+    child.terminate()
+    threading.Event().wait(0.05)
+    assert child.poll() is None
+    child.kill()
+    process.wait(timeout=5)
+
+    grandchild = int(note.read_text())
+    for _ in range(200):
+        if _is_gone(grandchild):
+            break
+        threading.Event().wait(0.01)
+    assert _is_gone(grandchild)
+    child.kill()  # its number may be another's by now: nothing is done
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"

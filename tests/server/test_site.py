@@ -80,6 +80,8 @@ def test_other_machines_are_let_in_with_a_token_only() -> None:
     with pytest.raises(InvalidInputError, match="16"):
         ServerPlan(host="192.0.2.7", token="short").checked()
 
+    with pytest.raises(InvalidInputError, match="cannot be ended after 5 seconds"):
+        ServerPlan(turn_limit_s=5).checked()
     plan = ServerPlan(host="192.0.2.7", token="a-token-long-enough").checked()
     assert "a-token-long-enough" not in repr(plan)
 

@@ -22,7 +22,8 @@ if ordinary:
         call(name, *arguments)
     mount._call = without_right
 enter_private_view(root + "/ml", channels={"train": root + "/rows", "one": root + "/a.csv"},
-                   scratch=root + "/scratch", hosts=root + "/hosts", opt=root + "/opt")
+                   scratch=root + "/scratch", hosts=root + "/hosts", opt=root + "/opt",
+                   folders={"shown/deep": root + "/rows"})
 print(sorted(os.listdir(root + "/opt")), sorted(os.listdir(root + "/opt/ml")))
 print(open(root + "/opt/tool/x").read(), open("/etc/hosts").read())
 print(os.listdir(root + "/opt/ml/input/data/train"), open(root + "/opt/ml/input/data/one/a.csv").read())
@@ -32,12 +33,25 @@ for path in ("train/r.csv", "train/new", "one/a.csv"):
         open(root + "/opt/ml/input/data/" + path, "w").write("spoilt")
     except OSError as error:
         print(path, error.strerror)
+shown = root + "/opt/ml/shown/deep"
+print("shown", os.listdir(shown))
+try:
+    open(shown + "/r.csv", "w").write("spoilt")
+except OSError as error:
+    print("shown", error.strerror)
 """
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for name in ("ml/input/data/train", "ml/input/data/one", "rows", "scratch", "opt/tool"):
+    for name in (
+        "ml/input/data/train",
+        "ml/input/data/one",
+        "ml/shown/deep",
+        "rows",
+        "scratch",
+        "opt/tool",
+    ):
         (tmp_path / name).mkdir(parents=True)
     for name, text in {
         "ml/input/data/one/a.csv": "",
@@ -76,10 +90,11 @@ def test_one_process_sees_the_folder_of_its_job_and_the_machine_stays_as_it_is(
 
     lines = seen(root, how)
 
-    assert lines[0] == "['link', 'ml', 'tool'] ['input']"
+    assert lines[0] == "['link', 'ml', 'tool'] ['input', 'shown']"
     assert lines[1] == "tool 127.0.0.1 algo-1"
     assert lines[2] == "['r.csv'] one"
     assert "one/a.csv Read-only file system" in lines[3:]
+    assert "shown ['r.csv']" in lines
     assert (root / "ml" / "made").read_text() == "made"
     assert [p.name for p in (root / "rows").iterdir()] == ["r.csv"]
     assert ((root / "rows" / "r.csv").read_text(), (root / "a.csv").read_text()) == ("row", "one")
@@ -96,6 +111,7 @@ def test_bubblewrap_is_asked_for_the_same_view(root: Path) -> None:
         channels={"train": str(root / "rows"), "one": str(root / "a.csv")},
         hosts=str(root / "hosts"),
         opt=str(root / "opt"),
+        folders={"processing/input": str(root / "rows")},
     )
 
     text = " ".join(words)
@@ -106,4 +122,5 @@ def test_bubblewrap_is_asked_for_the_same_view(root: Path) -> None:
     assert f"--bind {root}/ml {opt}/ml --ro-bind {root}/hosts /etc/hosts" in text
     assert f"--ro-bind {root}/rows {opt}/ml/input/data/train" in text
     assert f"--ro-bind {root}/a.csv {opt}/ml/input/data/one/a.csv" in text
+    assert f"--ro-bind {root}/rows {opt}/ml/processing/input" in text
     assert text.endswith(f"--chdir {opt}/ml/code --")

@@ -18,7 +18,12 @@ from loopwright.tune import fold_model
 from loopwright.tune import search as search_module
 from loopwright.tune.auto import AutoModel, fit_auto
 from loopwright.tune.background import Background
-from loopwright.tune.configuration import Configuration, portfolio, random_configurations
+from loopwright.tune.configuration import (
+    Configuration,
+    hastened,
+    portfolio,
+    random_configurations,
+)
 from loopwright.tune.fold import random_folds
 from loopwright.tune.fold_model import FoldModel
 from loopwright.tune.prepared import PreparedFolds, Table
@@ -276,6 +281,22 @@ def test_the_portfolio_leaves_out_what_does_not_scale() -> None:
     assert "knn" in {c.algorithm for c in portfolio(n_rows=1_000)}
     assert "knn" not in {c.algorithm for c in portfolio(n_rows=1_000_000)}
     assert {c.algorithm for c in portfolio(n_rows=10, algorithms=["lightgbm"])} == {"lightgbm"}
+
+
+def test_a_booster_takes_larger_steps_where_there_is_time_for_few() -> None:
+    lightgbm, knn = (Configuration(name=name, algorithm=name) for name in ("lightgbm", "knn"))
+    large = {"n_cells": 5_500_000, "n_outputs": 1, "threads": 1}
+
+    def rate(fit_s: float, **changes: int) -> float | None:
+        hastened_ = hastened(lightgbm, fit_s=fit_s, **{**large, **changes})
+        return hastened_.hyperparameters.get("learning_rate")
+
+    assert rate(90.0) is None  # 327 steps of 0.05 are enough
+    assert rate(18.0) == pytest.approx(12 / (18 * 20e6 / 5.5e6), rel=0.05)
+    assert rate(18.0, threads=2) == pytest.approx(rate(18.0) / 2, rel=0.1)
+    assert rate(0.1) == 0.3
+    assert rate(0.1, n_cells=0) is None
+    assert hastened(knn, fit_s=0.1, **large) is knn
 
 
 def test_configurations_drawn_at_random_can_be_trained_and_repeat(make_table: MakeTable) -> None:

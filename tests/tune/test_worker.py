@@ -21,6 +21,7 @@ from loopwright.compute import Resources
 from loopwright.core.errors import InvalidInputError
 from loopwright.prepare import open_fitted
 from loopwright.train import (
+    TrainingResult,
     TrainingSpec,
     model_members,
     open_bundle,
@@ -190,6 +191,31 @@ def test_a_budget_shorter_than_one_fit_leaves_a_constant_and_says_so(
     np.testing.assert_allclose(said["probabilities"].to_numpy()[0], shares["proportion"])
     assert said["probabilities"].n_unique() == 1
     assert not (folder / ".standby").exists()
+
+
+def test_a_model_that_comes_after_the_delivery_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    standby = Standby(folder=tmp_path, started=time.perf_counter())
+    result = msgspec.convert(
+        {
+            "algorithm": "auto",
+            "task": "regression",
+            "target_transform": "none",
+            "best_iteration": None,
+            "importance": (),
+            **dict.fromkeys(("hyperparameters", "packages", "digests"), {}),
+            **dict.fromkeys(("seed", "threads", "n_train", "n_validation", "n_features"), 1),
+            **dict.fromkeys(("import_s", "read_s", "recipe_s", "fit_s", "export_s"), 0.0),
+            **dict.fromkeys(("native_difference", "total_s", "peak_memory_mib"), 0.0),
+        },
+        TrainingResult,
+    )
+    standby.offer(lambda _: result)
+    standby.deliver()
+
+    standby.offer(lambda _: result)
+
+    assert not (tmp_path / ".standby").exists()
 
 
 def watched(

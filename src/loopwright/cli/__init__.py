@@ -9,6 +9,7 @@ from loopwright.cli import experiments as experiments
 from loopwright.cli import feedback as feedback
 from loopwright.cli import init as init
 from loopwright.cli import jobs as jobs
+from loopwright.cli import keys as keys
 from loopwright.cli import labels as labels
 from loopwright.cli import mlflow as mlflow
 from loopwright.cli import report as report

@@ -13,6 +13,9 @@ from loopwright.cli.main import command
 @command
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--name", required=True, help="Of the endpoint.")
+@click.option("--variant", multiple=True, metavar="NAME=MODEL", help="Answers a part; MODEL: main.")
+@click.option("--weight", multiple=True, metavar="NAME=NUMBER", help="The part of main or another.")
+@click.option("--shadow", multiple=True, metavar="NAME=MODEL", help="Is asked as well, unseen.")
 @click.option("--port", type=int, help="Where it listens [default: a free one, kept].")
 @click.option("--workers", default="1", show_default=True, help="Processes: 4, or by load: 0-4.")
 @click.option("--idle", default="10 minutes", show_default=True, help="Unasked: down to the least.")
@@ -31,6 +34,9 @@ def deploy(
     as_json: bool,
     model: Path,
     name: str,
+    variant: tuple[str, ...],
+    weight: tuple[str, ...],
+    shadow: tuple[str, ...],
     port: int | None,
     workers: str,
     idle: str,
@@ -50,10 +56,12 @@ def deploy(
     from loopwright.cli.show import echo_json
     from loopwright.notebook import deploying
 
-    pairs = [each.partition("=") for each in env]
     found = deploying.deploy(
         model,
         name=name,
+        variants=_pairs(variant, "--variant"),
+        weights={key: _number(value) for key, value in _pairs(weight, "--weight").items()},
+        shadows=_pairs(shadow, "--shadow"),
         port=port,
         workers=_workers(workers, idle),
         capture_share=capture_share,
@@ -61,7 +69,7 @@ def deploy(
         timeout_s=timeout,
         start_timeout_s=start_timeout,
         memory=memory,
-        env={key: value for key, _, value in pairs},
+        env=_pairs(env, "--env"),
         home=home,
     )
     if as_json:
@@ -69,7 +77,26 @@ def deploy(
         return
     what = "your code" if found.is_own_code else "the model"
     click.echo(f"{found.url} serves {what}, version {found.version}  (POST /invocations)")
+    for each, version in found.variants.items():
+        click.echo(f"  {each}: version {version}")
     click.echo(f"`loopwright logs {found.job}` shows its log.")
+
+
+def _pairs(texts: tuple[str, ...], option: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals) or name in found:
+            raise click.BadParameter(f"{text!r} is not one NAME=VALUE.", param_hint=option)
+        found[name] = value
+    return found
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number.", param_hint="--weight") from None
 
 
 def _workers(text: str, idle: str) -> int | dict[str, Any]:

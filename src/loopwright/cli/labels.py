@@ -10,8 +10,6 @@ import click
 from loopwright.cli.main import cli, command
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from loopwright.loop.label_recall import Recall
     from loopwright.monitor import Suspect
 
@@ -98,8 +96,13 @@ def _sources(home: Path | None, as_json: bool, file: Path) -> None:
         click.echo("No label counts yet.")
     else:
         rows = [
-            (each.source, f"{each.n_labels:,}", _time(each.from_at), _time(each.to_at))
-            + (f"{each.mean_loss:.4g}",)
+            (
+                each.source,
+                each.n_labels,
+                f"{each.from_at:%Y-%m-%d %H:%M}",
+                f"{each.to_at:%Y-%m-%d %H:%M}",
+                f"{each.mean_loss:.4g}",
+            )
             for each in found
         ]
         click.echo(table(("source", "labels", "first (UTC)", "last (UTC)", "mean loss"), rows))
@@ -152,10 +155,6 @@ def _told_recall(recall: Recall, file: Path, *, try_only: bool) -> list[str]:
     if not recall.models:
         lines.append("No model has learnt from them.")
     return [*lines, *(each.replace("FILE", str(file)) for each in recall.advice)]
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _echo(suspect: Suspect, *, as_json: bool) -> None:

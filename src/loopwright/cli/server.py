@@ -15,16 +15,34 @@ from loopwright.cli.main import command
 @click.option(
     "--at-once", default=2, show_default=True, help="How many loops are looked after at once."
 )
-def server(home: Path | None, as_json: bool, host: str, port: int, at_once: int) -> None:
-    """Look after all loops of the home on their schedules, until SIGTERM or Ctrl-C.
+@click.option(
+    "--turn-limit",
+    default="12 hours",
+    show_default=True,
+    help="How long one turn at a loop may last.",
+)
+@click.option("--region", default="us-east-1", show_default=True, help="For clients of AWS.")
+@click.option("--account", default="123456789012", show_default=True, help="For clients of AWS.")
+def server(
+    home: Path | None,
+    as_json: bool,
+    host: str,
+    port: int,
+    at_once: int,
+    turn_limit: str,
+    region: str,
+    account: str,
+) -> None:
+    """Look after all loops of the home, and answer boto3 and the SageMaker SDKs, until Ctrl-C.
 
-    An address that other machines can reach needs a token in LOOPWRIGHT_SERVER_TOKEN.
+    What a shell needs for these, `loopwright env` prints. An address that other machines can reach needs a token in LOOPWRIGHT_SERVER_TOKEN.
     """
     import logging
     import os
     import sys
 
     from loopwright.cli.show import echo_json
+    from loopwright.core.quantity import seconds
     from loopwright.server import ServerPlan, serve
     from loopwright.settings import read_settings
     from loopwright.wiring import open_workspace
@@ -34,6 +52,9 @@ def server(home: Path | None, as_json: bool, host: str, port: int, at_once: int)
         port=port,
         token=os.environ.get("LOOPWRIGHT_SERVER_TOKEN") or None,
         most_at_once=at_once,
+        turn_limit_s=seconds(turn_limit, field="--turn-limit"),
+        region=region,
+        account=account,
     ).checked()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr

@@ -18,6 +18,8 @@ from loopwright.cli.main import command
 @click.option("--with", "extras", multiple=True, help="Add to every answer, such as interval.")
 @click.option("--format", "kind", type=click.Choice(["parquet", "csv", "jsonl"]), default="parquet")
 @click.option("--part-rows", type=int, default=50_000, show_default=True, help="Rows in a part.")
+@click.option("--jobs", type=int, help="Have so many jobs at a time do it [default: none].")
+@click.option("--memory", default="2 GiB", show_default=True, help="All that a job may hold.")
 def transform(
     home: Path | None,
     as_json: bool,
@@ -29,12 +31,15 @@ def transform(
     extras: tuple[str, ...],
     kind: str,
     part_rows: int,
+    jobs: int | None,
+    memory: str,
 ) -> int:
     """Answer all rows of files with MODEL: a loop file, whose champion answers, or a model.tar.gz.
 
     Run the same command again to go on after an interruption. Exit code 3: some rows were rejected.
     """
     from loopwright.cli.show import echo_json
+    from loopwright.compute import Resources
     from loopwright.notebook import transforming
 
     def told(number: int, n_rows: int, n_rejected: int) -> None:
@@ -51,6 +56,8 @@ def transform(
         extras=extras,
         format=kind,  # type: ignore[arg-type] # one of the choices
         part_rows=part_rows,
+        jobs=jobs,
+        resources=Resources(memory=memory) if jobs is not None else None,
         home=home,
         on_part=told,
     )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,17 +22,26 @@ from loopwright.deploy.scale import Scale, checked_scale
 from loopwright.deploy.variant import MAIN, Variant, checked_variants
 
 _POLL_S = 0.02
+# fields of `DesiredState` that a process of a release before them may pass over: it answers the same
+_OPTIONAL: frozenset[str] = frozenset()
 
 
-class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CaptureSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Where predictions are kept, and which share of them (0 to 1)."""
 
     folder: str
     share: float = 1.0
 
 
-class DesiredState(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DesiredState(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """What an endpoint should serve: the content of `desired.json`.
+
+    What is as it is by default is not written, so that a process of an older release, which may not
+    know a field, meets it only where it matters.
 
     Parameters
     ----------
@@ -173,6 +182,11 @@ class Endpoint:
         return self.folder / "labels"
 
     @property
+    def loop_gauges_path(self) -> Path:
+        """How the loop behind it is, in the words of `/metrics`; its look writes it."""
+        return self.folder / "loop.prom"
+
+    @property
     def command(self) -> tuple[str, ...]:
         """The command that serves it."""
         return (sys.executable, "-m", "loopwright.deploy.server", str(self.folder))
@@ -198,11 +212,16 @@ def write_desired(folder: Path, desired: DesiredState) -> None:
             name=desired.name,
             generation=known.generation,
         )
-    write_json_atomically(path, msgspec.to_builtins(desired))
+    body = msgspec.to_builtins(desired)
+    if optional := sorted(_OPTIONAL & body.keys()):
+        body["optional"] = optional
+    write_json_atomically(path, body)
 
 
 def read_desired(folder: Path) -> DesiredState:
     """Return what the endpoint of a folder should serve.
+
+    A key that this release does not know is passed over if the file calls it `optional`.
 
     Raises
     ------
@@ -211,7 +230,7 @@ def read_desired(folder: Path) -> DesiredState:
     """
     path = folder / "desired.json"
     try:
-        desired = msgspec.json.decode(path.read_bytes(), type=DesiredState)
+        desired = msgspec.convert(_known_fields(path.read_bytes()), DesiredState)
     except FileNotFoundError as error:
         raise InvalidInputError(
             f"{folder} has no desired.json.",
@@ -222,8 +241,8 @@ def read_desired(folder: Path) -> DesiredState:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInputError(
             f"{path} cannot be used: {error}.",
-            hint="Where loopwright was updated while the endpoint ran, stop it (`loopwright stop "
-            f"endpoint/{folder.name}`): the next run starts it anew.",
+            hint="Where loopwright was updated while the endpoint ran, the next run starts it anew; "
+            f"`loopwright stop endpoint/{folder.name}` ends it before.",
             field="desired.json",
         ) from error
     checked_name(desired.name, what="endpoint")
@@ -237,6 +256,31 @@ def read_desired(folder: Path) -> DesiredState:
             value=desired.host,
         )
     return desired
+
+
+def _known_fields(data: bytes) -> dict[str, Any]:
+    body = msgspec.json.decode(data, type=dict[str, Any])
+    optional = set(msgspec.convert(body.pop("optional", ()), tuple[str, ...]))
+    return {
+        k: v for k, v in body.items() if k in DesiredState.__struct_fields__ or k not in optional
+    }
+
+
+def is_too_old(folder: Path) -> bool:
+    """Return whether the endpoint's process cannot read what it is asked for, although this one can.
+
+    It began before loopwright was updated; a new process can.
+    """
+    actual = read_actual(folder)
+    could_not_read = actual is not None and actual.error and actual.error_generation is None
+    if actual is None or not could_not_read or not _is_running(actual.pid):
+        return False
+    try:
+        read_desired(folder)
+        asked, said = (folder / "desired.json").stat(), (folder / "actual.json").stat()
+    except (InvalidInputError, OSError):
+        return False
+    return said.st_mtime_ns >= asked.st_mtime_ns  # else it is about what was asked for before
 
 
 def _check_models(desired: DesiredState, path: Path) -> None:
@@ -267,6 +311,7 @@ def wait_until_serving(
     generation: int,
     timeout_s: float,
     is_alive: Callable[[], bool],
+    restart: Callable[[], object] | None = None,
 ) -> ActualState:
     """Return the endpoint's state once it serves a generation and accepts connections.
 
@@ -278,6 +323,9 @@ def wait_until_serving(
         How long to wait, in seconds.
     is_alive
         Tells whether the endpoint's process, or the job that starts it, is still there.
+    restart
+        Ends the process and starts a new one: done once, if it is of an older release that cannot
+        read what it is asked for.
 
     Raises
     ------
@@ -289,6 +337,10 @@ def wait_until_serving(
     while True:
         was_alive = is_alive()
         actual = read_actual(folder)
+        if restart is not None and was_alive and is_too_old(folder):
+            restart()
+            restart, end = None, time.monotonic() + timeout_s
+            continue
         if actual is not None:
             # an error may have been left by a process of an earlier start
             if not was_alive or _is_running(actual.pid):

@@ -5,11 +5,27 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
+from loopwright.core.prometheus import CONTENT_TYPE, family, labels
 from loopwright.deploy.counts import BUCKETS_S, Counts, ShadowCounts, VariantCounts, added_up
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["CONTENT_TYPE", "EndpointMetrics", "loop_gauges"]
+
 _PREFIX = "loopwright_endpoint_"
+_MOST_LOOP_BYTES = 256 << 10
+
+
+def loop_gauges(path: Path | None) -> bytes:
+    """Return what the loop behind an endpoint last wrote for `/metrics`; nothing if it is too long."""
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_LOOP_BYTES + 1)
+    except OSError:
+        return b""
+    return text if len(text) <= _MOST_LOOP_BYTES and text.endswith(b"\n") else b""
 
 
 class EndpointMetrics:
@@ -180,16 +196,8 @@ def _histogram(name: str, text: str, kinds: Mapping[str, VariantCounts]) -> Iter
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[str, float]]) -> Iterable[str]:
-    yield f"# HELP {_PREFIX}{name} {text}"
-    yield f"# TYPE {_PREFIX}{name} {kind}"
-    for suffix, value in samples:
-        yield f"{_PREFIX}{name}{suffix} {value}"
+    return family(_PREFIX + name, kind, text, samples)
 
 
-def _labels(**labels: str) -> str:
-    pairs = (f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return "{" + ",".join(pairs) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def _labels(**values: str) -> str:
+    return labels(values)

@@ -27,7 +27,7 @@ from loopwright.deploy.labels import LabelLog, checked_label
 from loopwright.deploy.limits import Limits
 from loopwright.deploy.message import Request, Response, error_response
 from loopwright.deploy.metrics import CONTENT_TYPE as METRICS_TYPE
-from loopwright.deploy.metrics import EndpointMetrics
+from loopwright.deploy.metrics import EndpointMetrics, loop_gauges
 from loopwright.deploy.model import Served
 from loopwright.deploy.named_route import NAMED_ROUTES, find_named_route
 from loopwright.deploy.openapi import openapi
@@ -74,6 +74,7 @@ class Service:
         self.shadow_capture: CaptureLog | None = None
         self.shadows = Shadows(counts=self.metrics.shadows, is_busy=lambda: len(queue) > 0)
         self.counts_folder: Path | None = None
+        self.loop_gauges_path: Path | None = None
         self.postponed: PostponedWork | None = None
         self._allowed_hosts: frozenset[str] = frozenset()
         self._own_hosts: set[bytes | None] = set()
@@ -369,6 +370,7 @@ def _metrics(service: Service, _request: Request) -> Response:
         model={name: str(value) for name, value in _facts(service).items() if name != "variants"},
         others=kept_counts(folder, but=os.getpid()) if folder is not None else (),
     )
+    text += loop_gauges(service.loop_gauges_path)
     return Response(200, text, content_type=METRICS_TYPE)
 
 

@@ -209,6 +209,7 @@ class EndpointServer:
         limits = msgspec.structs.replace(self._limits, max_body_bytes=desired.max_body_bytes)
         labels = LabelLog(self._endpoint.labels_folder)
         service = Service(limits=limits, queue=self._queue, labels=labels)
+        service.loop_gauges_path = self._endpoint.loop_gauges_path
         service.postponed = PostponedWork(InvocationQueue(self._endpoint.folder / "async"))
         return service
 

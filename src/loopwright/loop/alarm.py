@@ -21,6 +21,7 @@ from loopwright.monitor.record import to_record
 # what a look at the endpoint can raise, and what looking after the loop can
 LOOK_KINDS = frozenset({"data", "error", "criterion", "estimate", "data_quality"})
 OPERATION_KINDS = frozenset({"operation"})
+ALARM_KINDS = ("data", "error", "criterion", "estimate", "data_quality", "operation")
 # an episode of a detector has its own number; once over, it does not come back
 _EPISODES = frozenset({"data", "error"})
 _MOST_ALARMS = 10_000
@@ -43,6 +44,8 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True):
         Who has seen it; it is still open until it is over.
     n_told
         How many messages about it have reached a sink.
+    part_of
+        The alarm that told the cause of this one before; empty where it had a message of its own.
     n_quiet
         Looks in a row that did not find it any more.
     details
@@ -66,6 +69,7 @@ class AlarmRecord(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_because: str = ""
     n_told: int = 0
     n_quiet: int = 0
+    part_of: str = ""
     details: dict[str, Any] = msgspec.field(default_factory=dict)
     format: int = 1
 
@@ -117,7 +121,8 @@ def keep_conditions(
 ) -> list[AlarmRecord]:
     """Open alarms for what is wrong, close those for what is not any more, and return the new ones.
 
-    All that is opened at once is one message to every sink, and so is all that is closed.
+    All that is opened at once is one message to every sink, and so is all that is closed. What an
+    open alarm has told the cause of is no further message.
 
     Parameters
     ----------
@@ -128,16 +133,31 @@ def keep_conditions(
     """
     metadata, now = workspace.metadata, workspace.clock.now()
     with metadata.transaction():
-        known = [each for each in list_alarms(workspace, loop.name) if each.kind in kinds]
+        every = list_alarms(workspace, loop.name)
+        known = [each for each in every if each.kind in kinds]
         opened, changed, closed = reconciled(loop.name, known, conditions, now=now, version=version)
+        opened = _with_causes(opened, conditions, every)
         for alarm in (*opened, *changed, *closed):
             metadata.put("alarm", f"{loop.name}/{alarm.id}", to_record(alarm))
         for event, alarms in (("opened", opened), ("closed", closed)):
             for alarm in alarms:
                 _note(workspace, alarm, f"alarm {'raised' if event == 'opened' else 'closed'}")
-            if alarms:
-                put_notice(workspace, loop, _notice(event, loop.name, alarms, now))
+            told = [alarm for alarm in alarms if not alarm.part_of]
+            if told:
+                put_notice(workspace, loop, _notice(event, loop.name, told, now))
     return opened
+
+
+def _with_causes(
+    opened: Sequence[AlarmRecord], conditions: Sequence[Condition], known: Sequence[AlarmRecord]
+) -> list[AlarmRecord]:
+    """Return new alarms, each with the open one that has told its cause already."""
+    told = {each.kind: each.id for each in known if each.closed_at is None and not each.part_of}
+    kinds = {(each.kind, each.mark): each.part_of for each in conditions}
+    return [
+        msgspec.structs.replace(each, part_of=told.get(kinds[each.kind, each.mark], ""))
+        for each in opened
+    ]
 
 
 def reconciled(

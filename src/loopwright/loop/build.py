@@ -90,7 +90,7 @@ def best_candidate(
             recipes,
             attempt,
             suffix,
-            minutes=minutes - _spent_minutes(runner),
+            minutes=minutes - spent_minutes(runner),
             jobs=loop.train.budget.jobs - n_jobs,
         )
         chosen = _chosen(
@@ -127,7 +127,7 @@ def best_candidate(
                 max_jobs=loop.train.budget.jobs,
                 max_attempts=MAX_ATTEMPTS if parts["live"] is None else MAX_OWN_ATTEMPTS,
             )
-        if attempt is not None and _spent_minutes(runner) > minutes:
+        if attempt is not None and spent_minutes(runner) > minutes:
             runner.note(f"not tried for want of time: {attempt.idea}", reason=attempt.hypothesis)
             attempt = None
         if attempt is not None:
@@ -158,7 +158,7 @@ def _seen_in(chosen: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spent_minutes(runner: StepRunner) -> float:
+def spent_minutes(runner: StepRunner) -> float:
     """Return the wall time on record for this round's training.
 
     What is on record, not a clock: a run that is taken up again decides as the first one did.

@@ -9,7 +9,7 @@ from typing import Any
 
 from loopwright.loop.alarm import AlarmRecord, list_alarms
 from loopwright.loop.feedback_history import LoopDecision, loop_history
-from loopwright.loop.feedback_state import MEANINGS, Adopted, Ended
+from loopwright.loop.feedback_state import MEANINGS, Adopted, Compared, Ended
 from loopwright.loop.feedback_store import recorded_events
 from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
@@ -172,6 +172,8 @@ def _champions(workspace: Workspace, name: str) -> Iterator[Period]:
             version = event.state.champion
         elif isinstance(event, Ended) and event.outcome == "live" and event.version:
             version, told = event.version, _algorithm(workspace, name, event.number)
+        elif isinstance(event, Compared):
+            version, told = event.beside, f"again: {event.reason}"
         if not version or (held is not None and held[0] == version):
             continue
         if held is not None:

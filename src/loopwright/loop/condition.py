@@ -21,6 +21,9 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     is_certain
         Whether it raises an alarm; if not, it only keeps one open.
+    part_of
+        The kind of alarm that, where one is open already, told the same cause: this one is on record
+        then, and no message of its own.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class Condition(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     since_at: datetime | None = None
     is_certain: bool = True
+    part_of: str = ""
     details: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -52,10 +56,11 @@ def conditions_of(report: MonitorReport, alarms: Sequence[Alarm] | None = None) 
                 kind=alarm.kind,
                 mark=f"{report.version}/{alarm.number}/{at}",
                 subject=alarm.stream,
-                message=alarm.message,
+                message=_message(alarm),
                 action=report.action,
                 version=report.version,
                 since_at=alarm.since_at,
+                part_of="criterion" if alarm.kind == "error" else "",
                 details=to_record(alarm),
             )
         )
@@ -71,6 +76,15 @@ def conditions_of(report: MonitorReport, alarms: Sequence[Alarm] | None = None) 
             )
         )
     return found
+
+
+def _message(alarm: Alarm) -> str:
+    """Return what an alarm says, with what the change does to the criterion, or the predictions."""
+    behind = alarm.attribution
+    if behind is None:
+        return alarm.message
+    told = [behind.loss.message] if behind.loss is not None else list(behind.told[:1])
+    return " ".join([alarm.message, *told])
 
 
 def _faults(report: MonitorReport) -> list[Condition]:

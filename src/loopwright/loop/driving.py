@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from loopwright.core.errors import WrongStateError
+from loopwright.core.lazy import LazyModule
 from loopwright.loop.feedback_state import (
     OPEN,
     AbortRollout,
@@ -17,6 +18,7 @@ from loopwright.loop.feedback_state import (
     Effect,
     EndRound,
     LoopState,
+    TakeBack,
 )
 from loopwright.loop.feedback_store import state_of, tell
 from loopwright.loop.file import LoopFile
@@ -25,11 +27,16 @@ from loopwright.loop.guard import quarantined
 from loopwright.loop.label_coverage import labels_differ
 from loopwright.loop.live import outside
 from loopwright.loop.progress import look_after_rollout, rolling_round
-from loopwright.loop.round_record import FINAL, closed
+from loopwright.loop.round_record import FINAL, closed, taken_back
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import OnNews, round_key
 from loopwright.loop.trigger import LEAST_ROWS, Seen, policy_of, triaged
 from loopwright.loop.workspace import Workspace
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = LazyModule("polars")
 
 
 def configured(workspace: Workspace, loop: LoopFile) -> None:
@@ -45,6 +52,8 @@ def carry_out(workspace: Workspace, loop: LoopFile, effect: Effect, on_news: OnN
         raise AssertionError("a round is begun by whoever runs rounds")
     if isinstance(effect, EndRound):
         _end(workspace, loop, effect)
+    elif isinstance(effect, TakeBack):
+        taken_back(workspace, loop.name, effect)
     elif isinstance(effect, AbortRollout):
         rolling = rolling_round(workspace, loop.name)
         if rolling is not None and rolling["number"] == effect.number:
@@ -111,6 +120,19 @@ def with_sound_rows(
     if learnt:
         rows = rows.filter(rows["at"] > datetime.fromisoformat(learnt))
     return msgspec.structs.replace(seen, n_labelled=min(seen.n_labelled, rows.height))
+
+
+def with_learnt(
+    workspace: Workspace, champion: dict[str, Any], state: LoopState, seen: Seen
+) -> Seen:
+    """Return what was seen, with how many rows the champion learnt from, where that matters."""
+    if state.policy.growth is None or not champion.get("learnt_from"):
+        return seen
+    rows = champion["learnt_from"][0]
+    if not workspace.artifacts.has(rows):
+        return seen
+    n_rows = pl.scan_parquet(workspace.artifacts.local_path(rows), glob=False).select(pl.len())
+    return msgspec.structs.replace(seen, n_learnt=int(n_rows.collect().item()))
 
 
 def with_labels(

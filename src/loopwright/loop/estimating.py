@@ -261,6 +261,50 @@ def _estimation(sample: LiveSample, frame: pl.DataFrame, *, look_number: int) ->
     )
 
 
+def estimates_of(
+    workspace: Workspace,
+    loop: LoopFile,
+    target: Target,
+    model: ServingModel,
+    *,
+    version: str,
+    said: Callable[[pl.DataFrame], Any],
+) -> tuple[Any, ...]:
+    """Return the criteria as another model is estimated to keep them on the newest live requests.
+
+    Parameters
+    ----------
+    version
+        Of the model that answered them.
+    said
+        Returns the numbers behind the other model's answers to their inputs.
+
+    Returns
+    -------
+    tuple of Estimate
+        None for more than two classes, for a bundle without reference rows, or for no requests.
+    """
+    folder = workspace.endpoint_folder(loop.deploy.endpoint if loop.deploy else "")
+    recent = recent_captured(folder, version=version)
+    if ROWS_MEMBER not in model.members or target.task == "multiclass" or not recent.height:
+        return ()
+    numbers = pl.Series(said(recent["inputs"].struct.unnest()))
+    name = "probability" if target.task == "binary" else "prediction"
+    recent = recent.with_columns(numbers.alias(name))
+    reference = Reference.from_json(msgspec.json.decode(model.read_member("reference.json")))
+    sample = LiveSample(
+        loop=loop,
+        target=target,
+        model=model,
+        reference=reference,
+        rows=open_reference_rows(model.read_member(ROWS_MEMBER), reference),
+        recent=recent,
+        labelled=recent.clear(),
+        seed=loop.train.seed,
+    )
+    return tuple(_estimation(sample, recent, look_number=1).estimates)
+
+
 def _checks(
     sample: LiveSample, report: MonitorReport, *, number: int
 ) -> tuple[list[EstimateCheck], Likeness]:

@@ -21,6 +21,7 @@ from loopwright.loop.feedback_state import (
     Asked,
     BeginRound,
     Begun,
+    Compared,
     Configured,
     Effect,
     Ended,
@@ -34,6 +35,7 @@ from loopwright.loop.feedback_state import (
     Resumed,
     Rolled,
     State,
+    TakeBack,
     Ticked,
     Trained,
     Waited,
@@ -288,16 +290,44 @@ def _crowned(state: LoopState, event: Ended, now: datetime) -> LoopState:
         previous=state.champion if state.champion != event.version else state.previous,
         crowned_at=now,
         n_challengers=0,
+        n_challengers_before=state.n_challengers,
         n_failed=0,
         n_refused=0,
         n_quick=state.n_quick + 1 if quick else 0,
         is_own_champion=state.own,
     )
-    until = now + timedelta(seconds=rest_s(state))
-    changes: dict[str, Any] = {"rest_until": until} if state.own else {}
+    rest = now + timedelta(seconds=rest_s(state))
+    changes: dict[str, Any] = {"rest_until": rest} if state.own else {}
     if state.previous is None:  # there is nothing to fall back on, so nothing to watch for
         return _under(state, "watching", reason=event.conclusion, **changes)
+    until = max(rest, now + timedelta(seconds=state.policy.bake_s))
     return _under(state, "promoted", reason=event.conclusion, until=until, **changes)
+
+
+def _compared(state: LoopState, event: Compared, now: datetime) -> Stepped:
+    """Go back to the champion before while the new one is on trial; a person's choice stays.
+
+    It counts as refused and as quickly replaced, so the rest is longer each time, and the trials
+    that were spent on the champion that is back are still spent.
+    """
+    version, back = state.champion, state.previous
+    if state.state != "promoted" or not state.is_own_champion or version is None or back is None:
+        return state, ()
+    if not event.is_worse or (event.version, event.beside) != (version, back):
+        return state, ()
+    told = f"version {version} was taken back to version {back}: {event.reason}"
+    state = msgspec.structs.replace(
+        state,
+        champion=back,
+        previous=None,
+        crowned_at=now,
+        own_ended_at=now,
+        n_refused=state.n_refused + 1,
+        n_quick=state.n_quick + 1,
+        n_challengers=state.n_challengers_before,
+    )
+    effect = TakeBack(number=state.round, version=version, back=back, reason=event.reason)
+    return _rests(state, told, now), (effect,)
 
 
 def _rests(state: LoopState, reason: str, now: datetime) -> LoopState:
@@ -380,6 +410,7 @@ _HANDLERS: dict[type, Callable[[LoopState, Any, datetime], Stepped]] = {
     Waited: _waited,
     Rolled: _rolled,
     Ended: _ended,
+    Compared: _compared,
     Failed: _failed,
     Held: _held,
     Frozen: _frozen,

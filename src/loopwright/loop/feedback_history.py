@@ -14,6 +14,7 @@ from loopwright.loop.feedback_state import (
     Asked,
     BeginRound,
     Begun,
+    Compared,
     Configured,
     Ended,
     Event,
@@ -24,6 +25,7 @@ from loopwright.loop.feedback_state import (
     LoopState,
     Resumed,
     Rolled,
+    TakeBack,
     Ticked,
     Trained,
     Waited,
@@ -163,6 +165,9 @@ def _what(event: Event) -> str:
             return f"version {version} answers {share:.0%} of the callers"
         case Ended(number=number, outcome=outcome):
             return f"round {number} ended: {outcome}"
+        case Compared(version=version, beside=beside, is_worse=is_worse):
+            found = "worse" if is_worse else "not worse"
+            return f"version {version} on trial is {found} than version {beside}"
         case Failed(number=number):
             return f"round {number} failed"
         case Held(by=by) | Frozen(by=by) | Resumed(by=by):
@@ -180,6 +185,8 @@ def _follows(recorded: Recorded) -> str:
     for effect in recorded.effects:
         if isinstance(effect, BeginRound):
             return f"round {effect.number} begins; its challenger must be {_GATES[effect.gate]}"
+        if isinstance(effect, TakeBack):
+            return f"version {effect.back} is the champion again"
     if recorded.before == recorded.after:
         return ""
     return MEANINGS[recorded.after]
@@ -191,6 +198,8 @@ def _evidence(event: Event) -> dict[str, Any]:
             return {"n_labelled": seen.n_labelled, **seen.evidence}
         case Ended(evidence=evidence, minutes=minutes, money=money):
             return {**evidence, "minutes": minutes, "money": money}
+        case Compared(evidence=evidence):
+            return evidence
         case Failed(error=error):
             return {"error": error}
         case Configured(policy=policy):

@@ -51,7 +51,7 @@ MEANINGS: dict[str, str] = {
     "waiting": "a person is asked whether the challenger may go live",
     "shadow": "the challenger is loaded and tried; no caller is answered by it",
     "canary": "the challenger answers a part of the callers",
-    "promoted": "a new champion answers, and the one before it is kept",
+    "promoted": "a new champion answers and is on trial; the one before it is kept",
     "cooldown": "the last round of its own brought no new champion; it rests",
     "held": "no round begins until a person resumes it; the champion answers",
     "frozen": "nothing is begun or taken further until a person resumes it; the champion answers",
@@ -106,13 +106,15 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
         When its own rounds of the last seven days began.
     n_challengers
         Challengers of its own that were held against the present champion.
+    n_challengers_before
+        The same of the champion before, as it was when that was replaced.
     n_failed, n_refused
         Its own rounds in a row that failed, or whose model was refused or rolled back.
     n_tries
         Failures of the present round.
     n_quick
         Models of its own in a row, each of which replaced one that had lasted for less than seven
-        cool-downs.
+        cool-downs, or was taken back.
     crowned_at, ended_at, own_ended_at
         When the champion went live, when the last round ended, and when the last of its own did.
     faulty_since, faulty
@@ -145,6 +147,7 @@ class LoopState(msgspec.Struct, frozen=True, kw_only=True):
     retrained: tuple[datetime, ...] = ()
     spent: tuple[Spent, ...] = ()
     n_challengers: int = 0
+    n_challengers_before: int = 0
     n_failed: int = 0
     n_refused: int = 0
     n_tries: int = 0
@@ -248,6 +251,16 @@ class Ended(_Happened, frozen=True, kw_only=True):
     evidence: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class Compared(_Happened, frozen=True, kw_only=True):
+    """A new champion on trial was held against the one before."""
+
+    version: str
+    beside: str
+    is_worse: bool
+    reason: str = ""
+    evidence: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class Failed(_Happened, frozen=True, kw_only=True):
     """An error ended an attempt at the round, or there was nothing to learn from."""
 
@@ -290,6 +303,7 @@ Event = (
     | Waited
     | Rolled
     | Ended
+    | Compared
     | Failed
     | Held
     | Frozen
@@ -338,4 +352,21 @@ class AbortRollout(
     reason: str
 
 
-Effect = BeginRound | EndRound | AbortRollout
+class TakeBack(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="take_back"):
+    """Make the champion before the champion again.
+
+    Parameters
+    ----------
+    number
+        The round whose model is taken back.
+    version, back
+        That model, and the one that answers again.
+    """
+
+    number: int
+    version: str
+    back: str
+    reason: str
+
+
+Effect = BeginRound | EndRound | AbortRollout | TakeBack

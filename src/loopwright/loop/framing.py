@@ -29,6 +29,8 @@ else:
     pl = LazyModule("polars")
 
 PARTS = ("train", "validation", "test")
+# of the fresh live rows, where those end that teach, and those that choose; the rest judge
+_LIVE_SHARES = (0.5, 0.7)
 
 
 def sealed_criteria(workspace: Workspace, loop: LoopFile) -> list[dict[str, Any]]:
@@ -98,8 +100,8 @@ def parted_rows(
         windows, by_part = _with_live_rows(
             workspace, live, rows.schema, by_part, loop.retrain.windows
         )
-    digests = {name: _stored(workspace, by_part[name]) for name in ("validation", "test")}
-    trained = {name: _stored(workspace, frame) for name, frame in windows.items()}
+    digests = {name: stored_part(workspace, by_part[name]) for name in ("validation", "test")}
+    trained = {name: stored_part(workspace, frame) for name, frame in windows.items()}
     counts = {name: frame.height for name, frame in by_part.items()}
     counts["train"] = windows["all"].height
     summary = (
@@ -155,23 +157,57 @@ def _with_live_rows(
     by_part: dict[str, pl.DataFrame],
     wanted: Sequence[Window],
 ) -> tuple[dict[str, pl.DataFrame], dict[str, pl.DataFrame]]:
-    """Return training windows and parts: 60/20/20 of the fresh live rows in time order.
+    """Return training windows and parts: 50/20/30 of the fresh live rows in time order.
 
     No row is in two of them: what is judged by is later than what is learnt from, and cases that
-    the source holds too are taken out of it.
+    the source holds too are taken out of it. A winner learns from all of them in the end (see
+    `refitting`), so that many may judge.
     """
-    rows = pl.read_parquet(workspace.artifacts.local_path(live["digest"]))
-    columns = list(schema.names())
-    known = rows.filter(~pl.col("__fresh")).select(columns)
-    fresh = rows.filter(pl.col("__fresh")).select(columns)
-    n_train, n_judge = int(fresh.height * 0.6), int(fresh.height * 0.8)
+    known, fresh = _live_rows(workspace, live, schema)
+    n_train, n_judge = (int(fresh.height * share) for share in _LIVE_SHARES)
     recent, validation, test = fresh[:n_train], fresh[n_train:n_judge], fresh[n_judge:]
     old = without_judged(pl.concat([by_part["train"], known]), [validation, test])
     windows = chosen_windows(old, recent, wanted)
     return windows, {"train": recent, "validation": validation, "test": test}
 
 
-def _stored(workspace: Workspace, frame: pl.DataFrame) -> str:
+def _live_rows(
+    workspace: Workspace, live: dict[str, Any], schema: pl.Schema
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the live rows that were learnt from before, and the fresh ones, oldest first."""
+    rows = pl.read_parquet(workspace.artifacts.local_path(live["digest"]))
+    columns = list(schema.names())
+    known = rows.filter(~pl.col("__fresh")).select(columns)
+    return known, rows.filter(pl.col("__fresh")).select(columns)
+
+
+def all_rows(
+    workspace: Workspace, loop: LoopFile, parts: dict[str, Any], window: Window
+) -> pl.DataFrame:
+    """Return a choice of training rows made of all rows of a round, oldest first.
+
+    Those that chose and judged its models are among them, and what the split of the source kept
+    apart: they judge no model of this or a later round. Rows that a round may not learn from are
+    not among its live rows in the first place.
+
+    Parameters
+    ----------
+    parts
+        Of a round that learns from live rows; see `parted_rows`.
+    """
+    snapshot = Snapshot.from_json(parts["snapshot"])
+    rows = pl.read_parquet(workspace.artifacts.local_path(snapshot.digest))
+    rows = rows.drop_nulls(loop.problem.target)
+    named = assign_parts(rows, loop.data.split, target=loop.problem.target)
+    known, fresh = _live_rows(workspace, parts["live"], rows.schema)
+    source = [rows.filter(named == name) for name in PARTS]
+    judged = [read_part(workspace, parts[name]) for name in ("validation", "test")]
+    old = without_judged(pl.concat([*source, known]), judged)
+    return chosen_windows(old, fresh, (window,))[window]
+
+
+def stored_part(workspace: Workspace, frame: pl.DataFrame) -> str:
+    """Keep some rows as an artifact and return its digest."""
     path = workspace.scratch_folder() / f"part-{id(frame)}.parquet"
     try:
         frame.write_parquet(path, compression="zstd")

@@ -11,7 +11,7 @@ from loopwright.train import Outcome, ServingModel, model_members
 from loopwright.train.serving_model import REQUIRED_MEMBERS, assembled_model
 from loopwright.tune.entry import Entry, find_entry, model_name
 
-_TRAIN = "train"
+_TRAIN = ("train", "refit")
 
 
 def job_members(workspace: Workspace, entry: Entry) -> dict[str, Path]:
@@ -79,7 +79,7 @@ def _kept_members(workspace: Workspace, entry: Entry) -> dict[str, str]:
         page := workspace.metadata.list_("step", prefix=f"{loop}/", after=after, limit=1000)
     ):
         for step in page:
-            if step.key.rpartition("/")[2].partition(".")[0] != _TRAIN:
+            if step.key.rpartition("/")[2].partition(".")[0] not in _TRAIN:
                 continue
             jobs: list[dict[str, Any]] = (step.body.get("output") or {}).get("jobs", [])
             for each in jobs:

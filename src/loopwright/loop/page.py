@@ -27,7 +27,7 @@ _RING = (
     ("Explore", ("explore",)),
     ("Is it ML?", ("feasible", "decide")),
     ("Build", ("prepare", "train", "choose")),
-    ("Judge", ("evaluate", "explain", "advise", "pack", "constrain")),
+    ("Judge", ("evaluate", "explain", "advise", "refit", "pack", "constrain")),
     ("Deploy", ("deploy", "verify")),
     ("Monitor", ("monitor",)),
 )

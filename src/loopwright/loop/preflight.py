@@ -104,6 +104,7 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
     dropped = {loop.problem.target, *loop.prepare.drop}
     check_segments(loop.monitor.segments, [name for name in columns if name not in dropped])
     check_fair_columns(loop.problem, columns)
+    check_label_key(loop, columns)
     today = loop.problem.today
     if today is not None and today.column is not None and today.column not in columns:
         raise InvalidInputError(
@@ -112,6 +113,32 @@ def checked_over_columns(loop: LoopFile, sourced: Sourced) -> None:
             field="problem.today.column",
             value=today.column,
         )
+
+
+def check_label_key(loop: LoopFile, columns: Sequence[str]) -> None:
+    """Check that the business key of labels is a column that requests can bring.
+
+    Raises
+    ------
+    InvalidInputError
+        With the nearest right one.
+    """
+    key = loop.monitor.labels.key if loop.monitor.labels is not None else "inference_id"
+    known = [name for name in columns if name != loop.problem.target]
+    if key == "inference_id" or key in known:
+        return
+    told = (
+        "the target, which no request brings"
+        if key == loop.problem.target
+        else "not a column of the source, so no request brings it"
+    )
+    raise InvalidInputError(
+        f"monitor.labels.key is {key!r}, {told}.",
+        hint=f"{did_you_mean(key, known)} Without a business key, leave it out: labels then come "
+        "by inference_id.".strip(),
+        field="monitor.labels.key",
+        value=key,
+    )
 
 
 def check_fair_columns(problem: Problem, columns: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from loopwright.compute import JobSpec, Resources
+from loopwright.compute import Job, JobSpec, Resources
 from loopwright.core.digest import canonical_json
 from loopwright.core.errors import BackendError, InvalidInputError
 from loopwright.core.lazy import LazyModule
@@ -32,6 +32,7 @@ from loopwright.loop.framing import read_part, truth
 from loopwright.loop.gathering import VERIFY_PREFIX
 from loopwright.loop.judging import as_answers, loss_metric
 from loopwright.loop.live_sample import reference_rows_member
+from loopwright.loop.refitting import refit_of
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult
 from loopwright.loop.workspace import Workspace
@@ -62,8 +63,14 @@ def packed(
     *,
     explanation: str,
     importances: Mapping[str, float] | None = None,
+    again: Mapping[str, Any] | None = None,
 ) -> StepResult:
-    """Pack the model with all it needs to answer, to explain, to be judged and to be watched."""
+    """Pack the model with all it needs to answer, to explain, to be judged and to be watched.
+
+    With `again`, what `fitted_again` returned, the fit on all rows answers. What it is watched and
+    estimated by stays what the judged fit said to rows it never saw: of its own there are none.
+    """
+    served = refit_of(winner, again)
     model = candidate_model(workspace, loop, target, winner)
     train = read_part(workspace, parts["windows"][winner.window])
     test = read_part(workspace, parts["test"])
@@ -85,17 +92,29 @@ def packed(
         segments=loop.monitor.segments,
         window_rows=loop.monitor.window_rows,
     )
-    explains = workspace.artifacts.get_bytes(explanation)
+    explains = workspace.artifacts.get_bytes(again["member"] if again else explanation)
     y, seed = truth(test, target), loop.train.seed
     members: dict[str, bytes] = {
-        **model_files(workspace, winner),
+        **model_files(workspace, served),
         **reference_rows_member(
-            model, reference, train, test, raw, y, explains=explains, seed=seed
+            candidate_model(workspace, loop, target, served) if again else model,
+            reference,
+            train,
+            test,
+            raw,
+            y,
+            explains=explains,
+            seed=seed,
         ),
         "reference.json": canonical_json(reference.to_json()),
         EXPLANATION_MEMBER: explains,
         "evaluation.json": canonical_json(
-            {"test": judged["figures"], "validation": winner.figures, "n_rows": judged["n_rows"]}
+            {
+                "test": judged["figures"],
+                "validation": winner.figures,
+                "n_rows": judged["n_rows"],
+                **({"fitted_again": _about_refit(again)} if again else {}),
+            }
         ),
         "problem.json": canonical_json(msgspec.to_builtins(loop.problem)),
     }
@@ -116,11 +135,24 @@ def packed(
             "version": opened.version,
             "algorithm": winner.algorithm,
             "n_bytes": len(data),
-            "learnt_from": [parts["windows"][winner.window], parts["validation"]],
+            "learnt_from": [
+                again["rows"] if again else parts["windows"][winner.window],
+                parts["validation"],
+                *([parts["test"]] if again else []),
+            ],
         },
         summary=f"model.tar.gz, version {opened.version}, {len(data) / 1024:,.0f} KiB, no pickles",
         artifacts=(digest,),
     )
+
+
+def _about_refit(again: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a bundle tells of a model that was fitted again after it was judged."""
+    return {
+        "n_rows": again["n_rows"],
+        "told": again["told"],
+        "beside_the_judged_fit": again["evidence"],
+    }
 
 
 def row_times(
@@ -206,18 +238,18 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         job = workspace.compute.submit(service_job(endpoint, loop))
     if job is None:
         raise AssertionError("an endpoint that is not alive was just submitted")
-    job_id = job.id
     try:
         state = wait_until_serving(
             folder,
             generation=wanted.generation,
             timeout_s=START_TIMEOUT_S,
-            is_alive=lambda: not workspace.compute.get(job_id).state.has_ended,
+            is_alive=lambda: _is_alive(workspace, endpoint),
+            restart=lambda: restart_endpoint(workspace, loop, endpoint),
         )
     except BackendError as error:
         raise BackendError(
             f"The endpoint {plan.endpoint!r} does not serve the new model. {error.message}",
-            hint=f"`loopwright logs {job_id}` shows its log.",
+            hint=f"`loopwright logs {job.id}` shows its log.",
             retryable=True,
         ) from error
     how = "took over between two requests" if swapped else "started"
@@ -225,10 +257,23 @@ def deploy(workspace: Workspace, loop: LoopFile, bundle: dict[str, Any]) -> Step
         output={
             "url": f"http://{state.host}:{state.port}",
             "version": state.version,
-            "job": job_id,
+            "job": job.id,
         },
         summary=f"http://{state.host}:{state.port} serves version {state.version} ({how})",
     )
+
+
+def restart_endpoint(workspace: Workspace, loop: LoopFile, endpoint: Endpoint) -> Job:
+    """End an endpoint's process and start one of the release that is installed now."""
+    job = workspace.compute.find(f"endpoint/{endpoint.name}")
+    if job is not None and not job.state.has_ended:
+        workspace.compute.stop(job.id)
+    return workspace.compute.submit(service_job(endpoint, loop))
+
+
+def _is_alive(workspace: Workspace, endpoint: Endpoint) -> bool:
+    job = workspace.compute.find(f"endpoint/{endpoint.name}")
+    return job is not None and not job.state.has_ended
 
 
 def crowned(workspace: Workspace, loop: LoopFile, round_: dict[str, Any]) -> None:
@@ -245,6 +290,7 @@ def crowned(workspace: Workspace, loop: LoopFile, round_: dict[str, Any]) -> Non
         "drop": list(loop.prepare.drop),
         "figures": model["figures"],
         "predictor": model["predictor"],
+        **({"judged": model["judged"]} if model.get("judged") else {}),
         "learnt_from": model["learnt_from"],
         "learnt_until": (round_["live"] or {}).get("until"),
         "since": workspace.clock.now().isoformat(),

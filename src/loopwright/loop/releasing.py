@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from loopwright.core.errors import BackendError
 from loopwright.loop.approval import (
     allow_by_policy,
@@ -14,6 +16,7 @@ from loopwright.loop.approval import (
     is_approved,
     release_policy,
 )
+from loopwright.loop.build import spent_minutes
 from loopwright.loop.candidate import Candidate
 from loopwright.loop.constraining import constrained, measures_model
 from loopwright.loop.diagnosis import what_would_help
@@ -24,12 +27,14 @@ from loopwright.loop.feedback_store import tell
 from loopwright.loop.file import LoopFile
 from loopwright.loop.judged_rows import Look, candidate_digest
 from loopwright.loop.progress import taken_further
+from loopwright.loop.refitting import fitted_again, refit_of
 from loopwright.loop.release import crowned, deploy, packed, verified
 from loopwright.loop.rollout import goes_in_steps
 from loopwright.loop.round_record import champion_of, closed
 from loopwright.loop.sourcing import Target
 from loopwright.loop.spec import decision_digest
 from loopwright.loop.step import StepRunner, round_key
+from loopwright.loop.training import least_job_s, round_minutes
 from loopwright.loop.trigger import OWN_CAUSES
 from loopwright.loop.verdict import evaluated
 from loopwright.loop.workspace import Workspace
@@ -138,9 +143,86 @@ class Releasing:
             state = "criterion missed" if missed or champion is None else "kept champion"
             helping = self._helped(runner, winner, parts, judged) if missed else ""
             return self._closed(body, state, f"{judged['conclusion']}{helping}")
-        bundle = runner.run(
+        again = self._fitted_again(runner, body, winner, parts)
+        bundle = self._packed(runner, winner, parts, judged, told, again)
+        broken = self._broken_constraints(runner, winner, bundle, parts)
+        if broken and again is not None and again["taken"]:
+            runner.note("the fit on all rows does not go live, the judged one may", reason=broken)
+            again = None
+            bundle = self._packed(runner, winner, parts, judged, told, None)
+            broken = self._broken_constraints(runner, winner, bundle, parts)
+        if broken:
+            state = "criterion missed" if champion is None else "kept champion"
+            return self._closed(body, state, f"{judged['conclusion']} {broken}")
+        judged_fit = winner.members["predictor.npz"]
+        served = refit_of(winner, again).members["predictor.npz"]
+        waiting = {
+            **bundle,
+            "predictor": served,
+            **({"judged": judged_fit} if served != judged_fit else {}),
+            "figures": judged["figures"],
+            "conclusion": " ".join([judged["conclusion"], *([again["told"]] if again else [])]),
+            "about": self.about,
+            "asks": judged.get("asks", ""),
+        }
+        return self.gone_live(runner, {**body, "waiting": waiting}, parts)
+
+    def _fitted_again(
+        self, runner: StepRunner, body: dict[str, Any], winner: Candidate, parts: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """Return the winner fitted on all rows, in a round that learns from live ones."""
+        workspace, loop, target = self.workspace, self.loop, self.target
+        if parts["live"] is None or not loop.retrain.all_rows:
+            return None
+        plan = loop.train
+        left = round_minutes(plan, workspace.compute.capacity()) - spent_minutes(runner)
+        return runner.run(
+            "refit",
+            inputs=[
+                winner.to_json(),
+                about_sources(parts),
+                parts["snapshot"],
+                parts["live"]["digest"],
+                self.spec["data"]["split"],
+                self.spec["evaluate"],
+                self.golden,
+                self.about,
+                plan.seed,
+                msgspec.to_builtins(plan.resources),
+            ],
+            work=lambda: fitted_again(
+                workspace,
+                loop,
+                target,
+                parts,
+                winner,
+                number=body["number"],
+                seconds=max(least_job_s(plan), left * 60),
+                golden=self.golden,
+                on_change=lambda job: runner.progress("refit", f"{job.name} {job.state.value}"),
+            ),
+        )
+
+    def _packed(
+        self,
+        runner: StepRunner,
+        winner: Candidate,
+        parts: dict[str, Any],
+        judged: dict[str, Any],
+        told: dict[str, Any],
+        again: dict[str, Any] | None,
+    ) -> dict[str, Any]:
+        workspace, loop, target = self.workspace, self.loop, self.target
+        taken = again if again is not None and again["taken"] else None
+        return runner.run(
             "pack",
-            inputs=[winner.to_json(), judged["figures"], about_sources(parts), self.about],
+            inputs=[
+                winner.to_json(),
+                judged["figures"],
+                about_sources(parts),
+                self.about,
+                *([taken["members"], taken["rows"], taken["evidence"]] if taken else []),
+            ],
             work=lambda: packed(
                 workspace,
                 loop,
@@ -150,20 +232,9 @@ class Releasing:
                 judged,
                 explanation=told["member"],
                 importances=column_shares(workspace, told),
+                again=taken,
             ),
         )
-        if broken := self._broken_constraints(runner, winner, bundle, parts):
-            state = "criterion missed" if champion is None else "kept champion"
-            return self._closed(body, state, f"{judged['conclusion']} {broken}")
-        waiting = {
-            **bundle,
-            "predictor": winner.members["predictor.npz"],
-            "figures": judged["figures"],
-            "conclusion": judged["conclusion"],
-            "about": self.about,
-            "asks": judged.get("asks", ""),
-        }
-        return self.gone_live(runner, {**body, "waiting": waiting}, parts)
 
     def _asked_of(self, body: dict[str, Any]) -> list[Any]:
         """Return what else decides about the challenger of a round of the loop's own."""
@@ -177,6 +248,7 @@ class Releasing:
             return True
         champion = champion_of(self.workspace, self.loop.name)
         first = champion is not None and champion["before"] is None
+        first = first and not (champion or {}).get("taken_back")
         return first and "first_promotion" in self.loop.retrain.ask
 
     def _learning(self, number: int) -> dict[str, Any] | None:

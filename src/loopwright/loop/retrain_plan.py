@@ -12,26 +12,39 @@ from loopwright.core.quantity import seconds
 Window = Literal["all", "recent", "weighted"]
 
 
-class Occasion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Go round again after so many new labelled rows, or after so much time; one of the two.
+class Occasion(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """Go round again after so many new labelled rows, or after so much time; one of the three.
 
     Parameters
     ----------
     rows
         New labelled live rows since the last round that could learn from them, at least 1.
+    growth
+        The same as a share of the rows that the champion learnt from, above 0: with 0.2, after
+        each fifth more.
     every
         Time since the last round of any cause ended, such as `30 days`.
     """
 
     rows: int | None = None
+    growth: float | None = None
     every: str | None = None
 
     def __post_init__(self) -> None:
-        if (self.rows is None) == (self.every is None):
+        if sum(each is not None for each in (self.rows, self.growth, self.every)) != 1:
             raise InvalidInputError(
-                "retrain.when has an entry with neither or both of rows and every.",
-                hint="Write one of them: {rows: 10000} or {every: 30 days}.",
+                "retrain.when has an entry without exactly one of rows, growth and every.",
+                hint="Write one of them: {rows: 10000}, {growth: 0.2} or {every: 30 days}.",
                 field="retrain.when",
+            )
+        if self.growth is not None and not 0 < self.growth < float("inf"):
+            raise InvalidInputError(
+                f"retrain.when asks for a growth of {self.growth:g}.",
+                hint="Give more than 0, such as {growth: 0.2} for a fifth more rows.",
+                field="retrain.when",
+                value=self.growth,
             )
         if self.rows is not None and self.rows < 1:
             raise InvalidInputError(
@@ -88,11 +101,14 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Parameters
     ----------
     when
-        Any of `criterion_missed`, `estimated_miss`, `drift`, `{rows: N}` and `{every: TIME}`; empty
-        means never.
+        Any of `criterion_missed`, `estimated_miss`, `drift`, `{rows: N}`, `{growth: SHARE}` and
+        `{every: TIME}`; empty means never.
     cooldown
         Least time between two rounds that started by themselves; it doubles with every one in a row
         that failed or whose model was refused, to 16 times at most.
+    bake
+        How long a new champion of the loop's own is on trial after it answers everything. If it
+        does worse than the one before, that one answers again by itself.
     approve
         `auto`: a better model goes live by itself. `manual`: a person says so first.
     min_rows
@@ -111,6 +127,10 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     windows
         Which choices of training rows are compared on later rows, the better one being used: `all`,
         the `recent` ones, and `weighted`, all with a weight that halves with age.
+    all_rows
+        Whether a model that may go live is fitted once more, on all rows of its round: those that
+        chose and judged it are the newest. Where that fails, or gives another model than was judged,
+        the judged one goes live.
     golden
         A table beside the loop file with rows whose truth is certain; a challenger that was not
         shown to be worse there by 1 % at most is refused. Some hundred rows show it.
@@ -119,8 +139,10 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     when: tuple[Literal["criterion_missed", "estimated_miss", "drift"] | Occasion, ...] = (
         "criterion_missed",
         "drift",
+        Occasion(growth=0.2),
     )
     cooldown: str = "1 day"
+    bake: str = "7 days"
     approve: Literal["auto", "manual"] = "auto"
     min_rows: int = 500
     most: RetrainLimits = RetrainLimits()
@@ -129,6 +151,7 @@ class RetrainPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     bad_data: Literal["hold", "wait"] = "hold"
     windows: tuple[Window, ...] = ("all", "recent")
     golden: str | None = None
+    all_rows: bool = True
 
 
 def check_retrain(plan: RetrainPlan) -> None:
@@ -140,6 +163,7 @@ def check_retrain(plan: RetrainPlan) -> None:
         If a duration is none, or a number is out of range.
     """
     seconds(plan.cooldown, field="retrain.cooldown")
+    seconds(plan.bake, field="retrain.bake")
     numbers: list[tuple[str, float | None]] = [
         ("most.per_day", plan.most.per_day),
         ("most.per_week", plan.most.per_week),
@@ -155,6 +179,15 @@ def check_retrain(plan: RetrainPlan) -> None:
                 field=f"retrain.{name}",
                 value=number,
             )
+    if plan.most.per_day > plan.most.per_week:
+        raise InvalidInputError(
+            f"retrain.most allows {plan.most.per_day} rounds a day and only {plan.most.per_week} a "
+            "week.",
+            hint=f"Lower per_day to at most {plan.most.per_week}, or raise per_week to at least "
+            f"{plan.most.per_day}.",
+            field="retrain.most.per_week",
+            value=plan.most.per_week,
+        )
     if not plan.windows or "all" not in plan.windows:
         raise InvalidInputError(
             f"retrain.windows is {list(plan.windows)}.",

@@ -29,7 +29,7 @@ from loopwright.deploy.rollout import (
     entered,
 )
 from loopwright.loop.file import LoopFile
-from loopwright.loop.release import START_TIMEOUT_S, service_job
+from loopwright.loop.release import START_TIMEOUT_S, restart_endpoint, service_job
 from loopwright.loop.shadowing import ShadowStanding, after_trial
 from loopwright.loop.workspace import Workspace
 
@@ -222,14 +222,16 @@ def _job_ended(workspace: Workspace, endpoint: str) -> bool:
 def _asked(workspace: Workspace, loop: LoopFile, state: RolloutState, *, restarts: bool) -> None:
     """Ask the endpoint for what the phase says, and wait until it serves that."""
     folder = workspace.endpoint_folder(state.endpoint)
+    endpoint = Endpoint(state.endpoint, folder)
     write_desired(folder, desired(state))
     if restarts and _job_ended(workspace, state.endpoint):
-        workspace.compute.submit(service_job(Endpoint(state.endpoint, folder), loop))
+        workspace.compute.submit(service_job(endpoint, loop))
     wait_until_serving(
         folder,
         generation=state.generation,
         timeout_s=START_TIMEOUT_S,
         is_alive=lambda: not _job_ended(workspace, state.endpoint),
+        restart=lambda: restart_endpoint(workspace, loop, endpoint),
     )
 
 

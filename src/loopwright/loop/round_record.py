@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopwright.loop.feedback_state import FINAL, Ended, Event, Rolled, Waited
+from loopwright.loop.feedback_state import FINAL, Ended, Event, Rolled, TakeBack, Waited
 from loopwright.loop.feedback_store import tell
 from loopwright.loop.step import round_key
 from loopwright.loop.workspace import Workspace
@@ -69,8 +69,12 @@ def happened(workspace: Workspace, name: str, body: dict[str, Any], *, share: fl
 
 def round_cost(workspace: Workspace, name: str, body: dict[str, Any]) -> tuple[float, float]:
     """Return how many minutes a round has trained for, and what that cost at the file's price."""
-    prefix = f"{round_key(name, body['number'])}/train"
-    steps = workspace.metadata.list_("step", prefix=prefix)
+    place = round_key(name, body["number"])
+    steps = [
+        step
+        for stage in ("train", "refit")
+        for step in workspace.metadata.list_("step", prefix=f"{place}/{stage}")
+    ]
     minutes = sum(float(step.body.get("wall_s") or 0.0) for step in steps) / 60
     train = (body.get("spec") or {}).get("train") or {}
     price = (train.get("budget") or {}).get("price_per_cpu_hour") or 0.0
@@ -91,4 +95,32 @@ def champion_of(workspace: Workspace, name: str) -> dict[str, Any] | None:
     return record.body if record else None
 
 
-__all__ = ["FINAL", "champion_of", "closed", "happened", "round_cost"]
+def taken_back(workspace: Workspace, name: str, effect: TakeBack) -> None:
+    """Make the champion before a round's model the champion again; doing it twice does no harm.
+
+    The model is kept, and a person may approve it once more; the endpoint follows the record.
+    """
+    metadata = workspace.metadata
+    champion = champion_of(workspace, name)
+    if champion is None or champion["version"] != effect.version or champion["before"] is None:
+        return
+    now = workspace.clock.now().isoformat()
+    told = f"It was taken back to version {effect.back}: {effect.reason}."
+    key = round_key(name, effect.number)
+    record = metadata.find("round", key)
+    back = {**champion["before"], "before": None, "taken_back": effect.version}
+    with metadata.transaction():
+        metadata.put("champion", name, {**back, "since": now})
+        if record is not None:
+            conclusion = f"{record.body['conclusion']} {told}".strip()
+            metadata.put(
+                "round", key, {**record.body, "state": "rolled back", "conclusion": conclusion}
+            )
+        metadata.append(
+            f"loop/{name}",
+            "champion",
+            {"round": champion["before"]["round"], "version": effect.back, "reason": told},
+        )
+
+
+__all__ = ["FINAL", "champion_of", "closed", "happened", "round_cost", "taken_back"]

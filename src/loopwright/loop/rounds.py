@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from loopwright.data import Snapshot
+from loopwright.loop.baking import bake_standing, is_baking
 from loopwright.loop.build import best_candidate, rule_candidate
 from loopwright.loop.constraining import without_personal
 from loopwright.loop.deciding import can_be_served, decided, told_verdict
@@ -16,6 +17,7 @@ from loopwright.loop.driving import (
     told_stop,
     wish,
     with_labels,
+    with_learnt,
     with_sound_rows,
 )
 from loopwright.loop.explaining import personal_columns
@@ -24,6 +26,7 @@ from loopwright.loop.feedback_state import (
     STOPPED,
     BeginRound,
     Begun,
+    Compared,
     Effect,
     Event,
     Failed,
@@ -111,6 +114,9 @@ class Rounds:
                 after = self._looked(body, again=True)
         if after.state in STOPPED or self._tell(Ticked()).state in STOPPED:
             return "held", told_stop(self._tell(Ticked()), self.file)
+        latest = self._latest_round()
+        if latest is not None and latest["number"] == body["number"]:
+            body = latest  # its model may have been taken back
         stays = body["state"] in ("kept champion", "rejected", "failed")
         return "live" if stays else str(body["state"]), str(body["conclusion"])
 
@@ -119,8 +125,13 @@ class Rounds:
         seen = self._watch(body["number"])
         before = self._tell(Ticked())
         champion, target = self._champion() or {}, self.sourced.target
+        if seen is not None and is_baking(before):
+            found = bake_standing(self.workspace, self.loop, target, champion, before, seen)
+            if found is not None and found.is_worse:
+                return self._went_back(body, found)
         if seen is not None:
             seen = with_sound_rows(self.workspace, self.loop, target, champion, before, seen)
+            seen = with_learnt(self.workspace, champion, before, seen)
         if self.retrain and not again:
             after = self._tell(wish(self.workspace, self.loop, before, seen, self.retrain))
         elif seen is not None:
@@ -133,6 +144,16 @@ class Rounds:
             runner = StepRunner(self.workspace, self.loop.name, body["number"], self.on_news)
             runner.note("the loop does not go round again", reason=after.reason)
         return self._tell(Ticked())
+
+    def _went_back(self, body: dict[str, Any], found: Compared) -> LoopState:
+        """Let the feedback loop go back to the champion before, and the endpoint follow."""
+        after = self._tell(found)
+        self._carry_out()
+        runner = StepRunner(self.workspace, self.loop.name, body["number"], self.on_news)
+        runner.note(f"version {found.beside} answers again", reason=found.reason)
+        champion = self._champion() or {}
+        runner.reconcile("deploy", work=lambda: deploy(self.workspace, self.loop, champion))
+        return after
 
     def _stopped(self, state: LoopState) -> tuple[str, str]:
         """Begin nothing; see to it that the champion answers."""

@@ -88,12 +88,12 @@ def trained_models(
         ended = in_time(
             orders,
             ended_of,
-            seconds=max(_least_s(loop.train), minutes * 60),
-            least_s=_least_s(loop.train),
+            seconds=max(least_job_s(loop.train), minutes * 60),
+            least_s=least_job_s(loop.train),
             side_by_side=_side_by_side(loop.train, workspace.compute.capacity()),
         )
         kept = [
-            _kept(workspace, job, algorithm=algorithm, window=window)
+            kept_job(workspace, job, algorithm=algorithm, window=window)
             for job, (algorithm, window) in zip(ended, orders, strict=True)
         ]
         models = [each for each in kept if "members" in each]
@@ -234,7 +234,7 @@ def _unusual(plan: TrainPlan) -> list[Any]:
     return [] if said == other else [said]
 
 
-def _least_s(plan: TrainPlan) -> float:
+def least_job_s(plan: TrainPlan) -> float:
     """Return what a job is given even where the time is up: no more than money allows."""
     return _LEAST_JOB_S if plan.budget.money is None else 1.0
 
@@ -384,8 +384,8 @@ def _all_there_is(capacity: Capacity) -> Resources:
     return Resources(cpus=float(min(_MOST_CPUS, int(capacity.cpus))), memory=f"{memory_mib} MiB")
 
 
-def _kept(workspace: Workspace, job: Job, *, algorithm: str, window: str) -> dict[str, Any]:
-    """Keep what a training job left behind, by digest."""
+def kept_job(workspace: Workspace, job: Job, *, algorithm: str, window: str) -> dict[str, Any]:
+    """Keep what a training job left behind, by digest; of one that failed, only why."""
     about: dict[str, Any] = {"job": job.id, "algorithm": algorithm, "window": window}
     # a search that was stopped has left the best model so far
     was_stopped = algorithm == AUTO and (job.out / RESULT_FILE).is_file()

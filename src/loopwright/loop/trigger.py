@@ -14,7 +14,7 @@ from loopwright.loop.retrain_plan import Occasion, RetrainPlan
 if TYPE_CHECKING:
     from loopwright.monitor import MonitorReport
 
-# a fifth of them judges, and fewer than 50 rows judge nothing
+# a fifth of them chooses, and fewer than 50 rows show nothing
 LEAST_ROWS = 250
 OWN_CAUSES = ("criterion_missed", "estimated_miss", "drift", "schedule", "rows", "by_hand")
 # the model does harm already: a challenger that is no worse and better on recent rows is enough
@@ -42,6 +42,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         Since when what was found is so, where that is known; of a harm, the first prediction.
     n_since
         Labelled predictions since a harm began; None while it is not known when that was.
+    n_learnt
+        Rows that the champion learnt from; None where that is not known.
     labels_differ
         Why the labelled rows do not speak for the others; empty while they do.
     evidence
@@ -54,6 +56,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     fault: str = ""
     since: datetime | None = None
     n_since: int | None = None
+    n_learnt: int | None = None
     labels_differ: str = ""
     evidence: dict[str, Any] = msgspec.field(default_factory=dict)
 
@@ -65,8 +68,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     causes
         Findings that may start a round.
-    rows, every_s
-        New labelled rows, and seconds since the last round, after which one is due.
+    rows, growth, every_s
+        New labelled rows, the same as a share of those that the champion learnt from, and seconds
+        since the last round, after which one is due.
+    bake_s
+        Seconds for which a new champion of the loop's own is on trial.
     cooldown_s
         Least seconds between two rounds of the loop's own.
     budget_minutes, budget_money, budget_s
@@ -75,9 +81,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     causes: tuple[str, ...] = ("criterion_missed", "drift")
     rows: int | None = None
+    growth: float | None = None
     every_s: float | None = None
     cooldown_s: float = 86_400.0
     cooldown: str = "1 day"
+    bake_s: float = 7 * 86_400.0
     per_day: int = 2
     per_week: int = 6
     min_rows: int = 500
@@ -99,14 +107,17 @@ def policy_of(plan: RetrainPlan) -> Policy:
     """Return what a `retrain:` block allows."""
     occasions = [each for each in plan.when if isinstance(each, Occasion)]
     rows = [each.rows for each in occasions if each.rows is not None]
+    growth = [each.growth for each in occasions if each.growth is not None]
     every = [seconds(each.every, field="retrain.when") for each in occasions if each.every]
     budget = plan.budget
     return Policy(
         causes=tuple(each for each in plan.when if isinstance(each, str)),
         rows=min(rows, default=None),
+        growth=min(growth, default=None),
         every_s=min(every, default=None),
         cooldown_s=seconds(plan.cooldown, field="retrain.cooldown"),
         cooldown=plan.cooldown,
+        bake_s=seconds(plan.bake, field="retrain.bake"),
         per_day=plan.most.per_day,
         per_week=plan.most.per_week,
         min_rows=max(plan.min_rows, LEAST_ROWS),
@@ -203,6 +214,10 @@ def _cause(
         return "schedule", f"The last round ended {days:.1f} days ago."
     if policy.rows is not None and seen.n_labelled >= policy.rows:
         return "rows", f"{seen.n_labelled:,} new labelled rows have come."
+    n_learnt = seen.n_learnt or 0
+    if policy.growth is not None and n_learnt and seen.n_labelled >= policy.growth * n_learnt:
+        told = f"{seen.n_labelled:,} new labelled rows have come; the champion learnt from"
+        return "rows", f"{told} {n_learnt:,}."
     if seen.verdict in LOSS_CAUSES:
         return "", f"{seen.reason} But retrain.when does not list {seen.verdict}."
     return "", seen.reason

@@ -10,6 +10,7 @@ from loopwright.loop.condition import Condition
 from loopwright.loop.file import LoopFile
 from loopwright.loop.label_review import list_suspects
 from loopwright.loop.label_source import source_state
+from loopwright.loop.loop_gauge import keep_loop_gauges
 from loopwright.loop.status import LoopStatus, loop_status
 from loopwright.loop.timetable import Slot, list_slots
 from loopwright.loop.trigger import LEAST_ROWS
@@ -46,6 +47,7 @@ def keep_upkeep(workspace: Workspace, loop: LoopFile) -> None:
             )
         )
     keep_conditions(workspace, loop, conditions, kinds=OPERATION_KINDS)
+    keep_loop_gauges(workspace, loop)
 
 
 def _failing(slots: list[Slot]) -> list[Condition]:
@@ -77,6 +79,8 @@ def _halted(status: LoopStatus) -> list[Condition]:
                 str(feedback["state"]),
                 f"The loop is {feedback['state']}: {feedback['reason']}",
                 f"loopwright resume {status.file} --reason WHY, once the cause is mended.",
+                # who was told of the faulty data knows why
+                part_of="data_quality" if feedback.get("cause") == "data_quality" else "",
             )
         )
     latest: dict[str, Any] = status.round or {}
@@ -104,18 +108,27 @@ def _halted(status: LoopStatus) -> list[Condition]:
 
 
 def _suspicious(suspects: Sequence[Suspect], file: str) -> list[Condition]:
-    """Return one condition for each batch of labels that waits for a person."""
-    return [
-        _wrong(
-            f"held labels/{each.id}",
-            "held labels",
-            f"{each.n_rows:,} labels look wrong and count for nothing: {each.told}",
-            f"Look at them; then loopwright labels accept {each.id} {file}, or "
-            f"loopwright labels reject {each.id} {file} --reason WHY.",
+    """Return one condition for each source with labels that wait for a person, however many batches.
+
+    A source that goes on sending wrong labels is one cause, and told once.
+    """
+    open_ = [each for each in suspects if each.state == "open"]
+    found = []
+    for source in dict.fromkeys(each.batch.source for each in open_):
+        batches = [each for each in open_ if each.batch.source == source]
+        newest, n_labels = batches[-1], sum(each.n_rows for each in batches)
+        several = f" in {len(batches)} batches; the newest" if len(batches) > 1 else ""
+        name = newest.id if len(batches) == 1 else "ID"
+        found.append(
+            _wrong(
+                f"held labels/{source}",
+                "held labels",
+                f"{n_labels:,} labels look wrong and count for nothing{several}: {newest.told}",
+                f"Look at them (loopwright labels list {file}); then loopwright labels accept "
+                f"{name} {file}, or loopwright labels reject {name} {file} --reason WHY.",
+            )
         )
-        for each in suspects
-        if each.state == "open"
-    ]
+    return found
 
 
 def _mistaught(suspects: Sequence[Suspect], status: LoopStatus) -> list[Condition]:
@@ -153,7 +166,13 @@ def _unserved(status: LoopStatus) -> list[Condition]:
 
 
 def _wrong(
-    mark: str, subject: str, message: str, action: str, *, is_certain: bool = True
+    mark: str,
+    subject: str,
+    message: str,
+    action: str,
+    *,
+    is_certain: bool = True,
+    part_of: str = "",
 ) -> Condition:
     return Condition(
         kind="operation",
@@ -162,4 +181,5 @@ def _wrong(
         message=message,
         action=action,
         is_certain=is_certain,
+        part_of=part_of,
     )

@@ -104,7 +104,8 @@ def evaluated(
         own=round_["cause"] in OWN_CAUSES,
         title=winner.title,
         n_rows=len(y),
-        is_same=champion is not None and champion["predictor"] == winner.members["predictor.npz"],
+        is_same=champion is not None
+        and winner.members["predictor.npz"] in (champion["predictor"], champion.get("judged")),
         passes=passes,
     )
     asks = ""

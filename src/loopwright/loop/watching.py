@@ -31,6 +31,7 @@ from loopwright.loop.label_source import fetch_labels, source_state
 from loopwright.loop.live import outside
 from loopwright.loop.live_quality import criterion_figures, own_rows, row_losses
 from loopwright.loop.live_statistics import add_statistics, forget_labels, statistics_of
+from loopwright.loop.loop_gauge import keep_loop_gauges
 from loopwright.loop.onset import onset
 from loopwright.loop.sourcing import Sourced, Target
 from loopwright.loop.step import StepResult, StepRunner
@@ -106,6 +107,7 @@ def look(
 
     runner.reconcile("monitor", work=work)
     memory = seen[0]
+    keep_loop_gauges(workspace, loop)
     report = MonitorReport.from_json(memory.report)
     differ = report.truth.selective if report.truth else ""
     found = seen_in(report, n_fresh=memory.n_fresh)
@@ -310,7 +312,7 @@ def _after_labels(
 ) -> tuple[WatchState, tuple[Alarm, ...]]:
     """Return the state after newly labelled rows, a slice at a time, and the alarms."""
     alarms: tuple[Alarm, ...] = ()
-    for rows in fresh.sort("first_label_at", maintain_order=True).iter_slices(_LABELS_AT_ONCE):
+    for rows in fresh.sort("first_label_at", "at", "inference_id").iter_slices(_LABELS_AT_ONCE):
         state, part = watch(
             reference,
             state,

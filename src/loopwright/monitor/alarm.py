@@ -10,6 +10,7 @@ from loopwright.monitor.attribution import Attribution
 from loopwright.monitor.detector import strongest_bet
 from loopwright.monitor.effect import Effect, expected_stream, measured_effect
 from loopwright.monitor.evidence import DetectorState
+from loopwright.monitor.plain import told_plainly, told_predictions
 from loopwright.monitor.reference import Reference, StreamReference
 
 _MOVEMENTS = {
@@ -45,7 +46,9 @@ class Alarm:
     prediction_effect
         The same for the predictions; None for an error alarm.
     message
-        All of this in one or two sentences.
+        What moved, how much, since when and for whom, and whether predictions did, in plain words.
+    details
+        The same as a statistician wants it.
     attribution
         What is behind it; None where the bundle holds no rows to compare with.
     segment
@@ -64,6 +67,7 @@ class Alarm:
     message: str
     attribution: Attribution | None = None
     segment: str = ""
+    details: str = ""
 
 
 def new_alarm(
@@ -81,10 +85,13 @@ def new_alarm(
     movement = _MOVEMENTS.get(bet, f"moved: {bet}")
     matter = _prediction_effect(state, reference) if kind == "data" else None
     sentences = [
-        f"{leader.key} {movement}{_when(held.since_at)}: "
-        f"{told_effect(leader, effect)} ({effect.n_rows:,} rows).",
-        _told_matter(leader, matter) if kind == "data" else "",
+        told_plainly(leader, held.counts, effect, bet=bet, since=held.since_at),
+        told_predictions(matter) if leader.role != "prediction" else "",
         f"Also moved: {', '.join(episode.streams[1:6])}." if episode.streams[1:] else "",
+    ]
+    details = [
+        f"{leader.key}: {told_effect(leader, effect)} ({effect.n_rows:,} rows).",
+        _told_matter(leader, matter) if kind == "data" else "",
     ]
     return Alarm(
         kind=kind,
@@ -97,6 +104,7 @@ def new_alarm(
         effect=effect,
         prediction_effect=matter,
         message=" ".join(sentence for sentence in sentences if sentence),
+        details=" ".join(detail for detail in details if detail),
         segment=leader.segment,
     )
 
@@ -145,10 +153,4 @@ def _told_matter(leader: StreamReference, effect: Effect | None) -> str:
     if effect is None or leader.role == "prediction":
         return ""
     size = f"distance {effect.distance:.2f}, {effect.floor_ratio:.1f} times the noise floor"
-    if effect.floor_ratio < 2:
-        return f"The predictions have hardly moved ({size})."
-    return f"The predictions moved too ({size})."
-
-
-def _when(at: datetime | None) -> str:
-    return "" if at is None else f" since {at:%Y-%m-%d %H:%M}"
+    return f"The predictions: {size}."

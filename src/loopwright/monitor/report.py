@@ -294,6 +294,8 @@ def _told_insight(report: MonitorReport) -> list[str]:
         evidence = sparkline([min(share, 1.0) for share in shares], most=1.0)
         lines.append(f"Evidence over the last {len(shares)} looks, █ raises an alarm: |{evidence}|")
     for alarm in report.alarms:
+        if alarm.details:
+            lines.append(f"In figures: {alarm.details}")
         if alarm.attribution is not None:
             lines += [f"Behind it: {told}" for told in alarm.attribution.told]
             lines.append(f"What to do: {alarm.attribution.advice}")

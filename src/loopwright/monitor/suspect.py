@@ -32,6 +32,14 @@ _RELATED, _UNRELATED = 0.8, 0.97
 _NEAR, _FAR = 0.3, 0.6
 _CONTRADICTING = 0.3
 
+_PLAIN: dict[Kind, str] = {
+    "loss": "disagree with the predictions far more than they used to, and nothing else has changed",
+    "unrelated": "agree with the predictions no better than chance, as if they had been mixed up or "
+    "turned over",
+    "labels": "are of another range or mix than before, as if a unit or a column had been mixed up",
+    "contradiction": "say something else than earlier labels of the same cases",
+}
+
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
     """A batch of labels that does not count until a person says so.
@@ -265,7 +273,7 @@ def _suspect(
         ),
         n_rows=part.height,
         kinds=tuple(kinds),
-        told=f"Labels from {source!r}, {when}: {' '.join(told)}",
+        told=f"Labels from {source!r}, {when}, {_PLAIN[kinds[0]]}. In figures: {' '.join(told)}",
         found_at=now,
         figures={name: round(value, 6) for name, value in figures.items()},
     )

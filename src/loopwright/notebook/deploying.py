@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import BackendError, InvalidInputError, NotFoundError, WrongStateError
-from loopwright.core.names import checked_name
+from loopwright.core.names import checked_name, did_you_mean
 from loopwright.core.quantity import mebibytes
 from loopwright.settings import read_settings
 from loopwright.wiring import open_workspace
 
 if TYPE_CHECKING:
     from loopwright.compute import JobSpec
-    from loopwright.deploy import CodeSettings, DesiredState, EndpointClient, Scale
+    from loopwright.deploy import CodeSettings, DesiredState, EndpointClient, Scale, Variant
     from loopwright.loop import Workspace
 
 # stands where the name of a loop stands for the endpoints of loops, which it cannot be
@@ -27,7 +27,11 @@ _VERSION_DIGITS = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployedEndpoint:
-    """An endpoint that answers: where, which version, and the job that is its process."""
+    """An endpoint that answers: where, which version, and the job that is its process.
+
+    `variants` has the version of each variant, where there are several; `version` then is that of
+    the one with the greatest weight.
+    """
 
     name: str
     host: str
@@ -35,6 +39,7 @@ class DeployedEndpoint:
     version: str
     job: str
     is_own_code: bool
+    variants: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -55,6 +60,7 @@ class DeployedEndpoint:
             "version": self.version,
             "job": self.job,
             "own_code": self.is_own_code,
+            **({"variants": dict(self.variants)} if self.variants else {}),
         }
 
 
@@ -62,6 +68,9 @@ def deploy(
     model: str | Path,
     *,
     name: str,
+    variants: Mapping[str, str | Path] | None = None,
+    weights: Mapping[str, float] | None = None,
+    shadows: Mapping[str, str | Path] | None = None,
     port: int | None = None,
     workers: int | Mapping[str, Any] = 1,
     capture_share: float = 1.0,
@@ -84,6 +93,14 @@ def deploy(
         The archive.
     name
         Of the endpoint.
+    variants
+        Further archives by name that answer a part of the callers each; `model` is called `main`.
+        A caller stays with a variant: see `X-Sticky-Key`.
+    weights
+        The parts by name, in proportion to one another; 1 each unless you say otherwise, and 0
+        answers only requests that ask for it by name.
+    shadows
+        Archives by name that are asked what the others answer, and seen by the capture alone.
     port
         Where it listens; a free one is chosen, and kept, when it is absent.
     workers
@@ -107,17 +124,16 @@ def deploy(
     """
     from loopwright.deploy import CodeSettings, checked_code
 
-    path = Path(model)
     checked_name(name, what="endpoint")
-    code = None
-    if _has_code(path):
-        code = CodeSettings(
-            program=program,
-            timeout_s=timeout_s,
-            start_timeout_s=start_timeout_s,
-            memory=memory,
-            variables=dict(env or {}),
-        )
+    asked = _asked(Path(model), variants or {}, weights or {}, shadows or {})
+    code = CodeSettings(
+        program=program,
+        timeout_s=timeout_s,
+        start_timeout_s=start_timeout_s,
+        memory=memory,
+        variables=dict(env or {}),
+    )
+    if any(each.is_code for each in asked):
         checked_code(code)
     settings = read_settings(os.environ, home=Path(home) if home else None)
     workspace = open_workspace(settings)
@@ -129,12 +145,56 @@ def deploy(
             kind="endpoint",
             name=name,
         )
-    if code is not None:
-        import msgspec
+    import msgspec
 
-        environments = str((settings.home / "environments").absolute())
-        code = msgspec.structs.replace(code, environments=environments)
-    return _served(workspace, path, name, code, port, workers, capture_share)
+    environments = str((settings.home / "environments").absolute())
+    code = msgspec.structs.replace(code, environments=environments)
+    return _served(workspace, asked, name, code, port, workers, capture_share)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """An archive that is to answer, and what its part is."""
+
+    name: str
+    path: Path
+    is_code: bool
+    weight: float = 1.0
+    is_shadow: bool = False
+
+
+def _asked(
+    model: Path,
+    variants: Mapping[str, str | Path],
+    weights: Mapping[str, float],
+    shadows: Mapping[str, str | Path],
+) -> list[_Asked]:
+    from loopwright.deploy.variant import MAIN, Variant, checked_variants
+
+    live = [(MAIN, model), *((name, Path(path)) for name, path in variants.items())]
+    odd = [name for name in weights if name not in dict(live)]
+    if odd:
+        raise InvalidInputError(
+            f"There is no variant {odd[0]!r} to give a weight to.",
+            hint=did_you_mean(odd[0], [name for name, _ in live]),
+            field="weights",
+            value=odd[0],
+        )
+    asked = [
+        _Asked(name=name, path=path, is_code=_has_code(path), weight=weights.get(name, 1.0))
+        for name, path in live
+    ]
+    asked += [
+        _Asked(name=name, path=Path(path), is_code=_has_code(Path(path)), is_shadow=True)
+        for name, path in shadows.items()
+    ]
+    checked_variants(
+        [
+            Variant(name=e.name, bundle="", version="", weight=e.weight, shadow=e.is_shadow)
+            for e in asked
+        ]
+    )
+    return asked
 
 
 def _has_code(path: Path) -> bool:
@@ -161,9 +221,9 @@ def _has_code(path: Path) -> bool:
 
 def _served(
     workspace: Workspace,
-    path: Path,
+    asked: list[_Asked],
     name: str,
-    code: CodeSettings | None,
+    code: CodeSettings,
     port: int | None,
     workers: int | Mapping[str, Any],
     capture_share: float,
@@ -179,22 +239,29 @@ def _served(
     )
     from loopwright.train import open_bundle
 
-    if code is None:
-        open_bundle(path).check_golden()
-    digest = workspace.artifacts.put_file(path)
+    for each in asked:
+        if not each.is_code:
+            open_bundle(each.path).check_golden()
+    variants = [_variant(workspace, each, code) for each in asked]
+    main = variants[0]
     folder = workspace.endpoint_folder(name)
     endpoint = Endpoint(name, folder)
     known = read_desired(folder) if endpoint.desired_path.exists() else None
+    models: dict[str, Any] = {"variants": tuple(variants)}
+    if len(variants) == 1:
+        models = {
+            "bundle": main.bundle,
+            "bundle_digest": main.bundle_digest,
+            "version": main.version,
+            "code": main.code,
+        }
     wanted = DesiredState(
         name=name,
-        bundle=str(workspace.artifacts.local_path(digest).resolve()),
-        bundle_digest=digest,
-        version=digest.removeprefix("sha256:")[:_VERSION_DIGITS],
         generation=known.generation + 1 if known else 1,
         port=port or (known.port if known else 0) or free_port(),
         capture=CaptureSettings(folder=str(endpoint.capture_folder), share=capture_share),
         workers=_workers(workers),
-        code=code,
+        **models,
     )
     job = workspace.compute.find(f"endpoint/{name}")
     is_alive = job is not None and not job.state.has_ended
@@ -211,7 +278,7 @@ def _served(
         state = wait_until_serving(
             folder,
             generation=wanted.generation,
-            timeout_s=code.start_timeout_s if code else _START_S,
+            timeout_s=code.start_timeout_s if any(e.is_code for e in asked) else _START_S,
             is_alive=lambda: not workspace.compute.get(job_id).state.has_ended,
         )
     except BackendError as error:
@@ -226,7 +293,23 @@ def _served(
         port=state.port or 0,
         version=str(state.version),
         job=job_id,
-        is_own_code=code is not None,
+        is_own_code=asked[0].is_code,
+        variants={each.name: str(each.version) for each in wanted.variants},
+    )
+
+
+def _variant(workspace: Workspace, asked: _Asked, code: CodeSettings) -> Variant:
+    from loopwright.deploy import Variant
+
+    digest = workspace.artifacts.put_file(asked.path)
+    return Variant(
+        name=asked.name,
+        bundle=str(workspace.artifacts.local_path(digest).resolve()),
+        bundle_digest=digest,
+        version=digest.removeprefix("sha256:")[:_VERSION_DIGITS],
+        weight=asked.weight,
+        shadow=asked.is_shadow,
+        code=code if asked.is_code else None,
     )
 
 
@@ -254,9 +337,11 @@ def _job(endpoint: Any, wanted: DesiredState) -> JobSpec:
     from loopwright.train.script_contract import INSTALLER_NAMES, INSTALLER_PREFIXES
 
     memory_mib, installer = 1024, {}
-    if wanted.code is not None:
-        n_processes = most_workers(wanted.workers) * wanted.code.processes
-        memory_mib += n_processes * mebibytes(wanted.code.memory, field="memory")
+    for code in (each.code for each in wanted.all_variants):
+        if code is None:
+            continue
+        n_processes = most_workers(wanted.workers) * code.processes
+        memory_mib += n_processes * mebibytes(code.memory, field="memory")
         # where its requirements come from; the code itself does not see them
         installer = {
             name: value

@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loopwright.core.errors import WrongStateError
+from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.notebook.home import existing_workspace
 from loopwright.settings import read_settings
 
 if TYPE_CHECKING:
-    from loopwright.deploy.transform import PartFormat, TransformResult
+    from loopwright.compute import Resources
+    from loopwright.deploy.transform import PartsWriter, TransformResult
+    from loopwright.deploy.transform_part import PartFormat
     from loopwright.train import ServingModel
 
 _BUNDLE_SUFFIXES = (".tar.gz", ".tgz")
@@ -29,6 +31,8 @@ def transform(
     extras: Sequence[str] = (),
     format: PartFormat = "parquet",  # noqa: A002 it is called so in the loop's own words
     part_rows: int = 50_000,
+    jobs: int | None = None,
+    resources: Resources | None = None,
     home: str | Path | None = None,
     on_part: Callable[[int, int, int], None] | None = None,
 ) -> TransformResult:
@@ -45,22 +49,30 @@ def transform(
         A folder of its own; its parts are `part-000000.parquet` and so on, rows that cannot be used
         are in `rejects-000000.jsonl`, counts in `transform.json`.
     id_column, keep, extras, format, part_rows
-        See `loopwright.deploy.transform.TransformPlan`.
+        See `loopwright.deploy.transform_part.TransformPlan`.
+    jobs
+        Have the parts answered by so many jobs at a time, on this machine or, as `LOOPWRIGHT_COMPUTE`
+        says, on a cluster; the files are the same. Nothing: this process answers them.
+    resources
+        What each job may use; 1 CPU and 2 GiB unless you say otherwise.
     home
-        The store of the loop.
+        The store of the loop, and of the jobs.
     on_part
         Told the number of each part, its rows and its rejects.
 
     Raises
     ------
     InvalidInputError
-        If the rows cannot be read, or lack a column.
+        If the rows cannot be read, or lack a column; if jobs are to answer by an opened model.
     WrongStateError
         If the loop has no champion, or the folder holds something else.
+    BackendError
+        If a job failed.
     """
     from loopwright.data import FileSource, open_source
-    from loopwright.deploy.transform import TransformPlan
     from loopwright.deploy.transform import transform as transformed
+    from loopwright.deploy.transform_part import TransformPlan
+    from loopwright.train import open_bundle
 
     plan = TransformPlan(
         id_column=id_column,
@@ -70,17 +82,42 @@ def transform(
         part_rows=part_rows,
     )
     source = open_source(FileSource(path=str(rows)), Path.cwd())
-    opened = _opened(model, home) if isinstance(model, str | Path) else model
-    today = datetime.now(UTC).date()
-    return transformed(opened, source, Path(output), plan=plan, today=today, on_part=on_part)
+    bundle = _bundle(model, home) if isinstance(model, str | Path) else None
+    opened = open_bundle(bundle) if bundle is not None else model
+    assert not isinstance(opened, str | Path)  # noqa: S101 it was opened
+    return transformed(
+        opened,
+        source,
+        Path(output),
+        plan=plan,
+        today=datetime.now(UTC).date(),
+        on_part=on_part,
+        write=None if jobs is None else _jobs(bundle, jobs, resources, home),
+    )
 
 
-def _opened(model: str | Path, home: str | Path | None) -> ServingModel:
+def _jobs(
+    bundle: Path | None, jobs: int, resources: Resources | None, home: str | Path | None
+) -> PartsWriter:
+    from loopwright.deploy.transform_job import written_by_jobs
+    from loopwright.wiring import open_workspace
+
+    if bundle is None:
+        raise InvalidInputError(
+            "An opened model cannot be handed to jobs.",
+            hint="Give the path of its model.tar.gz, or a loop file.",
+            field="model",
+        )
+    settings = read_settings(os.environ, home=Path(home) if home else None)
+    compute = open_workspace(settings).compute
+    return written_by_jobs(compute, bundle, jobs=jobs, resources=resources)
+
+
+def _bundle(model: str | Path, home: str | Path | None) -> Path:
     from loopwright.loop import read_loop_file
-    from loopwright.train import open_bundle
 
     if str(model).endswith(_BUNDLE_SUFFIXES):
-        return open_bundle(Path(model))
+        return Path(model)
     read = read_loop_file(Path(model))
     workspace = existing_workspace(read_settings(os.environ, home=Path(home) if home else None))
     champion = workspace.metadata.find("champion", read.content.name)
@@ -90,4 +127,4 @@ def _opened(model: str | Path, home: str | Path | None) -> ServingModel:
             hint="Run it first, or give a model.tar.gz.",
             name=read.content.name,
         )
-    return open_bundle(workspace.artifacts.local_path(champion.body["bundle"]))
+    return workspace.artifacts.local_path(champion.body["bundle"])

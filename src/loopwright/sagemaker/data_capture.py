@@ -162,7 +162,12 @@ def _root(desk: Desk) -> Path:
 
 
 @chore()
-def ship_captures(desk: Desk, *, at_once: bool = False) -> None:
+def ship_captures(desk: Desk) -> None:
+    """Put into S3 what was captured a moment ago."""
+    ship(desk)
+
+
+def ship(desk: Desk, *, at_once: bool = False) -> None:
     """Put into S3 what was captured, also by a server that ended before it could.
 
     `at_once` waits for nothing that may still come. One thread calls it.

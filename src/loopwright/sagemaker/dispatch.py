@@ -10,6 +10,7 @@ from typing import Any
 
 from loopwright.core.errors import LoopwrightError
 from loopwright.core.names import new_id
+from loopwright.sagemaker import mlflow_request
 from loopwright.sagemaker.checking import check
 from loopwright.sagemaker.desk import REGION, Caller, Desk
 from loopwright.sagemaker.error import ApiError, of_loop
@@ -117,6 +118,8 @@ def _protocol(request: Request) -> _Protocol:
     name = claimed_service(request)
     if name in ("sts", "iam"):
         return _query
+    if name == mlflow_request.SERVICE:
+        return mlflow_request.passed_on
     if name == "sagemaker":
         return _rest
     kind = request.headers.get("content-type", "")

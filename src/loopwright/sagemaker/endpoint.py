@@ -9,21 +9,20 @@ from typing import Any
 
 from loopwright.core.errors import LoopwrightError, NotFoundError, WrongStateError
 from loopwright.sagemaker.desk import Caller, Desk
+from loopwright.sagemaker.endpoint_deployment import load_beside, pending, retained
+from loopwright.sagemaker.endpoint_record import ENDPOINTS as ENDPOINTS
+from loopwright.sagemaker.endpoint_record import GROUP as GROUP
+from loopwright.sagemaker.endpoint_record import caller_of
+from loopwright.sagemaker.endpoint_traffic import refuse_missing_alarms, rollout_of
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.log import Stream, keeps_logs
 from loopwright.sagemaker.model_record import CONFIGS, modified_at
 from loopwright.sagemaker.registry import serves
-from loopwright.sagemaker.serving_plan import deployed, is_alive, stop
-from loopwright.sagemaker.shelf import Shelf, page_of
+from loopwright.sagemaker.serving_plan import deployed, is_alive, served, stop
+from loopwright.sagemaker.shelf import page_of
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.store import Record
 
-ENDPOINTS = Shelf(
-    kind="endpoint",
-    missing='Could not find endpoint "{arn}".',
-    taken='Cannot create already existing endpoint "{arn}".',
-)
-GROUP = "/aws/sagemaker/Endpoints"
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +56,9 @@ def _carry_out(desk: Desk, caller: Caller, record: Record) -> None:
             stop(desk, body["arn"])
             drop_tags(desk, body["arn"])
             ENDPOINTS.delete(desk, record)
+            return
+        if change.get("deployment") and live:
+            load_beside(desk, caller, record)
             return
         found = deployed(desk, caller, body["arn"], change["config"], live)
         found["config"] = change["config"]["EndpointConfigName"]
@@ -106,9 +108,12 @@ def describe_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict
         "FailureReason": reason or None,
         "CreationTime": record.created_at,
         "LastModifiedTime": modified_at(record),
-        "ProductionVariants": _variants(live, is_shadow=False),
-        "ShadowProductionVariants": _variants(live, is_shadow=True),
+        "ProductionVariants": _variants(_shown(body), is_shadow=False),
+        "ShadowProductionVariants": _variants(_shown(body), is_shadow=True),
+        "PendingDeploymentSummary": pending(body),
+        "LastDeploymentConfig": body.get("deployment"),
         "DataCaptureConfig": _capture(capture),
+        "AsyncInferenceConfig": (body.get("plan") or {}).get("AsyncInferenceConfig"),
     }
 
 
@@ -125,6 +130,12 @@ def _variants(live: Mapping[str, Any] | None, *, is_shadow: bool) -> list[dict[s
         if each["shadow"] == is_shadow
     ]
     return found or None
+
+
+def _shown(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the fleet that is described: the one before, while another is taking over."""
+    change = body["change"] or {}
+    return {"variants": change["before"]} if "before" in change else body["live"]
 
 
 def _capture(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
@@ -168,13 +179,37 @@ def _quiet(desk: Desk, caller: Caller, name: str) -> Record:
 
 
 @serves(
-    "sagemaker", "UpdateEndpoint", note="All traffic moves at once, after the new models answer."
+    "sagemaker",
+    "UpdateEndpoint",
+    note="Without a DeploymentConfig all traffic moves at once, after the new models answer. A rolling "
+    "update moves traffic in steps; both fleets are there meanwhile.",
 )
 def update_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Serve another configuration; if that fails, what was served still is."""
     record = _quiet(desk, caller, given["EndpointName"])
-    config = CONFIGS.get(desk, caller, given["EndpointConfigName"])
-    return _changed(desk, caller, record, _plan(config))
+    plan = _plan(CONFIGS.get(desk, caller, given["EndpointConfigName"]))
+    if given.get("RetainAllVariantProperties"):
+        plan = retained(record.body, plan, given.get("ExcludeRetainedVariantProperties", ()))
+    deployment = given.get("DeploymentConfig")
+    if deployment is None and given.get("RetainDeploymentConfig"):
+        deployment = record.body.get("deployment")
+    if not deployment:
+        return _changed(desk, caller, record, plan)
+    refuse_missing_alarms(desk, caller, deployment)
+    counts = [each.get("InitialInstanceCount", 1) for each in plan["ProductionVariants"]]
+    rollout = rollout_of(deployment, n_instances=sum(counts))
+    policy = deployment.get("BlueGreenUpdatePolicy", {})
+    return _changed(
+        desk,
+        caller,
+        record,
+        plan,
+        deployment=deployment,
+        shares=list(rollout.shares),
+        bake_s=rollout.bake_s,
+        stays_s=policy.get("TerminationWaitInSeconds", 0),
+        began=desk.now(),
+    )
 
 
 @serves("sagemaker", "UpdateEndpointWeightsAndCapacities")
@@ -204,11 +239,12 @@ def update_weights(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[st
     return _changed(desk, caller, record, {**plan, "ProductionVariants": variants})
 
 
-def _changed(desk: Desk, caller: Caller, record: Record, plan: dict[str, Any]) -> dict[str, Any]:
+def _changed(
+    desk: Desk, caller: Caller, record: Record, plan: dict[str, Any], **how: Any
+) -> dict[str, Any]:
     try:
-        changing = ENDPOINTS.change(
-            desk, record, change={"kind": "Updating", "config": plan}, failure=""
-        )
+        change = {"kind": "Updating", "config": plan, **how}
+        changing = ENDPOINTS.change(desk, record, change=change, failure="")
     except WrongStateError as error:
         raise validation(f'Cannot update in-progress endpoint "{record.body["arn"]}".') from error
     _begin(desk, caller, changing)
@@ -230,10 +266,12 @@ def delete_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
 def resume(desk: Desk) -> None:
     """Go on with what a server that ended left half done, and start what should be serving."""
     for record in ENDPOINTS.all(desk):
-        account, region, _ = record.key.split("/", 2)
-        caller = Caller(access_key="", account=account, region=region)
-        body = record.body
-        if body["change"]:
+        caller, body = caller_of(record), record.body
+        if body["change"] and "new" in body["change"]:
+            # its steps go on by themselves, once a process serves
+            if not is_alive(desk, body["live"]):
+                served(desk, caller, body["arn"], body["live"]["variants"], body["live"])
+        elif body["change"]:
             _begin(desk, caller, record)
         elif body["live"] and body.get("plan") and not is_alive(desk, body["live"]):
             change = {"kind": "Updating", "config": body["plan"]}

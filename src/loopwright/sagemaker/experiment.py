@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from loopwright.core.errors import LoopwrightError
+from loopwright.loop.experiment import add_to_experiment, find_experiment, start_experiment
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.model_record import modified_at
@@ -15,6 +18,7 @@ from loopwright.sagemaker.shelf import Shelf, page_of
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.store import Record
 
+_log = logging.getLogger(__name__)
 EXPERIMENTS = Shelf(
     kind="experiment",
     missing="Experiment '{name}' does not exist.",
@@ -206,6 +210,24 @@ def check_experiment(desk: Desk, caller: Caller, config: Mapping[str, Any] | Non
         raise ApiError(
             "ResourceNotFound", f"Trial '{trial}' does not exist in experiment '{name}'."
         )
+
+
+def enter_job(desk: Desk, caller: Caller, config: Mapping[str, Any] | None, job_id: str) -> None:
+    """Put a job into loopwright's own experiment of the same name, begun if there is none.
+
+    There, `loopwright experiments` compares it; names are lower case there.
+    """
+    if not (config and config.get("ExperimentName")):
+        return
+    known = EXPERIMENTS.find(desk, caller, config["ExperimentName"])
+    name = config["ExperimentName"].lower()
+    try:
+        if find_experiment(desk.workspace, name) is None:
+            about = known.body["request"].get("Description", "") if known else ""
+            start_experiment(desk.workspace, name, hypothesis=about)
+        add_to_experiment(desk.workspace, name, [job_id])
+    except LoopwrightError as error:
+        _log.warning("The job %s is not in the experiment %s: %s", job_id, name, error)
 
 
 @searchable("Experiment", arn="ExperimentArn")

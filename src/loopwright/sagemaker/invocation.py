@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import json
-import threading
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -17,119 +13,101 @@ from loopwright.sagemaker.data_capture import capture, is_captured
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.endpoint import ENDPOINTS, GROUP
 from loopwright.sagemaker.error import ApiError
-from loopwright.sagemaker.invocation_form import answer_of, csv_of, model_error
+from loopwright.sagemaker.event_stream import payload_parts
+from loopwright.sagemaker.model_call import TIMEOUT_S, Said, called_model
 from loopwright.sagemaker.registry import serves
+from loopwright.store import Record
 
 _LARGEST_BODY = 6 << 20
-_TIMEOUT_S = 60.0
-_MOST_IDLE = 64
-_SHOWN = 1024
-# how the endpoint introduces what a script says
-FAILED = "The code of this endpoint failed. "
-
-
-class _Connections:
-    """Connections to processes on this machine that are kept open."""
-
-    def __init__(self) -> None:
-        self._idle: dict[int, list[http.client.HTTPConnection]] = {}
-        self._lock = threading.Lock()
-
-    def ask(
-        self, port: int, body: bytes, headers: Mapping[str, str]
-    ) -> tuple[int, bytes, Mapping[str, str]]:
-        """Return status, body and headers of `POST /invocations`."""
-        with self._lock:
-            known = self._idle.get(port)
-            connection = known.pop() if known else None
-        if connection is not None:
-            try:
-                return self._asked(connection, port, body, headers)
-            except (http.client.HTTPException, ConnectionError):
-                connection.close()  # it was closed while it was idle
-        fresh = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
-        return self._asked(fresh, port, body, headers)
-
-    def _asked(
-        self,
-        connection: http.client.HTTPConnection,
-        port: int,
-        body: bytes,
-        headers: Mapping[str, str],
-    ) -> tuple[int, bytes, Mapping[str, str]]:
-        connection.request("POST", "/invocations", body=body, headers=dict(headers))
-        got = connection.getresponse()
-        found = got.status, got.read(), {k.lower(): v for k, v in got.getheaders()}
-        if not got.will_close:
-            with self._lock:
-                idle = self._idle.setdefault(port, [])
-                if len(idle) < _MOST_IDLE:
-                    idle.append(connection)
-                    return found
-        connection.close()
-        return found
-
-
-_connections = _Connections()
 
 
 @serves("sagemaker-runtime", "InvokeEndpoint")
 def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Ask an endpoint."""
-    name = given["EndpointName"]
-    record = ENDPOINTS.find(desk, caller, name)
-    if record is None or not record.body["live"]:
-        if record is not None:
-            raise ApiError(
-                "ValidationError", f"Endpoint {name} of account {caller.account} is not in service."
-            )
-        raise ApiError("ValidationError", f"Endpoint {name} of account {caller.account} not found.")
-    live = record.body["live"]
-    variant = _variant(live, given)
+    record = in_service(desk, caller, given["EndpointName"])
+    if is_asynchronous(record):
+        raise ApiError(
+            "ValidationError",
+            f"Endpoint {given['EndpointName']} of account {caller.account} is asynchronous: use "
+            "InvokeEndpointAsync.",
+        )
     body = given["Body"].read(_LARGEST_BODY) if given.get("Body") is not None else b""
-    headers = {
-        "content-type": given.get("ContentType", ""),
-        "accept": given.get("Accept", ""),
-        "x-amzn-sagemaker-inference-id": given.get("InferenceId", ""),
-        "x-amzn-sagemaker-custom-attributes": given.get("CustomAttributes", ""),
-        "x-amzn-sagemaker-session-id": given.get("SessionId", ""),
+    variant, said = answered(desk, caller, record, given, body)
+    return {
+        "Body": said.body,
+        "ContentType": said.kind,
+        "InvokedProductionVariant": variant["name"],
+        "CustomAttributes": said.attributes,
     }
-    headers = {key: value for key, value in headers.items() if value}
-    settings = variant.get("settings")
-    asked = body, given.get("ContentType", "")
-    if settings:
-        body = csv_of(body, given.get("ContentType", ""), settings)
-        headers |= {"content-type": "text/csv; header=absent", "accept": "application/json"}
-    headers["x-amzn-sagemaker-target-variant"] = variant["own"]
-    try:
-        status, answer, told = _connections.ask(variant["port"], body, headers)
-    except (OSError, http.client.HTTPException) as error:
-        raise model_error(
-            500, f"The model did not answer: {error}", log=_log(caller, name)
-        ) from error
-    if status >= 400:
-        raise model_error(status, said_by(variant, answer), log=_log(caller, name))
-    kind = told.get("content-type", "application/octet-stream")
-    if settings:
-        answer, kind = answer_of(answer, given.get("Accept", ""), variant["settings"])
-    captured = (record.body.get("plan") or {}).get("DataCaptureConfig")
+
+
+@serves(
+    "sagemaker-runtime",
+    "InvokeEndpointWithResponseStream",
+    note="The answer is whole before its first part is sent.",
+)
+def invoke_with_stream(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Ask an endpoint; the answer comes in parts."""
+    found = invoke_endpoint(desk, caller, given)
+    return {**found, "Body": payload_parts(found["Body"])}
+
+
+def in_service(desk: Desk, caller: Caller, name: str) -> Record:
+    """Return an endpoint that serves; `ApiError` in AWS's words otherwise."""
+    record = ENDPOINTS.find(desk, caller, name)
+    if record is None:
+        raise ApiError("ValidationError", f"Endpoint {name} of account {caller.account} not found.")
+    if not record.body["live"]:
+        raise ApiError(
+            "ValidationError", f"Endpoint {name} of account {caller.account} is not in service."
+        )
+    return record
+
+
+def is_asynchronous(record: Record) -> bool:
+    """Return whether an endpoint answers into S3."""
+    return bool((record.body.get("plan") or {}).get("AsyncInferenceConfig"))
+
+
+def answered(
+    desk: Desk, caller: Caller, record: Record, given: Mapping[str, Any], body: bytes
+) -> tuple[Mapping[str, Any], Said]:
+    """Return the variant that answered a request, and its answer; both are captured if they are to be.
+
+    Raises
+    ------
+    ApiError
+        `ModelError` if it does not answer.
+    """
+    name, live = record.body["name"], record.body["live"]
+    variant = _variant(live, given)
+    kind, accept = given.get("ContentType", ""), given.get("Accept", "")
+    said = called_model(
+        variant,
+        body,
+        content_type=kind,
+        accept=accept,
+        headers={
+            "x-amzn-sagemaker-inference-id": given.get("InferenceId", ""),
+            "x-amzn-sagemaker-custom-attributes": given.get("CustomAttributes", ""),
+            "x-amzn-sagemaker-session-id": given.get("SessionId", ""),
+        },
+        log=_log(caller, name),
+        timeout_s=float(given.get("InvocationTimeoutSeconds", TIMEOUT_S)),
+    )
+    captured: dict[str, Any] = (record.body.get("plan") or {}).get("DataCaptureConfig") or {}
     if is_captured(captured):
         capture(
             desk,
             captured,
             endpoint=name,
             variant=variant["name"],
-            asked=asked,
-            answered=(answer, kind),
+            asked=(body, kind),
+            answered=(said.body, said.kind),
             inference_id=given.get("InferenceId"),
             attributes=given.get("CustomAttributes"),
         )
-    return {
-        "Body": answer,
-        "ContentType": kind,
-        "InvokedProductionVariant": variant["name"],
-        "CustomAttributes": told.get("x-amzn-sagemaker-custom-attributes"),
-    }
+    return variant, said
 
 
 def _variant(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -151,15 +129,6 @@ def _variant(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, 
     bounds = list(accumulate(each["weight"] for each in variants))
     place = bisect_right(bounds, draw(key.encode()) * bounds[-1])
     return variants[min(place, len(variants) - 1)]
-
-
-def said_by(variant: Mapping[str, Any], answer: bytes) -> str:
-    """Return what a model that did not answer has said; of a script its own words."""
-    if variant["kind"] == "script":
-        with contextlib.suppress(ValueError, LookupError, TypeError):
-            text = str(json.loads(answer)["error"]["message"])
-            return text.removeprefix(FAILED)[:_SHOWN]
-    return answer[:_SHOWN].decode(errors="replace")
 
 
 def _log(caller: Caller, name: str) -> str:

@@ -84,14 +84,22 @@ def _features(instance: Mapping[str, Any]) -> list[float]:
     return [float(value) for value in found]
 
 
-def answer_of(body: bytes, accept: str, settings: Mapping[str, Any]) -> tuple[bytes, str]:
-    """Return an answer of ours in the words of the algorithm, and its media type."""
+def answer_of(
+    body: bytes, accept: str, settings: Mapping[str, Any], *, is_batch: bool = False
+) -> tuple[bytes, str]:
+    """Return an answer of ours in the words of the algorithm, and its media type.
+
+    Parameters
+    ----------
+    is_batch
+        Whether XGBoost writes its values in lines, as its container does in batch transforms.
+    """
     value = json.loads(body)
     answers = value.get("predictions", [value])
     name = settings["algorithm"]
     kind = accept.partition(";")[0].strip().lower()
     if name == "xgboost":
-        return _of_xgboost(answers, kind, settings["hyperparameters"])
+        return _of_xgboost(answers, kind, settings["hyperparameters"], is_batch=is_batch)
     if name == "lightgbm":
         return _of_lightgbm(answers)
     said = [_of_learner(each, name) for each in answers]
@@ -126,7 +134,7 @@ def _shares(answer: Mapping[str, Any]) -> list[float]:
 
 
 def _of_xgboost(
-    answers: list[dict[str, Any]], kind: str, texts: Mapping[str, str]
+    answers: list[dict[str, Any]], kind: str, texts: Mapping[str, str], *, is_batch: bool
 ) -> tuple[bytes, str]:
     objective = texts.get("objective", "reg:squarederror").strip('"')
     if objective == "multi:softprob":
@@ -139,6 +147,9 @@ def _of_xgboost(
         return json.dumps({"predictions": [{"score": each} for each in values]}).encode(), _JSON
     if kind == _LINES:
         return b"".join(json.dumps({"score": each}).encode() + b"\n" for each in values), _LINES
+    if is_batch:
+        lines = (",".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)
+        return "".join(f"{line}\n" for line in lines).encode(), "text/csv; charset=utf-8"
     return ",".join(map(str, values)).encode(), "text/csv; charset=utf-8"
 
 

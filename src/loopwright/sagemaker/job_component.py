@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,9 +167,12 @@ def _parameters(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parameter(value: Any) -> dict[str, Any]:
     try:
-        return {"NumberValue": float(value)}
+        number = float(value)
     except ValueError:
-        return {"StringValue": str(value)[:_LONGEST_TEXT]}
+        number = math.nan
+    if math.isfinite(number):
+        return {"NumberValue": number}
+    return {"StringValue": str(value)[:_LONGEST_TEXT]}
 
 
 def _inputs(request: Mapping[str, Any]) -> dict[str, Any]:

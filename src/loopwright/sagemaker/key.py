@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from loopwright.core.errors import NotFoundError
 from loopwright.sagemaker.desk import ACCOUNT
 from loopwright.store import MetadataStore
 
@@ -53,3 +55,33 @@ def find_key(store: MetadataStore, key_id: str) -> AccessKey | None:
         return None
     record = store.find(_KIND, key_id)
     return AccessKey(id=record.key, **record.body) if record else None
+
+
+def list_keys(store: MetadataStore) -> list[tuple[AccessKey, datetime]]:
+    """Return all keys, each with the time when it was made, the oldest first."""
+    found: list[tuple[AccessKey, datetime]] = []
+    after = ""
+    while page := store.list_(_KIND, after=after):
+        found += [(AccessKey(id=each.key, **each.body), each.created_at) for each in page]
+        after = page[-1].key
+    return sorted(found, key=lambda pair: (pair[1], pair[0].id))
+
+
+def revoke_key(store: MetadataStore, key_id: str) -> AccessKey:
+    """Forget a key; the next request that is signed with it is refused.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none of that name.
+    """
+    known = find_key(store, key_id)
+    if known is None:
+        raise NotFoundError(
+            f"There is no access key {key_id[:64]!r}.",
+            hint="`loopwright keys list` shows those that there are.",
+            kind="access key",
+            name=key_id[:64],
+        )
+    store.delete(_KIND, known.id)
+    return known

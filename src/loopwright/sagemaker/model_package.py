@@ -126,7 +126,7 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
     return {
         "CertifyForMarketplace": False,
         **request,
-        **_summary(record),
+        **_told(_summary(record)),
         "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
         "CreatedBy": by,
         "LastModifiedTime": modified_at(record),
@@ -175,6 +175,12 @@ def _summary(record: Record) -> dict[str, Any]:
     }
 
 
+def _told(summary: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the name of a version: the SDK 3 would ask for the version by it."""
+    hidden = "ModelPackageName" if summary["ModelPackageGroupName"] else ""
+    return {name: each for name, each in summary.items() if name != hidden}
+
+
 @serves("sagemaker", "ListModelPackages")
 def list_model_packages(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List packages: those without versions unless a group or a type is asked for."""
@@ -195,7 +201,7 @@ def list_model_packages(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
         summary=_summary,
         name="ModelPackageName",
     )
-    return {"ModelPackageSummaryList": page, "NextToken": token}
+    return {"ModelPackageSummaryList": [_told(each) for each in page], "NextToken": token}
 
 
 @serves("sagemaker", "BatchDescribeModelPackage")

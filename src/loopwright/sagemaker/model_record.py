@@ -9,6 +9,7 @@ from typing import Any
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import validation
 from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.shelf import Shelf, page_of
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.store import Record
@@ -121,6 +122,8 @@ def create_endpoint_config(desk: Desk, caller: Caller, given: dict[str, Any]) ->
         if "ModelName" not in each:
             raise validation("A variant needs a ModelName; inference components are not supported.")
         MODELS.get(desk, caller, each["ModelName"])
+    if "DataCaptureConfig" in given:
+        split_uri(given["DataCaptureConfig"]["DestinationS3Uri"])
     record = CONFIGS.create(desk, caller, given["EndpointConfigName"], given)
     keep_tags(desk, record.body["arn"], given.get("Tags", []))
     return {"EndpointConfigArn": record.body["arn"]}

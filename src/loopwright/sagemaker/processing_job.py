@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from loopwright.compute import Job, JobState
+from loopwright.core.errors import LoopwrightError
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.processing_order import checked_processing, processing_spec
 from loopwright.sagemaker.processing_result import settled, upload_continuously
 from loopwright.sagemaker.registry import serves
-from loopwright.sagemaker.search import searchable
 from loopwright.sagemaker.shelf import Shelf, page_of
 from loopwright.sagemaker.tag import keep_tags
 from loopwright.sagemaker.training_job import tell_to_end
@@ -27,6 +28,7 @@ PROCESSING = Shelf(
     "job with this name already exists ({arn})",
     taken_code="ResourceInUse",
 )
+_log = logging.getLogger(__name__)
 _SUBMITTING = timedelta(minutes=5)
 _KEPT = timedelta(days=30)
 _ECHOED = (
@@ -66,18 +68,21 @@ def begin_processing(
     monitoring
         What a monitoring schedule keeps with one of its own.
     """
+    from loopwright.sagemaker.experiment import check_experiment, enter_job
+
+    check_experiment(desk, caller, given.get("ExperimentConfig"))
     note = checked_processing(desk, given)
     name = given["ProcessingJobName"]
     more = {} if monitoring is None else {"monitoring": monitoring}
     record = PROCESSING.create(desk, caller, name, given, note=note, **more)
     arn, request = record.body["arn"], record.body["request"]
     try:
-        desk.workspace.compute.submit(
-            processing_spec(desk, caller, given, arn=arn, request=request)
-        )
+        spec = processing_spec(desk, caller, given, arn=arn, request=request)
+        job = desk.workspace.compute.submit(spec)
     except BaseException:
         PROCESSING.delete(desk, record)
         raise
+    enter_job(desk, caller, given.get("ExperimentConfig"), job.id)
     keep_tags(desk, arn, given.get("Tags", []))
     return record
 
@@ -194,13 +199,6 @@ def delete_processing_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> 
     return {}
 
 
-@searchable("ProcessingJob", arn="ProcessingJobArn")
-def every_processing_job(desk: Desk, caller: Caller) -> Iterator[dict[str, Any]]:
-    """Yield the descriptions of all processing jobs."""
-    for record in PROCESSING.all(desk, caller):
-        yield described(desk, record)
-
-
 @chore()
 def settle_processing(desk: Desk) -> None:
     """Put into S3 what jobs have left, and what running ones want there at once."""
@@ -208,7 +206,11 @@ def settle_processing(desk: Desk) -> None:
     for record in PROCESSING.all(desk):
         if record.body.get("settled") is not None or record.created_at <= since:
             continue
-        job = job_of(desk, record)
-        if job is not None and job.started_at and not job.state.has_ended:
-            upload_continuously(desk, record, job)
-        settled(desk, PROCESSING, record, job)
+        try:
+            job = job_of(desk, record)
+            if job is not None and job.started_at and not job.state.has_ended:
+                upload_continuously(desk, record, job)
+            settled(desk, PROCESSING, record, job)
+        except (ApiError, LoopwrightError, OSError) as error:
+            # one job whose bucket is gone, say, holds up no other
+            _log.warning("Outputs of %s are not in S3 yet: %s", record.body["name"], error)

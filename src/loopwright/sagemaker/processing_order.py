@@ -36,6 +36,7 @@ _PROGRAMS = {
     "sagemaker-model-monitor-analyzer": (*_OWN, "loopwright.sagemaker.monitoring.analyzer"),
 }
 """What runs in place of an image that brings its own entry point."""
+_NOT_YET = ("sagemaker-spark", "sagemaker-clarify", "sagemaker-data-wrangler")
 
 
 def checked_processing(desk: Desk, given: Mapping[str, Any]) -> str:
@@ -120,13 +121,16 @@ def refuse_unknown_program(about: Mapping[str, Any]) -> None:
 def _program(about: Mapping[str, Any]) -> tuple[str, ...]:
     repository = image_of(about["ImageUri"]).repository
     entry = tuple(about.get("ContainerEntrypoint", ()))
+    if repository.startswith(_NOT_YET):
+        raise validation(
+            f"The image {repository!r} is not supported yet by loopwright: there are data quality and "
+            "model quality (sagemaker-model-monitor-analyzer), scripts and entry points."
+        )
     if not entry and repository not in _PROGRAMS:
         raise validation(
             f"The image {repository!r} cannot be pulled: loopwright runs scripts and entry points, "
             "not images. Give a ContainerEntrypoint."
         )
-    if repository.startswith("sagemaker-spark"):
-        raise validation(f"The image {repository!r} is not supported yet by loopwright.")
     return (*(entry or _PROGRAMS[repository]), *about.get("ContainerArguments", ()))
 
 
@@ -173,7 +177,10 @@ def processing_spec(
         gpus=resources.gpus,
         python=sys.executable,
         packages=job_packages(),
-        requirements=_REQUIREMENTS,
+        # what a client runs may install more, and never into our environment
+        requirements=_REQUIREMENTS
+        if given["AppSpecification"].get("ContainerEntrypoint")
+        else None,
         environments=str(desk.workspace.home / "environments"),
         time_limit_s=float(limit),
         grace_s=GRACE_S,

@@ -9,13 +9,14 @@ from typing import Any
 
 from loopwright.compute import JobSpec
 from loopwright.core.errors import LoopwrightError
-from loopwright.sagemaker import processing_job, training_job
+from loopwright.sagemaker import processing_job, training_job, transform_job
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.image import image_of
 from loopwright.sagemaker.processing_order import processing_spec
 from loopwright.sagemaker.training_order import training_spec
+from loopwright.sagemaker.transform_order import transform_spec
 from loopwright.store import Record
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ def submit_again(desk: Desk) -> None:
     for record in processing_job.PROCESSING.all(desk):
         if record.body.get("settled") is None and processing_job.job_of(desk, record) is None:
             _submit(desk, record, _processing)
+    for record in transform_job.TRANSFORMS.all(desk):
+        if record.body.get("settled") is None and transform_job.job_of(desk, record) is None:
+            _submit(desk, record, _transform)
 
 
 def _training(desk: Desk, caller: Caller, request: Mapping[str, Any], arn: str) -> JobSpec:
@@ -42,6 +46,10 @@ def _training(desk: Desk, caller: Caller, request: Mapping[str, Any], arn: str) 
 
 def _processing(desk: Desk, caller: Caller, request: Mapping[str, Any], arn: str) -> JobSpec:
     return processing_spec(desk, caller, request, arn=arn, request=request)
+
+
+def _transform(desk: Desk, caller: Caller, request: Mapping[str, Any], arn: str) -> JobSpec:
+    return transform_spec(desk, caller, request, arn=arn)
 
 
 def _submit(desk: Desk, record: Record, spec: _Spec) -> None:

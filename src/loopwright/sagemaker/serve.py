@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.core.files import read_json, write_json_atomically
 from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback
 from loopwright.loop.workspace import Workspace
 from loopwright.sagemaker import registry
@@ -18,6 +22,7 @@ from loopwright.sagemaker.desk import ACCOUNT, REGION, Desk
 from loopwright.sagemaker.dispatch import Dispatcher
 from loopwright.sagemaker.front import Front, guarded
 from loopwright.sagemaker.key import key_of
+from loopwright.sagemaker.message import Answer, Request
 from loopwright.sagemaker.s3.store import ObjectStore
 
 _log = logging.getLogger(__name__)
@@ -46,6 +51,23 @@ class GatewayPlan:
     others: bool = field(default=False)
 
 
+def found_address(home: Path) -> str | None:
+    """Return where the server of a home listens, if one does."""
+    try:
+        told = read_json(home / "sagemaker" / "address.json")
+    except ValueError:
+        return None
+    if told is None or not Path(f"/proc/{told['pid']}").exists():
+        return None
+    return str(told["url"])
+
+
+def _address(host: str, port: int) -> str:
+    """Return where clients on this machine reach it."""
+    own = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 it is replaced
+    return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+
+
 class Gateway:
     """The compatible API of a home.
 
@@ -55,9 +77,20 @@ class Gateway:
         The home.
     plan
         Where it listens.
+    listener
+        A socket that is bound already, in place of one of its own.
+    beside
+        Answers requests on the same port that are not for AWS, and returns None for those that are.
     """
 
-    def __init__(self, workspace: Workspace, plan: GatewayPlan) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        plan: GatewayPlan,
+        *,
+        listener: socket.socket | None = None,
+        beside: Callable[[Request], Answer | None] | None = None,
+    ) -> None:
         if not is_loopback(plan.host) and not plan.others:
             raise InvalidInputError(
                 f"Other machines could reach {plan.host}, and who has a key runs code here.",
@@ -66,31 +99,40 @@ class Gateway:
                 value=plan.host,
             )
         self._plan = plan
-        self._listener = bound_socket(plan.host, plan.port)
+        self._listener = listener or bound_socket(plan.host, plan.port)
+        self._beside = beside
         self.port = int(self._listener.getsockname()[1])
         key = key_of(workspace.metadata, user=workspace.user, purpose="jobs", account=plan.account)
         self.desk = Desk(
             workspace=workspace,
             objects=ObjectStore(workspace.home / "s3", workspace.clock),
-            url=f"http://{plan.host}:{self.port}",
+            url=_address(plan.host, self.port),
             job_key=(key.id, key.secret),
         )
+        self._dispatch = Dispatcher(self.desk, region=plan.region)
         registry.load()
+
+    def _answer(self, request: Request) -> Answer:
+        other = self._beside(request) if self._beside else None
+        return self._dispatch(request) if other is None else other
 
     async def run(self, ended: asyncio.Event, tell: Callable[[str], object]) -> None:
         """Serve until the event is set."""
-        front = Front(guarded(Dispatcher(self.desk, region=self._plan.region)))
+        front = Front(guarded(self._answer))
         loop = asyncio.get_running_loop()
         http = await loop.create_server(front.connection, sock=self._listener)
         stopped = threading.Event()
         settling = threading.Thread(target=self._settle, args=(stopped,), daemon=True)
         settling.start()
+        place = self.desk.workspace.home / "sagemaker" / "address.json"
+        write_json_atomically(place, {"url": self.desk.url, "pid": os.getpid()})
         tell(self.desk.url)
         while not ended.is_set():
             front.check_time()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), timeout=5.0)
         http.close()
+        place.unlink(missing_ok=True)
         stopped.set()
         await asyncio.to_thread(settling.join, 10.0)
         front.close()

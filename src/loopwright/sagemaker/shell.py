@@ -91,6 +91,7 @@ def shell_variables(
         "AWS_ACCESS_KEY_ID": key.id,
         "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": url,
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings),
         "PYTHONPATH": _python_path(folder, environ.get("PYTHONPATH", "")),
     }

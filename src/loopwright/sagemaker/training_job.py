@@ -78,16 +78,21 @@ def begin_training(
     tuning
         What a tuning job keeps with one of its own.
     """
+    from loopwright.sagemaker.experiment import check_experiment, enter_job
+
+    check_experiment(desk, caller, given.get("ExperimentConfig"))
     image, note = checked_training(desk, caller, given)
     name = given["TrainingJobName"]
     more = {"note": note} if tuning is None else {"note": note, "tuning": tuning}
     record = JOBS.create(desk, caller, name, given, **more)
     arn = record.body["arn"]
     try:
-        desk.workspace.compute.submit(training_spec(desk, caller, given, arn=arn, image=image))
+        spec = training_spec(desk, caller, given, arn=arn, image=image)
+        job = desk.workspace.compute.submit(spec)
     except BaseException:
         JOBS.delete(desk, record)
         raise
+    enter_job(desk, caller, given.get("ExperimentConfig"), job.id)
     keep_tags(desk, arn, given.get("Tags", []))
     return record
 

@@ -250,4 +250,5 @@ def client_environment(desk: Desk, caller: Caller) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": key,
         "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_MLFLOW_CUSTOM_ENDPOINT": desk.url,
     }

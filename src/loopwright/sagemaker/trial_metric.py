@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,7 +92,7 @@ def summaries(points: Sequence[Mapping[str, Any]], *, source: str) -> list[dict[
     return found
 
 
-_STATISTICS = {
+_STATISTICS: Mapping[str, Callable[[list[float]], float]] = {
     "Min": min,
     "Max": max,
     "Avg": statistics.fmean,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.model_record import modified_at
 from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.search import searchable
 from loopwright.sagemaker.shelf import cut, page_of
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.sagemaker.tuning_child import TUNERS, Child
@@ -137,6 +138,13 @@ def _overall_best(
         return None
     name = one.record.body["tuning"]["arn"].rpartition("/")[2]
     return {**one.summary(), "TuningJobName": name}
+
+
+@searchable("HyperParameterTuningJob", arn="HyperParameterTuningJobArn")
+def found_tuning_jobs(desk: Desk, caller: Caller) -> Iterator[dict[str, Any]]:
+    """Yield the descriptions of all tuning jobs."""
+    for record in TUNERS.all(desk, caller):
+        yield described_tuning(desk, caller, record)
 
 
 @serves("sagemaker", "ListHyperParameterTuningJobs")

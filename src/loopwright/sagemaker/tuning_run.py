@@ -9,6 +9,7 @@ from typing import Any
 from loopwright.core.errors import LoopwrightError, NotFoundError, WrongStateError
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
+from loopwright.sagemaker.endpoint_record import caller_of
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.image import image_of
 from loopwright.sagemaker.training_job import JOBS, begin_training, tell_to_end
@@ -38,13 +39,7 @@ ALL_FAILED = "All training jobs failed. Please take a look at the training jobs 
 _children = Children()
 
 
-def caller_of(record: Record) -> Caller:
-    """Return in whose name the server goes on with something that was ordered."""
-    account, region, _ = record.key.split("/", 2)
-    return Caller(access_key="", account=account, region=region)
-
-
-@chore()
+@chore(0.2)
 def advance_all(desk: Desk) -> None:
     """Carry on every tuning job that has not ended."""
     for record in TUNERS.all(desk):

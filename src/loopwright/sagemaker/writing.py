@@ -125,6 +125,8 @@ def _rest_body(
             return b"", ""
         if member.type_name in ("blob", "string"):
             return (each.encode() if isinstance(each, str) else each), ""
+        if isinstance(each, bytes):
+            return each, "application/vnd.amazon.eventstream"
         if is_xml:
             return _document(payload, member, each), "application/xml"
         return json.dumps(_to_json(member, each)).encode(), "application/json"

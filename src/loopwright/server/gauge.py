@@ -10,13 +10,16 @@ from typing import Any
 
 import msgspec
 
+from loopwright.core.prometheus import CONTENT_TYPE, family, labels
 from loopwright.loop.alarm import list_alarms
+from loopwright.loop.loop_gauge import alarm_samples, quality_samples
 from loopwright.loop.outbox import list_outbox
 from loopwright.loop.timetable import list_slots
 from loopwright.loop.workspace import Workspace
 from loopwright.server.keeper import Attended
 
-CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+__all__ = ["CONTENT_TYPE", "LoopGauge", "gauges", "metrics_text"]
+
 _PREFIX = "loopwright_"
 Sample = tuple[dict[str, str], float]
 
@@ -87,7 +90,7 @@ def metrics_text(found: Sequence[LoopGauge], *, turned_at: datetime | None) -> b
         "How long the present turn at a loop has lasted.",
         _turns(found, turned_at),
     )
-    lines += _family("alarms_open", "Open alarms, by kind.", _open_alarms(found))
+    lines += family(f"{_PREFIX}alarms_open", "gauge", "Open alarms, by kind.", _open_alarms(found))
     lines += _family(
         "messages_waiting",
         "Messages about alarms that no sink has taken yet.",
@@ -99,7 +102,10 @@ def metrics_text(found: Sequence[LoopGauge], *, turned_at: datetime | None) -> b
         "The last firing of a task that went well.",
         _of_tasks(found, "last_at"),
     )
-    lines += _family("quality", "The criteria, measured live.", _quality(found))
+    quality = [
+        sample for each in found for sample in quality_samples(each.attended.name, each.figures)
+    ]
+    lines += family(f"{_PREFIX}quality", "gauge", "The criteria, measured live.", quality)
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -126,13 +132,14 @@ def _turns(found: Iterable[LoopGauge], now: datetime | None) -> list[Sample]:
     ]
 
 
-def _open_alarms(found: Iterable[LoopGauge]) -> list[Sample]:
-    samples: list[Sample] = []
-    for each in found:
-        kinds = Counter(alarm["kind"] for alarm in each.alarms)
-        for kind in ("data", "error", "criterion", "estimate", "data_quality", "operation"):
-            samples.append(({"loop": each.attended.name, "kind": kind}, kinds[kind]))
-    return samples
+def _open_alarms(found: Iterable[LoopGauge]) -> list[tuple[str, float]]:
+    return [
+        sample
+        for each in found
+        for sample in alarm_samples(
+            each.attended.name, Counter(alarm["kind"] for alarm in each.alarms)
+        )
+    ]
 
 
 def _of_tasks(found: Iterable[LoopGauge], field: str) -> list[Sample]:
@@ -147,26 +154,6 @@ def _of_tasks(found: Iterable[LoopGauge], field: str) -> list[Sample]:
     return samples
 
 
-def _quality(found: Iterable[LoopGauge]) -> list[Sample]:
-    samples: list[Sample] = []
-    for each in found:
-        for figure in each.figures:
-            for bound in ("estimate", "lower", "upper", "target"):
-                value = figure.get(bound)
-                if value is None:
-                    continue
-                labels = {"loop": each.attended.name, "metric": figure["metric"]}
-                samples.append(({**labels, "period": figure["period"], "value": bound}, value))
-    return samples
-
-
 def _family(name: str, text: str, samples: Iterable[Sample]) -> Iterable[str]:
-    yield f"# HELP {_PREFIX}{name} {text}"
-    yield f"# TYPE {_PREFIX}{name} gauge"
-    for labels, value in samples:
-        pairs = ",".join(f'{key}="{_escaped(word)}"' for key, word in labels.items())
-        yield f"{_PREFIX}{name}{f'{{{pairs}}}' if pairs else ''} {value}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    told = ((labels(about), value) for about, value in samples)
+    return family(_PREFIX + name, "gauge", text, told)

@@ -2,62 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
 
 from loopwright.core.clock import Clock
 from loopwright.core.errors import LoopwrightError, NotFoundError
 from loopwright.loop.file import ReadFile, read_loop_file
 from loopwright.loop.unattended import wakes_at
 from loopwright.loop.workspace import Workspace
+from loopwright.server.child import Child, Starter
 
 _log = logging.getLogger(__name__)
 
 # how a process that attends a loop ends; anything else means that it died
 DONE, FAILED, BUSY = 0, 1, 75
 
+# a round that trains for long has jobs with limits of their own, and is taken up again
+TURN_LIMIT_S = 12 * 3_600.0
+
 _ASK_AGAIN = timedelta(seconds=30)
 _BUSY = timedelta(seconds=20)
 # whatever a loop wants, its processes do not follow each other closer than this
 _LEAST_GAP = timedelta(seconds=5)
 _FIRST_REST_S, _LAST_REST_S = 15.0, 3_600.0
-_LARGEST_LOG = 1 << 20
-
-
-class Child(Protocol):
-    """A process that attends a loop."""
-
-    pid: int
-
-    def poll(self) -> int | None:
-        """Return the exit code, or None while it lives."""
-        ...
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        ...
-
-    def kill(self) -> None:
-        """End it."""
-        ...
-
-
-class Starter(Protocol):
-    """Starts the process that attends a loop, or notes how the one before died."""
-
-    def __call__(self, name: str, crashed: str = "") -> Child:
-        """Return the process."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +67,9 @@ class _Loop:
 
     attended: Attended
     child: Child | None = None
+    # by a clock that nobody sets
+    begun_s: float = 0.0
+    is_overdue: bool = False
     read: ReadFile | None = None
     stamp: tuple[int, ...] = ()
     asked_at: datetime | None = None
@@ -113,15 +88,28 @@ class Keeper:
         Starts the process that attends a loop.
     most_at_once
         How many loops are attended at once; the others wait for their turn, longest first.
+    turn_limit_s
+        How long a turn at a loop may last; its process is ended then, and counts as one that died.
+    monotonic
+        Counts seconds, whatever the clock on the wall does.
     """
 
     def __init__(
-        self, workspace: Workspace, start: Starter, *, clock: Clock, most_at_once: int = 2
+        self,
+        workspace: Workspace,
+        start: Starter,
+        *,
+        clock: Clock,
+        most_at_once: int = 2,
+        turn_limit_s: float = TURN_LIMIT_S,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workspace = workspace
         self._start = start
         self._clock = clock
         self._most = most_at_once
+        self._limit_s = turn_limit_s
+        self._monotonic = monotonic
         self._loops: dict[str, _Loop] = {}
         self._lock = threading.Lock()
         self._seen: tuple[Attended, ...] = ()
@@ -138,6 +126,7 @@ class Keeper:
         now = self._clock.now()
         self._follow_records()
         for loop in self._loops.values():
+            self._end_overdue(loop)
             self._reap(loop, now)
             self._ask(loop, now)
         waiting = [loop for loop in self._loops.values() if self._wants(loop, now)]
@@ -169,6 +158,20 @@ class Keeper:
             if self._loops[name].child is None:
                 del self._loops[name]
 
+    def _end_overdue(self, loop: _Loop) -> None:
+        """Ask a process that takes too long to end, and end it with the next turn if it has not."""
+        if loop.child is None:
+            return
+        if loop.is_overdue:
+            loop.child.kill()
+        elif self._monotonic() - loop.begun_s > self._limit_s:
+            loop.is_overdue = True
+            _log.error("%s: %s.", loop.attended.name, self._told_overdue())
+            loop.child.terminate()
+
+    def _told_overdue(self) -> str:
+        return f"its turn took longer than {self._limit_s / 3600:g} hours and was ended"
+
     def _reap(self, loop: _Loop, now: datetime) -> None:
         """Note how a process ended; one that died makes its loop rest, longer each time."""
         if loop.child is None or (code := loop.child.poll()) is None:
@@ -176,6 +179,7 @@ class Keeper:
         loop.child = None
         loop.asked_at = None
         was_note, loop.crashed = bool(loop.crashed), ""
+        was_overdue, loop.is_overdue = loop.is_overdue, False
         calm = replace(loop.attended, pid=None, since=None, wakes_at=None)
         if code == DONE:
             loop.attended = replace(calm, n_crashes=calm.n_crashes if was_note else 0)
@@ -184,7 +188,7 @@ class Keeper:
         elif code == BUSY:
             loop.attended, loop.asked_at = replace(calm, wakes_at=now + _BUSY), now
         else:
-            told = f"its process ended with {code}"
+            told = self._told_overdue() if was_overdue else f"its process ended with {code}"
             _log.error("%s: %s.", calm.name, told)
             loop.attended = self._resting(replace(calm, n_crashes=calm.n_crashes + 1), now)
             if not was_note:
@@ -252,79 +256,8 @@ class Keeper:
             )
             loop.crashed = ""
             return
-        loop.begun_at = now
+        loop.begun_at, loop.begun_s = now, self._monotonic()
         loop.attended = replace(loop.attended, pid=loop.child.pid, since=now)
-
-
-class ProcessStarter:
-    """Starts processes of `loopwright.server.attending`, each with a log in the home.
-
-    Parameters
-    ----------
-    home
-        The folder of the store.
-    environ
-        The environment of the server, with the secrets of sources and sinks.
-    """
-
-    def __init__(self, home: Path, environ: Mapping[str, str]) -> None:
-        self._folder = home / "server"
-        self._environ = {**environ, "LOOPWRIGHT_HOME": str(home)}
-
-    def __call__(self, name: str, crashed: str = "") -> Child:
-        """Return the process."""
-        words = [sys.executable, "-m", "loopwright.server.attending", name]
-        path = log_path(self._folder, name)
-        with path.open("ab") as log:
-            return subprocess.Popen(
-                [*words, crashed] if crashed else words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self._environ,
-                # a Ctrl-C at the server is the server's to answer
-                start_new_session=True,
-            )
-
-
-def log_path(folder: Path, name: str) -> Path:
-    """Return the log of a loop's processes; a long one makes room for a new one."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"{name}.log"
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > _LARGEST_LOG:
-            path.replace(folder / f"{name}.log.1")
-    return path
-
-
-def end_children(
-    children: Sequence[Child], *, grace_s: float, wait: threading.Event, stop_s: float = 3.0
-) -> int:
-    """Wait for processes to end, then end them; return how many had to be ended.
-
-    Ending one is safe: its steps are kept as they are done, and the next turn goes on.
-    """
-    waited_s = 0.0
-    while waited_s < grace_s and any(child.poll() is None for child in children):
-        if wait.wait(0.1):
-            break
-        waited_s += 0.1
-    late = [child for child in children if child.poll() is None]
-    for child in late:
-        child.terminate()
-    for child in late:
-        _ended(child, stop_s)
-    return len(late)
-
-
-def _ended(child: Child, limit_s: float) -> None:
-    pause = threading.Event()
-    for _ in range(int(limit_s / 0.05)):
-        if child.poll() is not None:
-            return
-        pause.wait(0.05)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child.pid, signal.SIGKILL)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback, token_digest
 from loopwright.deploy.http import Connection
 from loopwright.loop.workspace import Workspace, checked_home
+from loopwright.server.child import ProcessStarter, Starter, end_children
+from loopwright.server.doorway import has_compatible_api, open_gateway
 from loopwright.server.gauge import gauges, metrics_text
-from loopwright.server.keeper import Keeper, ProcessStarter, Starter, end_children
+from loopwright.server.keeper import TURN_LIMIT_S, Keeper
 from loopwright.server.site import Answers, ServerSite
 
 _log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ _TURN_S = 1.0
 _GAUGES_EVERY = 5
 _STALE_S = 60.0
 _LEAST_TOKEN = 16
+_LEAST_TURN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +50,10 @@ class ServerPlan:
         How many loops are attended at once.
     grace_s
         How long processes at work may go on when the server is told to end.
+    turn_limit_s
+        How long a turn at a loop may last, at least a minute; its process is ended then.
+    region, account
+        What requests of the SageMaker-compatible API are taken to be of when they name none.
     """
 
     host: str = LOOPBACK
@@ -53,6 +61,9 @@ class ServerPlan:
     token: str | None = field(default=None, repr=False)
     most_at_once: int = 2
     grace_s: float = 20.0
+    turn_limit_s: float = TURN_LIMIT_S
+    region: str = "us-east-1"
+    account: str = "123456789012"
 
     def checked(self) -> ServerPlan:
         """Return the plan if it can be carried out.
@@ -80,6 +91,13 @@ class ServerPlan:
                 hint="Give 1 to 64; each is a process that may train models.",
                 field="most_at_once",
                 value=self.most_at_once,
+            )
+        if not self.turn_limit_s >= _LEAST_TURN_S:
+            raise InvalidInputError(
+                f"A turn at a loop cannot be ended after {self.turn_limit_s:g} seconds.",
+                hint="Give at least '1 minute'; a round trains within its turn.",
+                field="turn_limit",
+                value=self.turn_limit_s,
             )
         return self
 
@@ -122,7 +140,13 @@ class _Server:
         self._workspace = workspace
         self._plan = plan
         self._clock = SystemClock()
-        self._keeper = Keeper(workspace, start, clock=self._clock, most_at_once=plan.most_at_once)
+        self._keeper = Keeper(
+            workspace,
+            start,
+            clock=self._clock,
+            most_at_once=plan.most_at_once,
+            turn_limit_s=plan.turn_limit_s,
+        )
         self._answers = Answers()
         self._answers.is_well = self._is_well
         self._stopped = threading.Event()
@@ -136,7 +160,9 @@ class _Server:
         )
         with bound_socket(plan.host, plan.port) as listener:
             port = listener.getsockname()[1]
-            http = await loop.create_server(lambda: Connection(site), sock=listener)
+            http, gateway = None, self._gateway(listener, site, ended)
+            if gateway is None:
+                http = await loop.create_server(lambda: Connection(site), sock=listener)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._told_to_end, ended)
             keeping = threading.Thread(target=self._keep, name="keeper", daemon=True)
@@ -147,8 +173,31 @@ class _Server:
                 site.check_time()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(ended.wait(), timeout=1.0)
-            http.close()
+            if http is not None:
+                http.close()
+            if gateway is not None:
+                await gateway
             await asyncio.to_thread(self._end, keeping)
+
+    def _gateway(
+        self, listener: socket.socket, site: ServerSite, ended: asyncio.Event
+    ) -> asyncio.Task[None] | None:
+        """Answer clients of AWS on the same port, where what that needs is installed."""
+        if not has_compatible_api():
+            return None
+        from loopwright.sagemaker.serve import GatewayPlan
+
+        plan = GatewayPlan(
+            host=self._plan.host,
+            region=self._plan.region,
+            account=self._plan.account,
+            # who listens there has set a token, and every request for AWS is signed
+            others=self._plan.token is not None,
+        )
+        gateway = open_gateway(self._workspace, plan, listener=listener, site=site)
+        task = asyncio.create_task(gateway.run(ended, lambda _: None))
+        task.add_done_callback(lambda _: ended.set())
+        return task
 
     def _told_to_end(self, ended: asyncio.Event) -> None:
         if ended.is_set():

@@ -643,6 +643,7 @@ SECTIONS: tuple[Section, ...] = (
         examples={
             "when": "when: [criterion_missed, drift, {rows: 10000}]",
             "cooldown": "cooldown: 1 day",
+            "bake": "bake: 14 days",
             "approve": "approve: manual",
             "min_rows": "min_rows: 500",
             "most": "most: {per_day: 2, per_week: 6}",
@@ -651,13 +652,14 @@ SECTIONS: tuple[Section, ...] = (
             "bad_data": "bad_data: wait",
             "windows": "windows: [all, recent, weighted]",
             "golden": "golden: certain-cases.parquet",
+            "all_rows": "all_rows: false",
         },
     ),
     Section(
         path="retrain.when[] (rows)",
         struct=Occasion,
         about="Go round again when so many new labelled rows have come, or so much time has gone by.",
-        examples={"rows": "rows: 10000", "every": "every: 30 days"},
+        examples={"rows": "rows: 10000", "growth": "growth: 0.2", "every": "every: 30 days"},
     ),
     Section(
         path="retrain.most",

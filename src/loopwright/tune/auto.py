@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.errors import InvalidInputError
@@ -15,11 +16,11 @@ from loopwright.train import ALGORITHMS, AUTO, Predictor, get_algorithm
 from loopwright.train.algorithm import Features
 from loopwright.train.blend_predictor import BlendPredictor
 from loopwright.train.stack_predictor import StackPredictor
-from loopwright.tune.configuration import portfolio, random_configurations
+from loopwright.tune.configuration import hastened, portfolio, random_configurations
 from loopwright.tune.fold import Fold
 from loopwright.tune.fold_model import Fits, FoldModel
 from loopwright.tune.prepared import PreparedFolds, Table
-from loopwright.tune.search import Found, OnTrial, Search, summary
+from loopwright.tune.search import Found, OnTrial, Search, longest_fit_s, summary
 from loopwright.tune.tried import Trial
 
 if TYPE_CHECKING:
@@ -150,12 +151,20 @@ def fit_auto(
     prepared = PreparedFolds(table=table, folds=folds, memory_bytes=memory_bytes)
     threads = threads_a_fit(table, cpus)
     choices = table.choices()
-    first = portfolio(
+    in_time = partial(
+        hastened,
+        n_cells=len(table) * table.frame.width,
+        n_outputs=len(table.outcome.classes) if table.outcome.task == "multiclass" else 1,
+        fit_s=longest_fit_s(budget_s),
+        threads=threads,
+    )
+    suggested = portfolio(
         n_rows=len(table),
         algorithms=algorithms,
         target_transform=table.target_transform,
         choices=choices,
     )
+    first = tuple(in_time(each) for each in suggested)
 
     def standing_by(found: Found) -> None:
         if on_standby is not None:
@@ -165,11 +174,14 @@ def fit_auto(
         prepared=prepared,
         metric=metric,
         portfolio=first,
-        more=random_configurations(
-            list(dict.fromkeys(each.algorithm for each in first)),
-            seed=table.seed,
-            target_transform=table.target_transform,
-            choices=choices,
+        more=map(
+            in_time,
+            random_configurations(
+                list(dict.fromkeys(each.algorithm for each in first)),
+                seed=table.seed,
+                target_transform=table.target_transform,
+                choices=choices,
+            ),
         ),
         workers=max(1, cpus // threads),
         threads=threads,

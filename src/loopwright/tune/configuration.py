@@ -88,6 +88,11 @@ _ALSO_PLAIN = ("lightgbm", "xgboost", "catboost")
 # what tries other choices of a recipe, one a family
 _TRIERS = ("lightgbm", "linear-learner")
 _PACKAGES = {"catboost": "catboost"}
+_BOOSTERS = ("lightgbm", "xgboost", "catboost")
+# what a thread of a booster goes through in a second, on a machine that does other things as well
+_CELLS_A_SECOND = 20e6
+# steps times learning rate: LightGBM's own default is 100 steps of 0.1
+_LEAST_LEARNT, _HIGHEST_RATE = 12.0, 0.3
 # neighbours are looked for among all rows, and the search grows with them
 _MOST_ROWS = {"knn": 50_000, "neural-network": 500_000}
 
@@ -150,6 +155,36 @@ def _other_choices(
             name = f"{base.name}-{choice}"
             found.append(replace(base, name=name, choice=choice, origin="another recipe"))
     return found
+
+
+def hastened(
+    configuration: Configuration, *, n_cells: int, n_outputs: int, fit_s: float, threads: int
+) -> Configuration:
+    """Return a configuration whose booster comes far enough in the time of a fit.
+
+    Many small steps are better than few large ones, but where the time ends a fit after a few small
+    ones, it has hardly begun. So the learning rate is raised until the steps that there is time for
+    add up to what a model usually needs.
+
+    Parameters
+    ----------
+    n_cells
+        Values in the rows to learn from.
+    n_outputs
+        How many trees a step grows: one, or one a class.
+    fit_s
+        Wall time of a fit, in seconds.
+    """
+    if configuration.algorithm not in _BOOSTERS:
+        return configuration
+    algorithm = get_algorithm(configuration.algorithm)
+    settings = configuration.hyperparameters
+    rate = settings.get("learning_rate", algorithm.hyperparameters["learning_rate"].default)
+    n_steps = fit_s * threads * _CELLS_A_SECOND / max(1, n_cells * n_outputs)
+    least = min(_HIGHEST_RATE, float(f"{_LEAST_LEARNT / max(n_steps, 1.0):.2g}"))
+    if least <= rate:
+        return configuration
+    return replace(configuration, hyperparameters={**settings, "learning_rate": least})
 
 
 def random_configurations(

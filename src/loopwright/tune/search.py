@@ -26,7 +26,8 @@ _CAUTION = 1.25
 _MOST_CONFIGURATIONS = 80
 # so many ideas in a row without a better blend, and the search ends
 _PATIENCE = 16
-_LEADERS = 3
+# what has no weight yet is finished as well if it is among the best, and this near to them
+_LEADERS, _FAR_SHARE = 3, 0.1
 _POLL_S = 0.5
 # of the time of the search, what one fit may take, and what it may take in any case
 _LARGEST_SHARE, _LEAST_FIT_S = 0.3, 5.0
@@ -293,8 +294,7 @@ class Search:
 
     def _latest(self, started: float) -> float:
         """Return when a fit that began at some time is asked to end with what it has."""
-        share = max(_LEAST_FIT_S, _LARGEST_SHARE * (self.deadline - self._began))
-        return min(self.deadline, started + share)
+        return min(self.deadline, started + longest_fit_s(self.deadline - self._began))
 
     def _take(self, future: Future[FoldModel], unit: _Unit) -> None:
         trial = unit.trial
@@ -331,7 +331,9 @@ class Search:
         of_weight = [t for t, _ in sorted(wanted, key=lambda pair: -pair[1])]
         self._weighing_s = self.clock() - started
         best = sorted((t for t in tried if not t.below), key=lambda each: each.first_loss)
-        self._leaders = list(dict.fromkeys([*of_weight, *best[:_LEADERS]]))
+        far = best[0].first_loss + _FAR_SHARE * abs(best[0].first_loss) if best else 0.0
+        near = [each for each in best[:_LEADERS] if each.first_loss <= far]
+        self._leaders = list(dict.fromkeys([*of_weight, *near]))
 
     def _tried(self) -> list[Trial]:
         return [each for each in self._trials if 0 in each.models and not each.failure]
@@ -434,6 +436,11 @@ class Search:
             seconds=seconds,
             n_hanging=len(self._left_behind),
         )
+
+
+def longest_fit_s(budget_s: float) -> float:
+    """Return after how many seconds a fit is asked to end, in a search of so many."""
+    return max(_LEAST_FIT_S, _LARGEST_SHARE * budget_s)
 
 
 def summary(found: Found) -> list[dict[str, Any]]:

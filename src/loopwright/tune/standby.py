@@ -6,6 +6,7 @@ up, whoever watches the clock delivers the latest one: nothing is left to do the
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import shutil
 import threading
@@ -123,10 +124,14 @@ class Standby:
             is_quick=is_quick,
         )
         with self._lock:
-            if self._is_delivered:
-                return
-            old, self._ready = self._ready, ready
-        if old is not None:
+            is_late, old = self._is_delivered, self._ready
+            if not is_late:
+                self._ready = ready
+        if is_late:
+            shutil.rmtree(place, ignore_errors=True)
+            with contextlib.suppress(OSError):  # what is being delivered still lies there
+                (self.folder / STANDBY_FOLDER).rmdir()
+        elif old is not None:
             shutil.rmtree(old.folder, ignore_errors=True)
 
     def deliver(self, *, why: str = "") -> TrainingResult:

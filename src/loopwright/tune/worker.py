@@ -365,6 +365,10 @@ def _kept_fits(spec: AutoSpec, folder: Path, recipes: Iterable[str]) -> KeptFits
 
 def _divided(spec: AutoSpec, table: Table) -> Sequence[Fold]:
     n_folds = n_folds_for(len(table))
+    if spec.replay is not None:
+        # what is done again with more rows has as many folds as before
+        known = [int(fold) + 1 for trial in spec.replay.trials for fold in trial.stops]
+        n_folds = max([n_folds, *known])
     if spec.divide_by == "random" or spec.divide_column not in table.frame.columns:
         return random_folds(
             table.frame, table.y, n_folds=n_folds, seed=table.seed, is_class=table.is_class

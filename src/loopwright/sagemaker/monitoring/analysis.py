@@ -132,7 +132,7 @@ def _figures(
 ) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     for column in columns:
-        numbers = column.numbers()
+        numbers = column.numbers
         if column.is_number and len(numbers):
             found[f"feature_data_{column.name}"] = {
                 "StatisticValues": {

@@ -62,7 +62,6 @@ def _question(variables: Mapping[str, str]) -> Question:
     except ValueError as error:
         raise InvalidInputError("dataset_format is no JSON.") from error
     script = variables.get("record_preprocessor_script")
-    threshold = variables.get("probability_threshold_attribute")
     truth = variables.get("ground_truth_source")
     return Question(
         source=Path(variables.get("dataset_source", "/opt/ml/processing/input")),
@@ -76,9 +75,18 @@ def _question(variables: Mapping[str, str]) -> Question:
         prediction_at=variables.get("inference_attribute", ""),
         score_at=variables.get("probability_attribute", ""),
         truth_at=variables.get("ground_truth_attribute", ""),
-        cut=float(threshold) if threshold else 0.5,
+        cut=_share(variables.get("probability_threshold_attribute")),
         truth=Path(truth) if truth else None,
     )
+
+
+def _share(text: str | None) -> float:
+    try:
+        return float(text) if text else 0.5
+    except ValueError as error:
+        raise InvalidInputError(
+            f"probability_threshold_attribute is {text!r}, which is no number."
+        ) from error
 
 
 def _time(text: str | None) -> datetime | None:

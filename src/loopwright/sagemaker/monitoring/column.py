@@ -18,7 +18,6 @@ else:
     pl = LazyModule("polars")
 
 _INTEGRAL = r"^[+-]?\d+$"
-_NUMBER = r"^[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?$"
 _MISSING = ("", "null", "NULL", "nan", "NaN", "None")
 # more categories than this are told by how many they are
 MOST_CATEGORIES = 500
@@ -38,6 +37,8 @@ class Column:
         The values that are there, as texts.
     n_missing
         How many are not.
+    numbers
+        The present values that are finite numbers.
     n_integral, n_number
         How many of the present values are whole numbers, and how many are numbers.
     """
@@ -46,6 +47,7 @@ class Column:
     inferred_type: str
     present: pl.Series
     n_missing: int
+    numbers: np.ndarray
     n_integral: int
     n_number: int
 
@@ -59,11 +61,6 @@ class Column:
     def is_number(self) -> bool:
         """Tell whether all that is present is a number."""
         return self.inferred_type in ("Integral", "Fractional")
-
-    def numbers(self) -> np.ndarray:
-        """Return the values that are finite numbers."""
-        found = self.present.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
-        return np.asarray(found[np.isfinite(found)])
 
     def counts(self) -> dict[str, int]:
         """Return how often each text is there."""
@@ -82,8 +79,9 @@ def column_of(series: pl.Series) -> Column:
     """Return a column of texts as they stand in a file; empty ones are missing."""
     texts = series.str.strip_chars()
     present = texts.filter(texts.is_not_null() & ~texts.is_in(_MISSING))
-    n_integral = int(present.str.contains(_INTEGRAL).sum())
-    n_number = int(present.str.contains(_NUMBER).sum())
+    read = present.cast(pl.Float64, strict=False).drop_nulls().to_numpy()
+    n_number = len(read)
+    n_integral = int(present.str.contains(_INTEGRAL).sum()) if n_number else 0
     kind = "String"
     if not len(present):
         kind = "Unknown"
@@ -96,6 +94,7 @@ def column_of(series: pl.Series) -> Column:
         inferred_type=kind,
         present=present,
         n_missing=len(series) - len(present),
+        numbers=np.asarray(read[np.isfinite(read)]),
         n_integral=n_integral,
         n_number=n_number,
     )
@@ -130,7 +129,7 @@ def _feature(column: Column) -> dict[str, Any]:
 
 
 def _numerical(column: Column, common: Mapping[str, int]) -> dict[str, Any]:
-    values = column.numbers()
+    values = column.numbers
     if not len(values):
         return {"common": dict(common)}
     total = math.fsum(values)

@@ -43,7 +43,7 @@ def _constraints(column: Column) -> dict[str, Any]:
         "completeness": column.completeness,
     }
     if column.is_number:
-        numbers = column.numbers()
+        numbers = column.numbers
         found["num_constraints"] = {"is_non_negative": bool(len(numbers) and numbers.min() >= 0)}
     elif column.inferred_type == "String":
         levels = sorted(column.counts())
@@ -135,7 +135,7 @@ def _of_values(
             "is present.",
         )
     is_low = rule.get("num_constraints", {}).get("is_non_negative")
-    numbers = column.numbers()
+    numbers = column.numbers
     if is_low and len(numbers) and numbers.min() < 0:
         n_below = int((numbers < 0).sum())
         yield (

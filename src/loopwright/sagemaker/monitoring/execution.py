@@ -9,7 +9,7 @@ from typing import Any
 
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import LoopwrightError, NotFoundError, WrongStateError
-from loopwright.sagemaker.data_capture import ship_captures
+from loopwright.sagemaker.data_capture import ship
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.monitoring.plan import (
@@ -104,7 +104,7 @@ def _begin(
     desk: Desk, caller: Caller, plan: MonitoringPlan, record: Record, *, job: str, arn: str
 ) -> None:
     # what was answered a moment ago belongs to the window
-    ship_captures(desk, at_once=True)
+    ship(desk, at_once=True)
     start, end = (datetime.fromisoformat(each) for each in record.body["window"])
     captured = list(_captured_inputs(desk, caller, plan, start, end))
     if not captured:

@@ -37,13 +37,15 @@ def sketch(values: np.ndarray) -> dict[str, Any]:
 def _levels(values: np.ndarray) -> list[np.ndarray]:
     found: list[np.ndarray] = []
     level, odd = values, 0
+    ordered = np.sort(level)
     while len(level) > K:
-        ordered = np.sort(level)
         # one that has no partner stays where it is
         kept, ordered = (ordered[-1:], ordered[:-1]) if len(ordered) % 2 else (level[:0], ordered)
         found.append(kept)
-        level, odd = ordered[odd::2], 1 - odd
-    return [*found, np.sort(level)]
+        # every other one of what is in order is in order
+        level = ordered = ordered[odd::2]
+        odd = 1 - odd
+    return [*found, ordered]
 
 
 def _buckets(values: np.ndarray) -> list[dict[str, float]]:

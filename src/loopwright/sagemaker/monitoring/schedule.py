@@ -229,7 +229,11 @@ def list_executions(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
 def start_schedule(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Have a stopped schedule run again; a one-time schedule runs once more."""
     name = given["MonitoringScheduleName"]
-    _changed(desk, caller, name, status="Scheduled", since=desk.now().isoformat())
+    body = SCHEDULES.get(desk, caller, name).body
+    is_done = _expression(body["config"]) is None and body.get("ran") == body["since"]
+    if body["status"] != "Scheduled" or is_done:
+        # from now on: what was due while it was stopped is not
+        _changed(desk, caller, name, status="Scheduled", since=desk.now().isoformat())
     return {}
 
 
@@ -264,7 +268,7 @@ def run_due_schedules(desk: Desk) -> None:
         account, region, _ = record.key.split("/", 2)
         try:
             _run_due(desk, Caller(access_key="", account=account, region=region), record)
-        except (ApiError, LoopwrightError) as error:
+        except (ApiError, LoopwrightError, OSError) as error:
             _log.warning("The schedule %s cannot run: %s", record.body["name"], error)
 
 

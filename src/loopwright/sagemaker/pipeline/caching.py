@@ -15,20 +15,47 @@ from loopwright.sagemaker.pipeline.run import Run
 from loopwright.sagemaker.pipeline.step_kind import KINDS
 
 _KIND = "sagemaker/pipeline-cache"
-_CACHED = ("Training", "Processing", "Transform", "Tuning")
-# what differs from execution to execution, and changes nothing of what comes out
-_LEFT_OUT = ("ExperimentConfig", "Tags")
+# What makes a step run again when it changes, by AWS's page "Default cache key attributes by
+# pipeline step type". Where the outputs go is not in it: the SDKs name that after the execution.
+_CHILD = (
+    "AlgorithmSpecification",
+    "HyperParameterRanges",
+    "InputDataConfig",
+    "StaticHyperParameters",
+    "TuningObjective",
+)
+_COMPARED = {
+    "Processing": ("AppSpecification", "Environment", "ProcessingInputs"),
+    "Training": (
+        "AlgorithmSpecification",
+        "CheckpointConfig",
+        "DebugHookConfig",
+        "DebugRuleConfigurations",
+        "Environment",
+        "HyperParameters",
+        "InputDataConfig",
+    ),
+    "Transform": ("DataProcessing", "Environment", "ModelName", "TransformInput"),
+    "Tuning": (
+        "HyperParameterTuningJobConfig",
+        "TrainingJobDefinition",
+        "TrainingJobDefinitions",
+    ),
+}
 
 
 def digest_of(step: Step, arguments: Mapping[str, Any]) -> str:
     """Return what two executions of a step agree in when one can stand for the other."""
-    kept = {name: each for name, each in arguments.items() if name not in _LEFT_OUT}
+    kept = {name: arguments.get(name) for name in _COMPARED[step.kind]}
+    child = kept.get("TrainingJobDefinition")
+    if child is not None:
+        kept["TrainingJobDefinition"] = {name: child.get(name) for name in _CHILD}
     return digest_value([step.name, step.kind, kept])
 
 
 def is_cached(step: Step) -> bool:
     """Return whether a step asks for it, and is of a type that has it."""
-    return step.kind in _CACHED and bool((step.about.get("CacheConfig") or {}).get("Enabled"))
+    return step.kind in _COMPARED and bool((step.about.get("CacheConfig") or {}).get("Enabled"))
 
 
 def find_hit(run: Run, step: Step, digest: str) -> dict[str, Any] | None:

@@ -65,7 +65,8 @@ def ended(run: Run, name: str, status: str, **more: Any) -> Run:
 def failed(run: Run, step: Step, reason: str, kind: str) -> Run:
     """Return an execution after a step has failed: it is over, or tried again later."""
     state, now = run.steps[step.name], run.desk.now()
-    at = next_try(step, kind, state=state, now=now)
+    policies = step.about.get("RetryPolicies") or ()
+    at = next_try(policies, kind, state=state, now=now)
     if at is not None and run.body["status"] == "Executing":
         _log.info("The step %s is tried again at %s: %s", step.name, at, reason)
         return with_step(

@@ -13,6 +13,7 @@ from loopwright.sagemaker.model import operation
 from loopwright.sagemaker.pipeline.condition import check_condition
 from loopwright.sagemaker.pipeline.duration import seconds_of
 from loopwright.sagemaker.pipeline.expression import is_expression, path_of, references
+from loopwright.sagemaker.pipeline.retry import check_policy
 from loopwright.sagemaker.pipeline.step_kind import KINDS, OWN
 
 _VERSION = "2020-12-01"
@@ -81,6 +82,14 @@ def parse(text: str) -> Definition:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise bad(f"It is no JSON: {error}.") from error
+    try:
+        return _parsed(value)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        # a value of another type than all definitions have there
+        raise bad(f"Something in it has a wrong type: {error}.") from error
+
+
+def _parsed(value: Any) -> Definition:
     if not isinstance(value, dict):
         raise bad("Expecting start of Json Object.")
     if value.get("Version") != _VERSION:
@@ -221,8 +230,7 @@ def _check_step(
     if cache.get("Enabled") and cache.get("ExpireAfter"):
         seconds_of(str(cache["ExpireAfter"]))
     for policy in about.get("RetryPolicies") or ():
-        if not policy.get("ExceptionType"):
-            raise bad(f"A retry policy of the step {name!r} has no ExceptionType.")
+        check_policy(name, policy)
 
 
 def _check_members(shape: Any, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,33 @@ def properties(run: Run, name: str) -> dict[str, Any]:
     if step.kind not in KINDS:
         outputs = {each["Name"]: each["Value"] for each in state.get("outputs", ())}
         return {"OutputParameters": outputs, "Outcome": state.get("outcome")}
-    return described(run, step.kind, state)
+    about = described(run, step.kind, state)
+    return {**about, **_best_first(run, about)} if step.kind == "Tuning" else about
+
+
+def _best_first(run: Run, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the training jobs of a tuning job, the best first, as a step's properties have them."""
+    jobs = called(
+        run.desk,
+        run.caller,
+        "ListTrainingJobsForHyperParameterTuningJob",
+        {
+            "HyperParameterTuningJobName": about["HyperParameterTuningJobName"],
+            "StatusEquals": "Completed",
+            "MaxResults": 100,
+        },
+    )["TrainingJobSummaries"]
+    config = about.get("HyperParameterTuningJobConfig", {})
+    objective = config.get("HyperParameterTuningJobObjective", {})
+
+    def worth(job: Mapping[str, Any]) -> float:
+        found = job.get("FinalHyperParameterTuningJobObjectiveMetric")
+        if found is None:
+            return -math.inf
+        value = float(found["Value"])
+        return -value if objective.get("Type") == "Minimize" else value
+
+    return {"TrainingJobSummaries": sorted(jobs, key=worth, reverse=True)}
 
 
 def described(run: Run, kind: str, state: Mapping[str, Any]) -> dict[str, Any]:

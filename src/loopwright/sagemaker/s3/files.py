@@ -46,7 +46,9 @@ class Files:
         self._incoming = folder / "incoming"
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def keep(self, pieces: Iterable[bytes], *, sums: Iterable[str] = ()) -> Kept:
+    def keep(
+        self, pieces: Iterable[bytes], *, sums: Iterable[str] = (), limit: int = _LARGEST
+    ) -> Kept:
         """Write some bytes, which may be more than memory holds; nothing stays if that fails."""
         name = new_id()
         temporary = self._incoming / name
@@ -57,11 +59,8 @@ class Files:
             with temporary.open("wb") as file:
                 for piece in pieces:
                     size += len(piece)
-                    if size > _LARGEST:
-                        raise ApiError(
-                            "EntityTooLarge",
-                            "Your proposed upload exceeds the maximum allowed object size.",
-                        )
+                    if size > limit:
+                        raise too_large(size, limit)
                     file.write(piece)
                     for each in (md5, sha, *others.values()):
                         each.update(piece)
@@ -143,6 +142,16 @@ class Files:
                 path.unlink(missing_ok=True)
                 n_removed += 1
         return n_removed
+
+
+def too_large(size: int, limit: int) -> ApiError:
+    """Return the refusal of a body that is larger than S3 takes at once."""
+    return ApiError(
+        "EntityTooLarge",
+        "Your proposed upload exceeds the maximum allowed size",
+        ProposedSize=size,
+        MaxSizeAllowed=limit,
+    )
 
 
 def _no_room(error: OSError) -> ApiError:

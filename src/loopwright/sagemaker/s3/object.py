@@ -15,7 +15,7 @@ from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.parsing import time_of
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.checksum import trailing_algorithm, wanted_sums
-from loopwright.sagemaker.s3.files import ChunkedBody, Kept
+from loopwright.sagemaker.s3.files import ChunkedBody, Kept, too_large
 from loopwright.sagemaker.s3.index import Entry
 from loopwright.sagemaker.s3.store import checked_key
 
@@ -31,6 +31,8 @@ KEPT_HEADERS = (
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _MOST_DELETED = 1000
 _MOST_TAGS = 10
+# of one request; more is sent in parts
+_LARGEST_BODY = 5 << 30
 
 
 def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) -> Kept:
@@ -45,6 +47,7 @@ def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) 
     """
     headers, body = given["__headers"], given.get("Body")
     pieces: Iterable[bytes] = body.pieces() if body is not None else ()
+    _check_size(headers)
     said = headers.get("x-amz-content-sha256", "")
     chunked = None
     if said.startswith("STREAMING-") or "aws-chunked" in headers.get("content-encoding", ""):
@@ -56,7 +59,7 @@ def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) 
     wanted = wanted_sums(given)
     trailing = trailing_algorithm(headers.get("x-amz-trailer", ""))
     algorithms = {*wanted, *sums, *([trailing] if trailing else [])}
-    kept = desk.objects.files.keep(pieces, sums=algorithms)
+    kept = desk.objects.files.keep(pieces, sums=algorithms, limit=_LARGEST_BODY)
     try:
         if trailing and chunked:
             name = f"x-amz-checksum-{trailing.lower()}"
@@ -66,6 +69,17 @@ def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) 
         desk.objects.files.drop(kept.file)
         raise
     return kept
+
+
+def _check_size(headers: Mapping[str, str]) -> None:
+    """Refuse a body by what is said of it, before it comes."""
+    for name in ("content-length", "x-amz-decoded-content-length"):
+        size = headers.get(name, "")
+        if size.isdecimal() and int(size[:20]) > _LARGEST_BODY:
+            # what is sent in chunks has more bytes than the object
+            if name == "content-length" and "x-amz-decoded-content-length" in headers:
+                continue
+            raise too_large(int(size[:20]), _LARGEST_BODY)
 
 
 def _compare(kept: Kept, wanted: Mapping[str, str], *, md5: str | None, sha256: str) -> None:

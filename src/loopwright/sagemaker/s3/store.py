@@ -127,9 +127,14 @@ class ObjectStore:
             after = found[-1].key
 
     def link(self, entry: Entry, target: Path) -> None:
-        """Put an object's bytes at a path, as a link to its file where the disk allows it."""
+        """Put an object's bytes at a path, as a link to its file where the disk allows it.
+
+        What is there already gives way.
+        """
         source = self.files.path(entry.file)
         target.parent.mkdir(parents=True, exist_ok=True)
+        # never written over: it may be a link to another object
+        target.unlink(missing_ok=True)
         try:
             os.link(source, target)
         except OSError:
