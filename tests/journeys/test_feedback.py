@@ -132,7 +132,7 @@ def drifted(make_loop: MakeLoop) -> lw.Loop:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("state", ["retraining", "evaluating"])
+@pytest.mark.parametrize("state", ["retraining", "evaluating", "refit"])
 def test_a_round_of_its_own_that_is_killed_goes_on_and_is_begun_once(
     make_loop: MakeLoop, state: str
 ) -> None:
@@ -146,7 +146,8 @@ def test_a_round_of_its_own_that_is_killed_goes_on_and_is_begun_once(
     )
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
-        if loop.feedback().state.state == state:
+        stages = [each["stage"] for each in loop.status().value.steps]
+        if loop.feedback().state.state == state or (state == "refit" and state in stages):
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -159,6 +160,7 @@ def test_a_round_of_its_own_that_is_killed_goes_on_and_is_begun_once(
     kinds = [each.kind for each in loop.feedback().decisions]
     assert kinds.count("trained") == 2
     assert kinds.count("ended") == 2
+    assert [each["stage"] for each in outcome.status.steps].count("refit") == 1
     assert [r["number"] for r in outcome.status.rounds] == [1, 2]
 
 

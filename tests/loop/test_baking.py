@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 
 from loopwright.core.clock import FixedClock
-from loopwright.loop.baking import is_baking
+from loopwright.deploy.counts import VariantCounts
+from loopwright.loop.baking import _failing, _missing, is_baking
 from loopwright.loop.chronicle import chronicle
 from loopwright.loop.feedback import begin, step
 from loopwright.loop.feedback_history import loop_history
@@ -32,7 +34,7 @@ from loopwright.loop.guard import rest_s
 from loopwright.loop.trigger import Policy, Seen
 from loopwright.store import MemoryMetadataStore
 
-from .feedback_worker import NAME, first_model, work, workspace_over
+from .feedback_worker import LOOP, NAME, first_model, work, workspace_over
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -132,6 +134,50 @@ def test_going_back_and_forth_takes_longer_each_time() -> None:
         state = after(state, Trained(number=number), ended, at=now)
 
     assert rests == [2, 8, 16, 16, 16]
+
+
+def test_requests_that_fail_count_from_the_first_look_at_the_trial_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    counts = VariantCounts(n_requests=1_000, n_errors=900)
+    monkeypatch.setattr("loopwright.loop.baking.variant_counts", lambda _: {"main": counts})
+    workspace = workspace_over(MemoryMetadataStore(FixedClock(NOW)), tmp_path)
+
+    first = _failing(workspace, LOOP, "v2")
+    same = _failing(workspace, LOOP, "v2")
+    counts = counts.plus(VariantCounts(n_requests=200, n_errors=1))
+    few = _failing(workspace, LOOP, "v2")
+    counts = counts.plus(VariantCounts(n_requests=200, n_errors=20))
+    many = _failing(workspace, LOOP, "v2")
+
+    assert (first, same, few) == ("", "", "")
+    assert many == "error_rate is over 0.01: 21 of 400 requests failed"
+
+
+@pytest.mark.parametrize(
+    ("causes", "old", "told"),
+    [
+        (("estimated_miss",), "holds", "without labels mape is estimated at 0.3, missed"),
+        (("estimated_miss",), "missed", ""),
+        (("drift",), "holds", ""),
+    ],
+)
+def test_an_estimated_miss_counts_where_it_is_listed_and_the_one_before_would_keep_it(
+    monkeypatch: pytest.MonkeyPatch, causes: tuple[str, ...], old: str, told: str
+) -> None:
+    estimate = SimpleNamespace(metric="mape", verdict=old, value=0.1)
+    monkeypatch.setattr("loopwright.loop.baking.estimates_of", lambda *_, **__: (estimate,))
+    monkeypatch.setattr("loopwright.loop.baking.open_bundle", lambda _: None)
+    evidence = {"estimates": [{"metric": "mape", "verdict": "missed", "value": 0.3}]}
+    seen = Seen(verdict="estimated_miss", reason="", n_labelled=0, evidence=evidence)
+    state = msgspec.structs.replace(on_trial(), policy=Policy(causes=causes))
+    workspace: Any = SimpleNamespace(artifacts=SimpleNamespace(local_path=lambda _: "m"))
+    before = {"bundle": "m", "version": "v1"}
+
+    found = _missing(workspace, LOOP, None, {"version": "v2"}, before, state, seen)  # type: ignore[arg-type]
+
+    assert found.startswith(told)
+    assert bool(found) is bool(told)
 
 
 def test_the_way_back_is_on_record_for_people() -> None:

@@ -22,7 +22,7 @@ from loopwright.deploy.capture import (
     read_capture_lines,
     utc_text,
 )
-from loopwright.loop.estimating import _newest, explained_report, insight
+from loopwright.loop.estimating import _newest, estimates_of, explained_report, insight
 from loopwright.loop.file import LoopFile
 from loopwright.loop.live_sample import recent_captured, reference_rows_member
 from loopwright.loop.sourcing import Target
@@ -41,6 +41,7 @@ from loopwright.monitor.insight import Insight, TrailPoint
 from loopwright.monitor.plan import MonitorPlan
 from loopwright.monitor.reference_rows import ROWS_MEMBER, open_reference_rows
 from loopwright.monitor.report import with_insight
+from loopwright.monitor.skew import input_frame
 from loopwright.prepare import suggest
 from loopwright.problem import Criterion, Problem
 from loopwright.store.memory import MemoryMetadataStore
@@ -126,6 +127,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     reference = build_reference(train.select(list(kinds)), raw, losses, kinds)
     explains = explanation_member(bare, train)
     members[EXPLANATION_MEMBER] = explains
+    members["reference.json"] = json.dumps(reference.to_json()).encode()
     members |= reference_rows_member(bare, reference, train, test, raw, y, explains=explains)
     packed = pack_bundle(members, name="houses", algorithm="lightgbm", outcome=outcome)
     problem = Problem(
@@ -386,6 +388,43 @@ def test_newest_rows_of_a_version_are_read_and_verifications_are_not(tmp_path: P
     assert frame.height == 50
     assert frame["inference_id"][-1] == "r999"
     assert frame["at"].is_sorted()
+
+
+def test_a_model_that_answers_nobody_is_estimated_on_what_callers_ask_another(
+    case: Case, tmp_path: Path
+) -> None:
+    other = case.model
+    log = CaptureLog(tmp_path / "capture")
+    rows = made_houses(1_000, 11)
+    asked = rows.drop("price").with_columns(pl.col("sold_at").cast(pl.String)).to_dicts()
+    captured = [
+        CapturedPrediction(
+            inference_id=f"r{k}",
+            at=utc_text(START + timedelta(seconds=k)),
+            version="live",
+            inputs=row,
+            prediction=1.0,  # of the model that answers; the other one is asked anew
+        )
+        for k, row in enumerate(asked)
+    ]
+    log.write(log.encoded(captured))
+    workspace: Any = SimpleNamespace(endpoint_folder=lambda _: tmp_path)
+
+    found = estimates_of(
+        workspace,
+        case.loop,
+        case.target,
+        other,
+        version="live",
+        said=lambda inputs: other.predict_frame(input_frame(other, inputs)),
+    )
+
+    (mape,) = found
+    assert mape.value == pytest.approx(realised_mape(case, rows), rel=0.2)
+    assert (
+        estimates_of(workspace, case.loop, case.target, other, version="none", said=lambda _: [])
+        == ()
+    )
 
 
 def test_only_the_end_of_a_long_log_is_read(

@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from loopwright.core.clock import SystemClock
+from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot, Split
+from loopwright.loop import refitting
 from loopwright.loop.candidate import Candidate
 from loopwright.loop.framing import all_rows, stored_part
 from loopwright.loop.refitting import refit_of, settings_again
@@ -120,6 +122,33 @@ def test_what_was_chosen_on_rows_that_are_learnt_from_now_is_fixed(
         first.predictor.predict_raw(data.validation.X),
         again.predictor.predict_raw(data.validation.X),
     )
+
+
+def test_a_fit_that_cannot_be_made_is_refused_on_record_and_the_judged_one_goes_on(
+    workspace: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pl.DataFrame({"a": [1.0], "y": [2.0]})
+    monkeypatch.setattr(refitting, "all_rows", lambda *_: rows)
+    failed = {"state": "failed", "reason": "it used more than 2 GiB"}
+    winner = candidate("lightgbm", 40)
+
+    def made(trained: Any) -> dict[str, Any]:
+        monkeypatch.setattr(refitting, "_trained", trained)
+        monkeypatch.setattr(refitting, "kept_job", lambda *_, **__: failed)
+        loop: Any = None
+        result = refitting.fitted_again(
+            workspace, loop, loop, {}, winner, number=2, seconds=30, on_change=lambda _: None
+        )
+        assert refit_of(winner, result.output) is winner
+        return result.output
+
+    def broken(*_: Any) -> Any:
+        raise BackendError("The queue is down.", hint="")
+
+    assert made(broken)["told"] == (
+        "A fit on all rows was refused (The queue is down); the judged one goes on."
+    )
+    assert "its training job failed: it used more than 2 GiB" in made(lambda *_: None)["told"]
 
 
 def test_a_fit_on_all_rows_answers_as_the_judged_one_was_found_to() -> None:

@@ -85,10 +85,12 @@ def runs(
         yield futures
         for each in futures.values():
             each.cancel()
-    tell = request.config.pluginmanager.get_plugin("terminalreporter")
-    if tell is not None:
-        for line in table({flow: each.result() for flow, each in futures.items() if each.done()}):
-            tell.write_line(line)
+    found = {flow: each.result() for flow, each in futures.items() if not each.cancelled()}
+    plugins = request.config.pluginmanager
+    tell, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+    if tell is not None and capture is not None:
+        with capture.global_and_fixture_disabled():
+            tell.write("\n" + "\n".join(table(found)) + "\n")
 
 
 @pytest.mark.slow

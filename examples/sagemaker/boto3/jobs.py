@@ -146,7 +146,8 @@ listed = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
     SortBy="FinalObjectiveMetricValue",
     SortOrder="Descending",
 )["TrainingJobSummaries"]
-assert listed[0]["TrainingJobName"] == best["TrainingJobName"]
+metric = "FinalHyperParameterTuningJobObjectiveMetric"
+assert listed[0][metric]["Value"] == found["BestTrainingJob"][metric]["Value"]
 
 group = f"group-{stamp}"
 sagemaker.create_model_package_group(ModelPackageGroupName=group)

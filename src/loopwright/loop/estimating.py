@@ -115,6 +115,17 @@ def explained_report(
     return with_insight(report, found)
 
 
+def forget_truth(workspace: Workspace, name: str) -> None:
+    """Forget what was explained and checked by labels, some of which count no more."""
+    record = workspace.metadata.find("insight", name)
+    if record is None:
+        return
+    kept = msgspec.convert(record.body, _Kept)
+    found = replace(msgspec.convert(kept.insight, Insight), checks=(), attributions={})
+    kept = msgspec.structs.replace(kept, insight=msgspec.to_builtins(found), n_checked=0, alarms=())
+    workspace.metadata.put("insight", name, msgspec.to_builtins(kept))
+
+
 def insight(
     workspace: Workspace,
     loop: LoopFile,

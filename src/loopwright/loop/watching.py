@@ -13,7 +13,7 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.core.lazy import LazyModule
 from loopwright.deploy import Cursor, captured_inputs
 from loopwright.loop.alarm import keep_look
-from loopwright.loop.estimating import explained_report
+from loopwright.loop.estimating import explained_report, forget_truth
 from loopwright.loop.feedback_state import Period
 from loopwright.loop.feedback_store import find_state
 from loopwright.loop.file import LoopFile
@@ -146,6 +146,7 @@ def _looked(
     # labels that had counted were taken back: all that was learnt of labels is learnt anew
     labels_anew = is_asked_anew(workspace, loop.name)
     if labels_anew:
+        forget_truth(workspace, loop.name)
         state = replace(state, error=fresh_watch.error, n_labelled=0)
     threshold = model.outcome.threshold
     began = state

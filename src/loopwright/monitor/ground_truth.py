@@ -188,7 +188,7 @@ def told_truth(truth: GroundTruth) -> list[str]:
         "contradictory": counts.n_conflicting,
         "too late": counts.n_too_late,
         "older than their prediction": counts.n_early,
-        "held": counts.n_held,
+        "held or taken back": counts.n_held,
         "ambiguous keys": counts.n_ambiguous,
     }
     told = [f"{n:,} {what}" for what, n in aside.items() if n]

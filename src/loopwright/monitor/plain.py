@@ -84,7 +84,8 @@ def _moved(stream: StreamReference, effect: Effect, bet: str) -> str:
 
 def _moved_errors(effect: Effect, bet: str) -> str:
     if not _is_rank_only(effect, bet):
-        return f"Errors {_MOVED[bet][1]}"
+        larger = {"up": "are larger", "down": "are smaller"}
+        return f"Errors {larger.get(bet) or _MOVED[bet][1]}"
     return "Typical errors are larger" if effect.size > 0 else "Errors have changed"
 
 
