@@ -56,7 +56,7 @@ def _print_load(rows: Rows) -> None:
         same = [each for each in rows if place(each)[:3] == place(row)[:3]]
         about = [row["model"], row["size"], str(row["connections"]), row["server"]]
         if row["failed"]:
-            cells.append([*about, f"failed: {row['failed'][:40]}"])
+            cells.append([*about, _failure(row)])
             continue
         best = max((each["rate"] for each in same if _is_peer(each)), default=None)
         bare = next((each["rate"] for each in same if each["server"] == _ECHO), None)
@@ -76,6 +76,10 @@ def _print_load(rows: Rows) -> None:
     _print("As fast as answers come", heads, cells)
 
 
+def _failure(row: dict[str, Any]) -> str:
+    return f"failed: {' '.join(row['failed'].split())[:40]}"
+
+
 def _is_peer(row: dict[str, Any]) -> bool:
     return row["server"] in BODIES and not row["failed"]
 
@@ -86,7 +90,7 @@ def _print_rate(rows: Rows, title: str) -> None:
     cells = []
     for row in rows:
         if row["failed"]:
-            cells.append([row["model"], row["server"], f"failed: {row['failed'][:40]}"])
+            cells.append([row["model"], row["server"], _failure(row)])
             continue
         bare = [each for each in rows if each["server"] == _ECHO and not each["failed"]]
         same = next((each["p99_ms"] for each in bare if each["model"] == row["model"]), None)

@@ -31,9 +31,20 @@ double summed(const double *a, Py_ssize_t n);
 
 PyObject *linked(PyObject *module, PyObject *args);
 
+/* Replace `n` scores by answers: i(dentity), e(xp), s(igmoid), or softma(x) over every `n_outputs`. */
+void link_scores(double *scores, Py_ssize_t n, Py_ssize_t n_outputs, char link);
+
+/* Trees and weighted sums, asked without arrays of Python's. `..._of` says whether an object is one, and how
+   many features and outputs it has; `..._scored` returns 0 with an exception where there is no memory. */
+int trees_of(PyObject *object, Py_ssize_t *n_features, Py_ssize_t *n_outputs);
+int trees_scored(PyObject *trees, const double *X, Py_ssize_t n_rows, double *out);
+int linear_of(PyObject *object, Py_ssize_t *n_features, Py_ssize_t *n_outputs);
+int linear_scored(PyObject *linear, const double *X, Py_ssize_t n_rows, double *out);
+
 extern PyType_Spec trees_spec;
 extern PyType_Spec linear_spec;
 extern PyType_Spec points_spec;
 extern PyType_Spec rows_spec;
+extern PyType_Spec plan_spec;
 
 #endif

@@ -97,30 +97,48 @@ static inline double completed(double x)
     return x > LARGEST ? LARGEST : (x < -LARGEST ? -LARGEST : x);
 }
 
+int linear_of(PyObject *object, Py_ssize_t *n_features, Py_ssize_t *n_outputs)
+{
+    if (PyType_GetSlot(Py_TYPE(object), Py_tp_new) != (void *)linear_new)
+        return 0;
+    *n_features = ((Linear *)object)->n_features;
+    *n_outputs = ((Linear *)object)->n_outputs;
+    return 1;
+}
+
+int linear_scored(PyObject *object, const double *X, Py_ssize_t n_rows, double *out)
+{
+    const Linear *linear = (const Linear *)object;
+    Py_ssize_t n_features = linear->n_features;
+    double *products = PyMem_Malloc((size_t)n_features * sizeof(double));
+    if (products == NULL) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    for (Py_ssize_t r = 0; r < n_rows; r++) {
+        const double *x = X + r * n_features;
+        for (Py_ssize_t k = 0; k < linear->n_outputs; k++) {
+            const double *weight = linear->coefficients + k * n_features;
+            for (Py_ssize_t i = 0; i < n_features; i++)
+                products[i] = completed(x[i]) * weight[i];
+            out[r * linear->n_outputs + k] = summed(products, n_features) + linear->intercepts[k];
+        }
+    }
+    PyMem_Free(products);
+    return 1;
+}
+
 static PyObject *linear_score(PyObject *self, PyObject *args)
 {
     const Linear *linear = (Linear *)self;
     Array X, out;
-    Py_ssize_t n_rows, n_features = linear->n_features;
+    Py_ssize_t n_rows;
     if (held_rows(&X, &out, args, linear->n_features, linear->n_outputs, &n_rows) < 0)
         return NULL;
-    double *products = PyMem_Malloc((size_t)n_features * sizeof(double));
-    if (products != NULL)
-        for (Py_ssize_t r = 0; r < n_rows; r++) {
-            const double *x = (const double *)X.view.buf + r * n_features;
-            for (Py_ssize_t k = 0; k < linear->n_outputs; k++) {
-                const double *weight = linear->coefficients + k * n_features;
-                for (Py_ssize_t i = 0; i < n_features; i++)
-                    products[i] = completed(x[i]) * weight[i];
-                ((double *)out.view.buf)[r * linear->n_outputs + k] =
-                    summed(products, n_features) + linear->intercepts[k];
-            }
-        }
-    int failed = products == NULL;
-    PyMem_Free(products);
+    int is_done = linear_scored(self, X.view.buf, n_rows, out.view.buf);
     release_array(&X);
     release_array(&out);
-    return failed ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    return is_done ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyMethodDef methods[] = {

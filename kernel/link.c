@@ -28,6 +28,19 @@ static double sigmoid(double score)
     return (score >= 0 ? 1.0 : small) / (1.0 + small);
 }
 
+void link_scores(double *scores, Py_ssize_t n, Py_ssize_t n_outputs, char link)
+{
+    if (link == 'e')
+        for (Py_ssize_t i = 0; i < n; i++)
+            scores[i] = exp(scores[i] > LARGEST_LOGARITHM ? LARGEST_LOGARITHM : scores[i]);
+    else if (link == 's')
+        for (Py_ssize_t i = 0; i < n; i++)
+            scores[i] = sigmoid(scores[i]);
+    else if (link == 'x')
+        for (Py_ssize_t i = 0; i < n; i += n_outputs)
+            softmax(scores + i, n_outputs);
+}
+
 PyObject *linked(PyObject *module, PyObject *args)
 {
     PyObject *scores;
@@ -40,19 +53,11 @@ PyObject *linked(PyObject *module, PyObject *args)
     if (held_array(&array, scores, 'd', -1, 1, "scores") < 0)
         return NULL;
     Py_ssize_t n = array_length(&array);
-    double *score = array.view.buf;
-    int is_known = 1;
-    if (strcmp(link, "exp") == 0)
-        for (Py_ssize_t i = 0; i < n; i++)
-            score[i] = exp(score[i] > LARGEST_LOGARITHM ? LARGEST_LOGARITHM : score[i]);
-    else if (strcmp(link, "sigmoid") == 0)
-        for (Py_ssize_t i = 0; i < n; i++)
-            score[i] = sigmoid(score[i]);
-    else if (strcmp(link, "softmax") == 0 && n_outputs > 0 && n % n_outputs == 0)
-        for (Py_ssize_t i = 0; i < n; i += n_outputs)
-            softmax(score + i, n_outputs);
-    else
-        is_known = 0;
+    int is_softmax = strcmp(link, "softmax") == 0;
+    int is_known = is_softmax ? n_outputs > 0 && n % n_outputs == 0
+                              : strcmp(link, "exp") == 0 || strcmp(link, "sigmoid") == 0;
+    if (is_known)
+        link_scores(array.view.buf, n, n_outputs, is_softmax ? 'x' : *link);
     release_array(&array);
     if (!is_known) {
         PyErr_Format(PyExc_ValueError, "no link %s for %zd outputs", link, n_outputs);

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 /* what the kernel and its callers agree on; see core/kernel.py */
-#define VERSION 1
+#define VERSION 2
 
 static PyMethodDef functions[] = {
     {"linked", linked, METH_VARARGS, "linked(scores, link, n_outputs): answers in the place of scores."},
@@ -14,7 +14,8 @@ static int filled(PyObject *module)
     static const struct {
         const char *name;
         PyType_Spec *spec;
-    } types[] = {{"Trees", &trees_spec}, {"Linear", &linear_spec}, {"Points", &points_spec}, {"Rows", &rows_spec}};
+    } types[] = {{"Trees", &trees_spec}, {"Linear", &linear_spec}, {"Points", &points_spec}, {"Rows", &rows_spec},
+                 {"Plan", &plan_spec}};
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         PyObject *type = PyType_FromSpec(types[i].spec);
         if (type == NULL || PyModule_AddObjectRef(module, types[i].name, type) < 0) {

@@ -1,5 +1,5 @@
 /* Trees: the walk of `train/trees_predictor.py`, with the same arithmetic to the last bit. */
-#include "kernel.h"
+#include "packed.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,16 +13,9 @@
 #define WORTH_RELEASING 200000
 
 typedef struct {
-    double threshold;
-    int32_t feature;
-    uint8_t missing_left;
-    uint8_t zero_missing;
-    int32_t child[2]; /* right, left */
-} Node;
-
-typedef struct {
     PyObject_HEAD
     Node *nodes;
+    Packed *packed; /* the same, smaller; NULL where that cannot be */
     double *values; /* (n_nodes) or (n_nodes, n_outputs) */
     int32_t *roots;
     int32_t *outputs;
@@ -188,6 +181,8 @@ static int filled(Trees *trees, PyObject **given)
         goto end;
     }
     outcome = with_divisors(trees) < 0 ? -1 : measured(trees);
+    if (outcome == 0)
+        trees->packed = packed_made(trees->nodes, trees->n_nodes, trees->roots, trees->n_trees);
 end:
     for (int i = 0; i < 10; i++)
         release_array(&a[i]);
@@ -199,6 +194,7 @@ static void trees_dealloc(PyObject *self)
     Trees *trees = (Trees *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyMem_Free(trees->nodes);
+    packed_freed(trees->packed);
     PyMem_Free(trees->values);
     PyMem_Free(trees->roots);
     PyMem_Free(trees->outputs);
@@ -286,6 +282,30 @@ static void leaves_of_rows(const Trees *trees, const double *X, Py_ssize_t n_row
         }
 }
 
+/* Set the leaves of some rows by the packed trees: the one row's trees side by side, or the rows. */
+static void packed_leaves(const Trees *trees, const uint16_t *ranks, Py_ssize_t n_rows, int32_t *leaves)
+{
+    Py_ssize_t n_trees = trees->n_trees, width = packed_width(trees->packed);
+    const uint16_t *rows[LANES];
+    int32_t roots[LANES], found[LANES];
+    int by_tree = n_rows < LANES;
+    Py_ssize_t outer = by_tree ? n_rows : n_trees, inner = by_tree ? n_trees : n_rows;
+    for (Py_ssize_t o = 0; o < outer; o++)
+        for (Py_ssize_t i = 0; i < inner; i += LANES) {
+            int n = inner - i < LANES ? (int)(inner - i) : LANES;
+            int32_t depth = 0;
+            for (int lane = 0; lane < n; lane++) {
+                Py_ssize_t tree = by_tree ? i + lane : o, row = by_tree ? o : i + lane;
+                rows[lane] = ranks + row * width;
+                roots[lane] = trees->roots[tree];
+                depth = trees->depths[tree] > depth ? trees->depths[tree] : depth;
+            }
+            packed_walk(trees->packed, roots, rows, depth, n, found);
+            for (int lane = 0; lane < n; lane++)
+                leaves[by_tree ? o * n_trees + i + lane : (i + lane) * n_trees + o] = found[lane];
+        }
+}
+
 /* Add up one row, tree by tree in their order, in the type of the library. */
 static void added_up(const Trees *trees, const int32_t *leaves, double *out)
 {
@@ -312,12 +332,17 @@ static void typed(const Trees *trees, const double *X, Py_ssize_t n, double *to)
 }
 
 static void scored(const Trees *trees, const double *X, Py_ssize_t n_rows, double *out, double *x,
-                   int32_t *leaves)
+                   uint16_t *ranks, int32_t *leaves)
 {
     for (Py_ssize_t start = 0; start < n_rows; start += BLOCK_ROWS) {
         Py_ssize_t n = n_rows - start < BLOCK_ROWS ? n_rows - start : BLOCK_ROWS;
         typed(trees, X + start * trees->n_features, n * trees->n_features, x);
-        if (n < LANES)
+        if (trees->packed != NULL) {
+            Py_ssize_t width = packed_width(trees->packed);
+            for (Py_ssize_t r = 0; r < n; r++)
+                packed_ranks(trees->packed, x + r * trees->n_features, trees->or_equal, ranks + r * width);
+            packed_leaves(trees, ranks, n, leaves);
+        } else if (n < LANES)
             for (Py_ssize_t r = 0; r < n; r++)
                 leaves_of_row(trees, x + r * trees->n_features, leaves + r * trees->n_trees);
         else
@@ -327,31 +352,50 @@ static void scored(const Trees *trees, const double *X, Py_ssize_t n_rows, doubl
     }
 }
 
+int trees_of(PyObject *object, Py_ssize_t *n_features, Py_ssize_t *n_outputs)
+{
+    if (PyType_GetSlot(Py_TYPE(object), Py_tp_new) != (void *)trees_new)
+        return 0;
+    *n_features = ((Trees *)object)->n_features;
+    *n_outputs = ((Trees *)object)->n_outputs;
+    return 1;
+}
+
+int trees_scored(PyObject *object, const double *X, Py_ssize_t n_rows, double *out)
+{
+    const Trees *trees = (const Trees *)object;
+    Py_ssize_t block = n_rows < BLOCK_ROWS ? n_rows : BLOCK_ROWS;
+    double *x = PyMem_Malloc((size_t)(block * trees->n_features + 1) * sizeof(double));
+    int32_t *leaves = PyMem_Malloc((size_t)(block * trees->n_trees + 1) * sizeof(int32_t));
+    Py_ssize_t width = trees->packed == NULL ? 0 : packed_width(trees->packed);
+    uint16_t *ranks = PyMem_Malloc((size_t)(block * width + 1) * sizeof(uint16_t));
+    int is_done = x != NULL && leaves != NULL && ranks != NULL;
+    if (!is_done) {
+        PyErr_NoMemory();
+    } else if (n_rows * trees->n_trees > WORTH_RELEASING) {
+        Py_BEGIN_ALLOW_THREADS
+        scored(trees, X, n_rows, out, x, ranks, leaves);
+        Py_END_ALLOW_THREADS
+    } else {
+        scored(trees, X, n_rows, out, x, ranks, leaves);
+    }
+    PyMem_Free(x);
+    PyMem_Free(ranks);
+    PyMem_Free(leaves);
+    return is_done;
+}
+
 static PyObject *trees_score(PyObject *self, PyObject *args)
 {
-    Trees *trees = (Trees *)self;
+    const Trees *trees = (Trees *)self;
     Array X, out;
     Py_ssize_t n_rows;
     if (held_rows(&X, &out, args, trees->n_features, trees->n_outputs, &n_rows) < 0)
         return NULL;
-    Py_ssize_t block = n_rows < BLOCK_ROWS ? n_rows : BLOCK_ROWS;
-    double *x = PyMem_Malloc((size_t)(block * trees->n_features + 1) * sizeof(double));
-    int32_t *leaves = PyMem_Malloc((size_t)(block * trees->n_trees + 1) * sizeof(int32_t));
-    if (x != NULL && leaves != NULL) {
-        if (n_rows * trees->n_trees > WORTH_RELEASING) {
-            Py_BEGIN_ALLOW_THREADS
-            scored(trees, X.view.buf, n_rows, out.view.buf, x, leaves);
-            Py_END_ALLOW_THREADS
-        } else {
-            scored(trees, X.view.buf, n_rows, out.view.buf, x, leaves);
-        }
-    }
-    int failed = x == NULL || leaves == NULL;
-    PyMem_Free(x);
-    PyMem_Free(leaves);
+    int is_done = trees_scored(self, X.view.buf, n_rows, out.view.buf);
     release_array(&X);
     release_array(&out);
-    return failed ? PyErr_NoMemory() : Py_NewRef(Py_None);
+    return is_done ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyMethodDef methods[] = {

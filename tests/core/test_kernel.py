@@ -320,3 +320,33 @@ def test_points_that_are_not_there_are_refused(span: tuple[int, int, int]) -> No
         made.nearest(np.zeros((1, 2)), *span, places, squared)
     with pytest.raises(ValueError, match="no whole rows"):
         kernel.Points(points=np.zeros(3), n_features=2)
+
+
+@pytest.mark.parametrize("comparison", ["<", "<="])
+def test_trees_too_large_to_be_packed_give_the_same_scores(comparison: str) -> None:
+    rng = np.random.default_rng(2)
+    n_splits = 2**16 - 1
+    n = 2 * n_splits + 1
+    here = np.arange(n, dtype=np.int32)
+    splits = here < n_splits
+    parts: dict[str, Any] = {
+        "feature": rng.integers(0, 5, n).astype(np.int32),
+        "left": np.where(splits, 2 * here + 1, here).astype(np.int32),
+        "right": np.where(splits, 2 * here + 2, here).astype(np.int32),
+        "threshold": rng.normal(size=n).round(2),
+        "missing_left": rng.integers(0, 2, n).astype(np.uint8),
+        "zero_missing": rng.integers(0, 2, n).astype(np.uint8),
+        "value": rng.normal(size=n),
+        "roots": np.zeros(1, dtype=np.int32),
+        "outputs": np.zeros(1, dtype=np.int32),
+        "base": np.zeros(1),
+        "comparison": comparison,
+        "n_features": 5,
+    }
+    X = rng.normal(size=(50, 5)).round(2)
+    X[rng.random(X.shape) < 0.2] = np.nan
+
+    found = TreesPredictor(**parts).score(X)
+    expected = without_kernel(lambda: TreesPredictor(**parts)).score(X)
+
+    assert found.tobytes() == expected.tobytes()

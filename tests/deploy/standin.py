@@ -72,6 +72,9 @@ class SlopeModel:
     def one_row(self) -> None:
         return None
 
+    def whole_requests(self, *, after: bytes, head: bytes, tail: bytes) -> None:
+        return None
+
     def with_unknown_columns(self, policy: str) -> SlopeModel:
         made = SlopeModel(
             slope=self.slope, golden=self._golden, delay_s=self._delay_s, task=self.task

@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwright.core.kernel import find_kernel
 from loopwright.deploy.capture import CaptureLog
-from loopwright.deploy.invocation import invocation
 from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import Served
-from loopwright.deploy.short_way import ShortWay, find_short_way
-from loopwright.prepare import Signature, fit_recipe, suggest
+from loopwright.deploy.short_way import find_short_way
+from loopwright.deploy.whole_way import find_whole_way
 from loopwright.problem import Task
 from loopwright.train import (
     ServingModel,
-    TrainingData,
-    TrainingPart,
-    fit_algorithm,
-    get_algorithm,
-    named_outcome,
-    open_bundle,
-    pack_bundle,
 )
 from loopwright.train.calibration import Calibration
-from loopwright.train.predictor_file import pack_predictor
-from loopwright.tune import families_of
+
+_spec = importlib.util.spec_from_file_location(
+    "small_model", Path(__file__).with_name("small_model.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+small: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(small)
+asked, captured, long_answer = small.asked, small.captured, small.long_answer
+model_of, table = small.model_of, small.table
 
 pytestmark = pytest.mark.skipif(find_kernel() is None, reason="there is no kernel")
 
@@ -45,64 +44,6 @@ CASES: list[tuple[Task, str]] = [
     ("multiclass", "decision-tree"),
     ("binary", "knn"),
 ]
-HEADERS = {b"host": b"localhost", b"content-type": b"application/json", b"x-inference-id": b"one"}
-
-
-def table(task: Task) -> pl.DataFrame:
-    rng = np.random.default_rng(5)
-    size = rng.uniform(10, 99, 200).round(2)
-    town = rng.choice(["Bonn", "Köln", "Ulm"], 200)
-    classes = np.array(["low", "middle", "high"])
-    target = {
-        "regression": size * 3,
-        "binary": np.where(size > 50, "yes", "no"),
-        "multiclass": classes[np.digitize(size, [40, 70])],
-    }[task]
-    return pl.DataFrame(
-        {
-            "size": pl.Series(np.where(rng.random(200) < 0.1, np.nan, size)).fill_nan(None),
-            "town": town,
-            "has_garden": rng.random(200) < 0.5,
-            "rooms": rng.integers(1, 6, 200),
-            "target": target,
-        }
-    )
-
-
-def model_of(task: Task, algorithm: str, folder: Path) -> ServingModel:
-    """Return a small model as an endpoint opens it."""
-    rows = table(task)
-    inputs = rows.drop("target")
-    classes = () if task == "regression" else tuple(rows["target"].unique().sort())
-    outcome = named_outcome(task, classes)
-    y = (
-        rows["target"].to_numpy()
-        if task == "regression"
-        else outcome.indices(rows["target"].to_list())
-    )
-    (family,) = families_of((algorithm,))
-    fitted, X = fit_recipe(suggest(rows, "target", task, family=family), inputs, y, seed=0)
-    part = TrainingPart(X=X, y=y)
-    data = TrainingData(train=part, validation=part, n_classes=len(classes))
-    fit = fit_algorithm(
-        get_algorithm(algorithm), data, task=task, hyperparameters={}, seed=0, threads=1
-    )
-    members = {
-        **pack_predictor(fit.predictor),
-        "recipe.json": fitted.to_json().encode(),
-        "signature.json": Signature.from_frame(inputs).to_json().encode(),
-    }
-    path = folder / f"{task}-{algorithm}.tar.gz"
-    path.write_bytes(
-        pack_bundle(
-            members,
-            name="short",
-            algorithm=algorithm,
-            outcome=outcome,
-            golden_rows=inputs.head(5).to_dicts(),
-        )
-    )
-    return open_bundle(path)
 
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda case: "-".join(case))
@@ -119,31 +60,20 @@ def logs(tmp_path: Path) -> Iterator[tuple[CaptureLog, CaptureLog]]:
         log.close()
 
 
-def asked(body: bytes, **headers: bytes) -> Request:
-    more = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    return Request(method=b"POST", target=b"/invocations", headers=HEADERS | more, body=body)
-
-
-def long_answer(request: Request, served: Served, capture: CaptureLog | None) -> Response:
-    steps = invocation(request, served=served, capture=capture)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            response: Response = stop.value[0]
-            return response
-
-
-def short_way(served: Served, capture: CaptureLog | None) -> ShortWay:
-    way = find_short_way(served, capture)
+def short_way(
+    served: Served, capture: CaptureLog | None, *, whole: bool = False
+) -> Callable[[Request], Response | None]:
+    """Return what answers by the short way; over the whole way, or without it."""
+    over = find_whole_way(served, capture) if whole else None
+    assert whole == (over is not None)
+    way = find_short_way(served, capture, whole=over)
     assert way is not None
-    return way
 
+    def answer(request: Request) -> Response | None:
+        found = way.answer(request)
+        return None if found is None else found[0]
 
-def captured(log: CaptureLog) -> list[dict[str, Any]]:
-    lines = [line for path in log.folder.glob("*") for line in path.read_bytes().splitlines()]
-    found = [msgspec.json.decode(line) for line in lines]
-    return [{name: value for name, value in each.items() if name != "at"} for each in found]
+    return answer
 
 
 VALUES = st.one_of(
@@ -177,7 +107,7 @@ def test_what_goes_the_short_way_is_answered_as_by_the_long_one(
     served = Served(model=model, version="v1")
     request = asked(json.dumps(row).encode())
 
-    short = short_way(served, None).answer(request)
+    short = short_way(served, None)(request)
 
     if short is not None:
         assert short == long_answer(request, served, None)
@@ -188,7 +118,7 @@ def test_what_goes_the_short_way_is_answered_as_by_the_long_one(
 def test_a_usual_row_goes_the_short_way(model: ServingModel, row: Any) -> None:
     served = Served(model=model, version="v1")
 
-    short = short_way(served, None).answer(asked(json.dumps(row).encode()))
+    short = short_way(served, None)(asked(json.dumps(row).encode()))
 
     assert short is not None
     assert short.status == 200
@@ -203,7 +133,7 @@ def test_both_ways_capture_the_same(
 
     for row in rows:
         request = asked(json.dumps(row).encode())
-        assert way.answer(request) == long_answer(request, served, logs[1])
+        assert way(request) == long_answer(request, served, logs[1])
 
     short, long = (captured(log) for log in logs)
     assert len(short) == 30
@@ -233,7 +163,7 @@ def test_what_is_unusual_goes_the_long_way(
 ) -> None:
     way = short_way(Served(model=model, version="v1"), None)
 
-    assert way.answer(asked(body, **headers)) is None
+    assert way(asked(body, **headers)) is None
 
 
 def test_a_calibrated_probability_is_the_same_by_both_ways(tmp_path: Path) -> None:
@@ -244,10 +174,10 @@ def test_a_calibrated_probability_is_the_same_by_both_ways(tmp_path: Path) -> No
     rows = table("binary").drop("target").head(20).to_dicts()
     requests = [asked(json.dumps(row).encode()) for row in rows]
 
-    short = [short_way(served, None).answer(each) for each in requests]
+    short = [short_way(served, None)(each) for each in requests]
 
     assert short == [long_answer(each, served, None) for each in requests]
-    assert short != [short_way(Served(model=model, version="v1"), None).answer(r) for r in requests]
+    assert short != [short_way(Served(model=model, version="v1"), None)(r) for r in requests]
 
 
 @settings(max_examples=60, deadline=None)
@@ -256,7 +186,7 @@ def test_both_ways_refuse_the_same_unseen_categories(model: ServingModel, row: A
     served = Served(model=model.with_unseen_categories("refuse"), version=1)
     request = asked(msgspec.json.encode(row))
 
-    short = short_way(served, None).answer(request)
+    short = short_way(served, None)(request)
     long = long_answer(request, served, None)
 
     is_seen = row["town"] in ("Bonn", "Köln", "Ulm")

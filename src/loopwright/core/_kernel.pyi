@@ -37,6 +37,32 @@ class Points:
         self, features: Any, first: int, end: int, k: int, places: Any, squared: Any, /
     ) -> None: ...
 
+class Plan:
+    def __init__(
+        self,
+        *,
+        fields: list[tuple[Any, ...]],
+        instructions: list[tuple[str, int, int, int, Any, Any, float, float]],
+        features: list[int],
+        n_registers: int,
+        refuses_unknown: bool,
+        target: str | None,
+        scorer: Any,
+        numbers: Callable[[bytes, int], Any],
+        link: str,
+        task: str,
+        n_outputs: int,
+        threshold: float,
+        classes: tuple[bytes, ...],
+        after: bytes,
+        version: bytes,
+        tail: bytes,
+        encode: Callable[[Any], bytes],
+    ) -> None: ...
+    def answer(
+        self, body: bytes, inference_id: str, at: str | None, today: Any, /
+    ) -> tuple[bytes, bytes | None, int] | None: ...
+
 class Rows:
     def __init__(
         self,

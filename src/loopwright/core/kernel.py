@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import ModuleType
 
 # of what the kernel and its callers agree on; see VERSION in kernel/module.c
-_VERSION = 1
+_VERSION = 2
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ _FORGETTING = 0.99
 
 Answer = TypeVar("Answer")
 Asked = TypeVar("Asked")
+Found = TypeVar("Found")
 Blocking = Callable[[], Any]
 # what a request's generator yields: None to let others have a turn, a call that may block, or the
 # result of another thread's work
@@ -104,7 +105,7 @@ class WorkQueue(Generic[Answer]):
             self._took(now() - began_at)
         return None
 
-    def call_now(self, call: Callable[[Asked], Answer | None], asked: Asked) -> Answer | None:
+    def call_now(self, call: Callable[[Asked], Found | None], asked: Asked) -> Found | None:
         """Return what a call returns, made at once where such calls are short; else None.
 
         Calls may go before those that wait, but take no more time from them than a slice, so that

@@ -20,7 +20,8 @@ from loopwright.deploy.labels import checked_inference_id
 from loopwright.deploy.message import Request, Response, error_response
 from loopwright.deploy.model import InputField, Served
 from loopwright.deploy.row_by_row import ERROR, not_a_row, predicted, predicted_by_row
-from loopwright.deploy.rows import READERS, Batch, TooManyRowsError, find_reader
+from loopwright.deploy.rows import READERS, Batch, TooManyRowsError, find_reader, json_batch
+from loopwright.deploy.whole_way import WholeWay
 
 # rows worked on before other requests get a turn; grows while a turn stays short
 _MIN_ROWS, _FIRST_ROWS, _MAX_ROWS = 16, 64, 1024
@@ -64,6 +65,7 @@ def invocation(
     served: Served,
     capture: CaptureLog | None,
     extras: tuple[str, ...] = (),
+    whole: WholeWay | None = None,
 ) -> Steps[tuple[Response, int]]:
     """Answer a request with a model, in turns; return the answer and how many rows it predicts.
 
@@ -74,6 +76,8 @@ def invocation(
     ----------
     extras
         What is added to every answer beside what the request asks for.
+    whole
+        Answers usual bodies of this model in one step, captured in the same log.
     """
     if served.code is not None:
         found: tuple[Response, int] = yield from served.code(request, served, capture, extras)
@@ -92,6 +96,11 @@ def invocation(
             extras = served.model.check_extras((*extras, *names))
         base_id = given_id(request) or new_id()
         fields = served.model.signature.fields
+        is_plain = form is JSON_FORM and read is json_batch and not (extras or is_by_row)
+        if whole is not None and is_plain:
+            found_whole = whole.answer(request.body, base_id)
+            if found_whole is not None:
+                return Response(200, found_whole[0]), found_whole[1]
         batch = read(request.body, fields)
         ids = _taken_ids(batch, fields, base_id=base_id, is_by_row=is_by_row)
         answers = yield from answered(

@@ -50,6 +50,20 @@ class OneRow(Protocol):
         ...
 
 
+class WholeRequests(Protocol):
+    """What answers whole JSON bodies, from one thread."""
+
+    def answer(
+        self, body: bytes, inference_id: str, *, at: str | None
+    ) -> tuple[bytes, bytes | None, int] | None:
+        """Return the answer, the lines to capture and the number of rows.
+
+        There are no lines where `at`, the time that is captured, is None. None where the body has
+        to be read otherwise, or something is wrong with it.
+        """
+        ...
+
+
 class ServedModel(Protocol):
     """A model that is ready to answer; `loopwright.train.ServingModel` is one.
 
@@ -100,6 +114,14 @@ class ServedModel(Protocol):
 
     def one_row(self) -> OneRow | None:
         """Return what does the same for single rows in fewer steps; None if there is no such thing."""
+        ...
+
+    def whole_requests(self, *, after: bytes, head: bytes, tail: bytes) -> WholeRequests | None:
+        """Return what answers whole JSON bodies in one step; None if there is no such thing.
+
+        `after` ends every answer before its bracket; `head` and `tail` stand in a captured line
+        between its time and its inputs, and after its prediction.
+        """
         ...
 
     def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> ServedModel:

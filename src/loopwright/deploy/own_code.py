@@ -69,6 +69,9 @@ class OwnCodeModel:
     def one_row(self) -> None:
         """Return nothing: requests go to the code as they come."""
 
+    def whole_requests(self, *, after: bytes, head: bytes, tail: bytes) -> None:
+        """Return nothing: requests go to the code as they come."""
+
     def with_unknown_columns(self, policy: Literal["ignore", "refuse"]) -> OwnCodeModel:
         """Return the model: it has no columns."""
         return self

@@ -37,6 +37,7 @@ from loopwright.deploy.rows import MAX_ROWS, json_lines, json_value, too_many_ro
 from loopwright.deploy.shadow import Shadows, identified
 from loopwright.deploy.short_way import ShortWay, find_short_way
 from loopwright.deploy.variant import TARGET_HEADER, Fleet, named
+from loopwright.deploy.whole_way import WholeWay, find_whole_way
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Service:
         self.fleet: Fleet | None = None
         # None where requests have to go the long way
         self._short_way: ShortWay | None = None
+        self._whole_ways: dict[int, WholeWay | None] = {}
         self.shadow_capture: CaptureLog | None = None
         self.shadows = Shadows(counts=self.metrics.shadows, is_busy=lambda: len(queue) > 0)
         self.counts_folder: Path | None = None
@@ -95,7 +97,12 @@ class Service:
         self.fleet = fleet
         self.desired = desired
         self.capture = capture
-        self._short_way = find_short_way(served, capture) if fleet is None else None
+        live = (served,) if fleet is None else fleet.live
+        # by the identity of what the fleet keeps
+        self._whole_ways = {id(each): find_whole_way(each, capture) for each in live}
+        self._short_way = None
+        if fleet is None:
+            self._short_way = find_short_way(served, capture, whole=self.whole_way(served))
         self._allowed_hosts = frozenset(name.lower() for name in desired.allowed_hosts)
         self._own_hosts.clear()
 
@@ -128,6 +135,10 @@ class Service:
         elif TARGET_HEADER in request.headers:
             return named((served,), request.headers[TARGET_HEADER])
         return served
+
+    def whole_way(self, served: Served) -> WholeWay | None:
+        """Return what answers usual bodies with a model in one step; None if there is none."""
+        return self._whole_ways.get(id(served))
 
     def gauges(self) -> dict[str, float]:
         """Return how things stand now in this process."""
@@ -188,10 +199,11 @@ class Service:
         way, served = self._short_way, self.served
         if way is None or served is None or len(request.body) > _SMALL_BYTES:
             return None
-        response = self.queue.call_now(way.answer, request)
-        if response is not None:
-            self.metrics.count_predictions(served.version, 1)
-        return response
+        found = self.queue.call_now(way.answer, request)
+        if found is None:
+            return None
+        self.metrics.count_predictions(served.version, found[1])
+        return found[0]
 
     def submit(
         self,
@@ -288,10 +300,13 @@ def invoked(service: Service, request: Request, *, extras: tuple[str, ...] = ())
     """Answer a request with the model that is chosen for it, and count what is predicted."""
     # taken once, at the first turn: the model and the log of this request are not exchanged later
     served, capture = service.served_for(request), service.capture
+    whole = service.whole_way(served)
     shadows = service.fleet.shadows if service.fleet is not None else ()
     if shadows:
         identified(request)
-    response, n_rows = yield from invocation(request, served=served, capture=capture, extras=extras)
+    response, n_rows = yield from invocation(
+        request, served=served, capture=capture, extras=extras, whole=whole
+    )
     if n_rows:
         service.metrics.count_predictions(served.version, n_rows, served.variant)
         if shadows:

@@ -1,4 +1,4 @@
-"""The short way of the usual request: one row as a JSON object, one model, nothing asked for beside.
+"""The short way of the usual request: a JSON body, one model, nothing asked for beside.
 
 Whatever is not usual, bad rows too, goes the long way of `deploy/invocation.py`, which says what is
 wrong with it: so every answer and every captured line is the same by both ways.
@@ -19,6 +19,7 @@ from loopwright.deploy.message import Request, Response
 from loopwright.deploy.model import OneRow, Served
 from loopwright.deploy.rows import json_value
 from loopwright.deploy.variant import TARGET_HEADER
+from loopwright.deploy.whole_way import WholeWay
 
 _TARGET = b"/invocations"
 _JSON = b"application/json"
@@ -40,17 +41,30 @@ class ShortWay:
         What answers its single rows.
     capture
         Where answers are captured; None for nowhere.
+    whole
+        Answers what is most usual, in one step; None if the model has none.
     """
 
-    __slots__ = ("_answer", "_capture", "_served")
+    __slots__ = ("_answer", "_capture", "_served", "_whole")
 
-    def __init__(self, served: Served, one_row: OneRow, capture: CaptureLog | None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        one_row: OneRow | None,
+        capture: CaptureLog | None,
+        *,
+        whole: WholeWay | None = None,
+    ) -> None:
         self._served = served
-        self._answer = one_row.answer
+        self._answer = None if one_row is None else one_row.answer
         self._capture = capture
+        self._whole = whole
 
-    def answer(self, request: Request) -> Response | None:
-        """Return the answer to a request, captured; None where the long way has to be gone."""
+    def answer(self, request: Request) -> tuple[Response, int] | None:
+        """Return the answer to a request, captured, and how many rows it predicts.
+
+        None where the long way has to be gone.
+        """
         headers = request.headers
         if (
             request.target != _TARGET
@@ -61,6 +75,12 @@ class ShortWay:
             return None
         try:
             inference_id = given_id(request) or new_id()
+            if self._whole is not None:
+                whole = self._whole.answer(request.body, inference_id)
+                if whole is not None:
+                    return Response(200, whole[0]), whole[1]
+            if self._answer is None:
+                return None
             row = json_value(request.body)
         except InvalidInputError:
             return None
@@ -76,7 +96,7 @@ class ShortWay:
         answer["inference_id"] = inference_id
         if self._capture is not None:
             self._keep(inference_id, checked, answer)
-        return Response(200, json_body([answer], self._served, is_single=True))
+        return Response(200, json_body([answer], self._served, is_single=True)), 1
 
     def _keep(self, inference_id: str, row: dict[str, Any], answer: dict[str, Any]) -> None:
         log, served = self._capture, self._served
@@ -93,11 +113,15 @@ class ShortWay:
         log.write(log.encoded((captured,)))
 
 
-def find_short_way(served: Served, capture: CaptureLog | None) -> ShortWay | None:
-    """Return the short way to the answers of a model; None if there is none."""
+def find_short_way(
+    served: Served, capture: CaptureLog | None, *, whole: WholeWay | None = None
+) -> ShortWay | None:
+    """Return the short way to the answers of a model, over its whole way; None if there is none."""
     # code of one's own reads and writes bodies itself
     one_row = served.model.one_row() if served.code is None else None
-    return None if one_row is None else ShortWay(served, one_row, capture)
+    if one_row is None and whole is None:
+        return None
+    return ShortWay(served, one_row, capture, whole=whole)
 
 
 def _is_sayable(value: object) -> bool:

@@ -27,7 +27,7 @@ from loopwright.prepare.quantile import QuantileScale, RobustScale
 from loopwright.prepare.rare import GroupRare, Hash
 from loopwright.prepare.recipe import FittedRecipe, Recipe, Refusal
 from loopwright.prepare.row import RowEncoder
-from loopwright.prepare.row_reader import OneRowReader, RowReader
+from loopwright.prepare.row_reader import OneRowReader, RowReader, row_parts
 from loopwright.prepare.scaling import Clip, Log1p, Scale
 from loopwright.prepare.selection import DropCorrelated, DropPersonal, SelectBest
 from loopwright.prepare.signature import Field, Signature
@@ -96,6 +96,7 @@ __all__ = [
     "parse_expression",
     "read_order",
     "row_encoder",
+    "row_parts",
     "suggest",
     "value_types",
 ]

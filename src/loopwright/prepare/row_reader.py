@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from loopwright.core.kernel import find_kernel
 from loopwright.core.lazy import LazyModule
@@ -99,13 +99,28 @@ class OneRowReader:
         return None if type(checked) is int else checked[0]  # type: ignore[index] # a list, if no number
 
 
-def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None:
-    kernel = find_kernel()
-    if kernel is None:
-        return None
+class RowParts(NamedTuple):
+    """What the kernel needs to know to read rows.
+
+    Parameters
+    ----------
+    fields
+        Of each field its name, the kind of its usual values (`n`umber, `t`ext, `b`oolean or `o`ther),
+        whether it may be missing, its check, its register (-1 for none), and what a checked value
+        becomes in its register (None for itself).
+    encoder
+        Holds the instructions that make the features.
+    """
+
+    fields: list[tuple[str, str, bool, Callable[[Any], Any], int, Callable[[Any], Any] | None]]
+    encoder: RowEncoder
+
+
+def row_parts(signature: Signature, fitted: FittedRecipe) -> RowParts:
+    """Return what the kernel needs to know to read the rows of a signature for a recipe."""
     encoder = RowEncoder(fitted)
     checks = signature.checks
-    fields = []
+    fields: list[Any] = []
     for field in signature.fields:
         stored = fitted.inputs.get(field.name)
         read = None if stored is None or _STORED.get(field.kind) == stored else READERS[stored]
@@ -120,6 +135,14 @@ def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None
                 read,
             )
         )
+    return RowParts(fields, encoder)
+
+
+def _compiled(signature: Signature, fitted: FittedRecipe) -> _kernel.Rows | None:
+    kernel = find_kernel()
+    if kernel is None:
+        return None
+    fields, encoder = row_parts(signature, fitted)
     made: _kernel.Rows = kernel.Rows(
         fields=fields,
         instructions=[tuple(instruction) for instruction in encoder.instructions],

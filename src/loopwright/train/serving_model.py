@@ -30,6 +30,7 @@ from loopwright.train.one_row import OneRow
 from loopwright.train.outcome import Outcome
 from loopwright.train.predictor import Predictor
 from loopwright.train.predictor_file import ARRAYS_MEMBER, META_MEMBER, open_predictor
+from loopwright.train.request_plan import Frame, RequestPlan, request_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -187,6 +188,17 @@ class ServingModel:
         """Return what answers single rows quickly, for one thread; None where the kernel cannot."""
         read = self._reader.one_row()
         return None if read is None else OneRow(read, self.predictor, self.outcome)
+
+    def whole_requests(self, *, after: bytes, head: bytes, tail: bytes) -> RequestPlan | None:
+        """Return what answers JSON bodies in one call, for one thread; None where the kernel cannot.
+
+        Parameters
+        ----------
+        after, head, tail
+            See `Frame`.
+        """
+        frame = Frame(after=after, head=head, tail=tail)
+        return request_plan(self.signature, self.fitted, self.predictor, self.outcome, frame)
 
     def predict_frame(
         self,
