@@ -84,9 +84,8 @@ def copied(fork: Fork, *, number: int, listener: int, line: int) -> Copy:
 
 
 def _close_all(*, but: Collection[int]) -> None:
-    # read whole before the first is closed
-    for name in list(Path("/proc/self/fd").iterdir()):
-        number = int(name.name)
+    # of this process on Linux and on macOS; read whole before the first is closed
+    for number in [int(each.name) for each in Path("/dev/fd").iterdir()]:
         if number not in but:
             with contextlib.suppress(OSError):
                 os.close(number)
