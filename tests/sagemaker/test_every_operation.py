@@ -126,14 +126,16 @@ def test_a_value_outside_its_bounds_is_refused_and_named(
 def test_a_value_of_another_type_is_refused(
     server: Server, wire: HTTPConnection, name: tuple[str, str]
 ) -> None:
-    for member, shape in operation(*name).input_shape.members.items():
+    members = operation(*name).input_shape.members.items()
+    one_of_each = {shape.type_name: (member, shape) for member, shape in members}
+    for member, shape in one_of_each.values():
         wrong: Any = [] if shape.type_name in ("structure", "map", "string") else {}
         status, code, message = asked(wire, server, name, {member: wrong})
 
         assert (status, code) == (400, "SerializationException"), (member, message)
 
 
-def test_there_are_thousands_of_cases() -> None:
+def test_there_are_hundreds_of_cases() -> None:
     assert len(SERVED) > 100
     assert len(CASES) > 300
 
