@@ -12,7 +12,7 @@ define install
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 endef
 
-.PHONY: setup demo test test-all test-cluster format lint types imports docs bench check lock change clean
+.PHONY: setup demo test test-all test-cluster test-clients format lint types imports docs bench check lock change clean
 
 $(VENV)/pip:
 	$(PYTHON) -c 'import sys; sys.exit("loopwright needs Python 3.11 or later; this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -51,6 +51,9 @@ test-all: $(VENV)/dev     ## also the slow ones
 test-cluster: $(VENV)/ray ## on a real Ray cluster of several nodes on this machine
 	$(BIN)/python -m pytest -m cluster tests/compute tests/train
 
+test-clients: $(VENV)/dev ## programs of the real SageMaker SDKs, in environments of their own
+	LOOPWRIGHT_CLIENTS_REQUIRED=1 $(BIN)/python -m pytest -m slow tests/sagemaker/test_client_flows.py
+
 format: $(VENV)/dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -77,6 +80,8 @@ lock: | $(VENV)/pip       ## resolve the dependencies again
 		--python-version 3.11 pyproject.toml requirements/build.in --group dev -c requirements/base.lock -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 pyproject.toml requirements/build.in --extra ray -c requirements/dev.lock -o requirements/ray.lock
+	for sdk in sdk2 sdk3; do $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --python-version 3.11 tests/sagemaker/clients/$$sdk.in -o tests/sagemaker/clients/$$sdk.lock || exit 1; done
 
 change:                   ## start a changelog fragment: make change NAME=12.added
 	@test -n "$(NAME)" || { echo "make change NAME=<number>.<added|changed|fixed|removed>"; exit 2; }
