@@ -125,7 +125,10 @@ def bundle(sagemaker: Any, s3: Any, bucket: str) -> str:
         TrainingJobName="linear",
         RoleArn=ROLE,
         AlgorithmSpecification=image("linear-learner:1"),
-        HyperParameters={"predictor_type": "binary_classifier"},
+        HyperParameters={
+            "predictor_type": "binary_classifier",
+            "binary_classifier_model_selection_criteria": "f1",
+        },
         InputDataConfig=[channel("train", f"s3://{bucket}/linear/", ContentType="text/csv")],
         OutputDataConfig={"S3OutputPath": f"s3://{bucket}/out"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.sagemaker.algorithm_threshold import CRITERIA, CRITERION, check_criterion
 from loopwright.sagemaker.error import ApiError, validation
 
 SETTINGS_FILE = "sagemaker.json"
@@ -120,10 +121,7 @@ BUILT_INS: Mapping[str, BuiltIn] = {
                 "absolute_loss",
                 "huber_loss",
             ),
-            "binary_classifier_model_selection_criteria": (
-                "accuracy",
-                "loss_function",
-            ),
+            CRITERION: CRITERIA,
             "use_bias": ("true", "True"),
         },
         unused=frozenset(
@@ -213,6 +211,8 @@ def checked_hyperparameters(name: str, texts: Mapping[str, str]) -> dict[str, An
     except InvalidInputError as error:
         raise validation(f"The hyperparameters of {name} cannot be used: {error}") from error
     task_of(name, texts)
+    if name == "linear-learner":
+        check_criterion(texts)
     return {**about.defaults, **given}
 
 

@@ -20,6 +20,7 @@ from loopwright.prepare import Recipe, fit_recipe
 from loopwright.problem import Task
 from loopwright.sagemaker.algorithm import SETTINGS_FILE, checked_hyperparameters, task_of
 from loopwright.sagemaker.algorithm_data import Rows, read_channel
+from loopwright.sagemaker.algorithm_threshold import chosen_threshold
 from loopwright.sagemaker.error import ApiError
 from loopwright.train.algorithm import FittedModel, fit_algorithm, get_algorithm
 from loopwright.train.archive import open_archive
@@ -91,7 +92,12 @@ def train(name: str, base: Path) -> None:
     _tell_test(name, spec, fitted, rows("test") or (held if name == "linear-learner" else None))
     about = {"algorithm": name, "hyperparameters": texts, "n_features": int(given.X.shape[1])}
     members[SETTINGS_FILE] = json.dumps(about).encode()
-    bundle = pack_bundle(members, name=name, algorithm=name, outcome=spec.outcome)
+    outcome = spec.outcome
+    if name == "linear-learner" and task == "binary":
+        judged = given if held is None else held
+        threshold = chosen_threshold(texts, judged.y, _probability(fitted, judged))
+        outcome = replace(outcome, threshold=threshold)
+    bundle = pack_bundle(members, name=name, algorithm=name, outcome=outcome)
     _leave(base / "model", open_archive(bundle), name)
 
 
@@ -225,8 +231,7 @@ def _tell_test(
     """Print how good the model is on rows it did not see, as the first algorithms do."""
     if rows is None or name not in ("knn", "linear-learner"):
         return
-    model, recipe = fitted
-    raw = model.predictor.predict_raw(np.ascontiguousarray(recipe.transform(_frame(rows.X))))
+    raw = _probability(fitted, rows)
     part = "test" if name == "knn" else "validation"
     said = {}
     if spec.task == "regression":
@@ -241,6 +246,11 @@ def _tell_test(
         }
     for metric, value in said.items():
         print(f"#quality_metric: host=algo-1, {part} {metric} <loss>={value}", flush=True)
+
+
+def _probability(fitted: tuple[FittedModel, Any], rows: Rows) -> Any:
+    model, recipe = fitted
+    return model.predictor.predict_raw(np.ascontiguousarray(recipe.transform(_frame(rows.X))))
 
 
 def _leave(folder: Path, members: Mapping[str, bytes], name: str) -> None:
