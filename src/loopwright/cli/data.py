@@ -1,4 +1,4 @@
-"""The commands on a loop's rows: refresh, list, show, diff, export, contract, accept."""
+"""The commands on a loop's rows: refresh, list, show, diff, export, contract, accept, captured."""
 
 from __future__ import annotations
 
@@ -219,6 +219,32 @@ def accept(home: Path | None, as_json: bool, name: str, reason: str) -> None:
         f"Took {accepted['n_rows']:,} rows; what later ones shall look like is agreed anew. "
         "The next run goes by them."
     )
+
+
+@data_command
+@click.argument("name", callback=loop_name)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A new folder; ENDPOINT/VARIANT/YYYY/MM/DD/HH/captured.jsonl is made in it.",
+)
+def captured(home: Path | None, as_json: bool, name: str, output: Path) -> None:
+    """Write what the loop or endpoint NAME captured, as SageMaker's data capture does."""
+    from loopwright.cli.show import echo_json
+    from loopwright.deploy.capture_export import export_capture
+    from loopwright.deploy.endpoint import Endpoint
+
+    workspace = _workspace(home)
+    known = {each.body["loop"]: each.key for each in workspace.metadata.list_("endpoint")}
+    endpoint = known.get(name) or workspace.metadata.get("endpoint", name).key
+    folder = Endpoint(endpoint, workspace.endpoint_folder(endpoint)).capture_folder
+    n_lines = export_capture(folder, output, endpoint=endpoint)
+    if as_json:
+        echo_json({"endpoint": endpoint, "folder": str(output), "n_lines": n_lines})
+        return
+    click.echo(f"Wrote {n_lines:,} answers of {endpoint} to {output}.")
 
 
 def _workspace(home: Path | None) -> Any:
