@@ -21,7 +21,7 @@ from loopwright.train import Outcome, Predictor, ServingModel, open_bundle, pack
 from loopwright.train.calibration import Calibration
 from loopwright.train.lightgbm_learner import exported_text
 from loopwright.train.linear_predictor import LinearPredictor
-from loopwright.train.predictor_file import pack_predictor
+from loopwright.train.predictor_file import ARRAYS_MEMBER, pack_predictor
 from loopwright.train.reason import (
     EXPLANATION_MEMBER,
     attributor_of,
@@ -86,6 +86,10 @@ def bundle(task: str, *, calibration: Any = None) -> bytes:
     )
     members[EXPLANATION_MEMBER] = explanation_member(model, inputs)
     return pack_bundle(members, name="houses", algorithm="lightgbm", outcome=outcome)
+
+
+def all_members(model: ServingModel) -> dict[str, bytes]:
+    return {name: model.read_member(name) for name in (*model.members, ARRAYS_MEMBER)}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_answers_without_reasons_stay_as_they_are(bundles: dict[str, bytes]) -> 
 
 def test_a_bundle_without_an_explanation_offers_no_reasons(bundles: dict[str, bytes]) -> None:
     model = open_bundle(bundles["regression"])
-    members = {name: data for name, data in model.members.items() if name not in _NOT_PACKED}
+    members = {name: data for name, data in all_members(model).items() if name not in _NOT_PACKED}
     bare = open_bundle(
         pack_bundle(members, name="houses", algorithm="lightgbm", outcome=model.outcome)
     )
@@ -169,7 +173,7 @@ _NOT_PACKED = (EXPLANATION_MEMBER, "manifest.json")
 
 def test_an_explanation_of_another_model_is_refused(bundles: dict[str, bytes]) -> None:
     model, other = open_bundle(bundles["regression"]), open_bundle(bundles["binary"])
-    members = {name: data for name, data in model.members.items() if name != "manifest.json"}
+    members = {name: data for name, data in all_members(model).items() if name != "manifest.json"}
     members[EXPLANATION_MEMBER] = other.members[EXPLANATION_MEMBER]
     mixed = open_bundle(
         pack_bundle(members, name="houses", algorithm="lightgbm", outcome=model.outcome)
