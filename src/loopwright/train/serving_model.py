@@ -54,7 +54,8 @@ class ServingModel:
     """Answers raw rows; made by `open_bundle`.
 
     Any thread may call it. Parameters are what a bundle holds; `version` is the start of the
-    bundle's digest.
+    bundle's digest. `members` leaves out the predictor's arrays, which would be held twice;
+    `read_member` returns them too.
     """
 
     name: str
