@@ -18,14 +18,8 @@ from loopwright.core.errors import InvalidInputError
 from loopwright.loop import parse_loop_file
 from loopwright.loop.file import ReadFile
 from loopwright.loop.preflight import checked_plans
-from loopwright.loop.training import (
-    Order,
-    _all_there_is,
-    _time_limit_s,
-    _unusual,
-    ended_jobs,
-    in_time,
-)
+from loopwright.loop.training import _all_there_is, _time_limit_s, _unusual
+from loopwright.loop.training_turn import Order, ended_jobs, in_time
 from loopwright.train import TrainPlan
 
 FILE = """\

@@ -29,7 +29,8 @@ from loopwright.loop.refit_check import LEAST_SEGMENT, Beside, RefitEvidence, re
 from loopwright.loop.slices import slice_masks
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, round_key
-from loopwright.loop.training import ended_jobs, kept_job, training_order
+from loopwright.loop.training import kept_job, training_order
+from loopwright.loop.training_turn import ended_jobs
 from loopwright.loop.workspace import Workspace
 from loopwright.loop.worth import row_money
 from loopwright.problem import Answers, primary_metric

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from datetime import timedelta
+from typing import Any
 
 import msgspec
 
-from loopwright.compute import Capacity, Compute, Job, JobSpec, JobState, Resources
+from loopwright.compute import Capacity, Job, JobSpec, JobState, Resources
 from loopwright.core.errors import BackendError
 from loopwright.data import Snapshot
 from loopwright.loop.attempt import Attempt
 from loopwright.loop.file import LoopFile
 from loopwright.loop.sourcing import Target
 from loopwright.loop.step import StepResult, StepRunner
+from loopwright.loop.training_turn import Order, ended_jobs, in_time, length_s
 from loopwright.loop.workspace import Workspace
 from loopwright.problem import AT_A_THRESHOLD, primary_metric
 from loopwright.train import (
@@ -28,18 +28,13 @@ from loopwright.train import (
     read_result,
     training_job,
 )
-from loopwright.train.distributed import train_in_parallel
 from loopwright.train.job import RESULT_FILE
 from loopwright.tune import AutoSpec, auto_job
 from loopwright.tune.kept_fit import going_on
 from loopwright.tune.standby import read_remark
 
-# how long workers of one model may wait for each other's room
-_LEAST_MEETING_S = 600.0
 _LEAST_JOB_S = 30.0
 _MOST_CPUS, _MOST_MIB = 8, 16_384
-Order: TypeAlias = tuple[str, str]
-"""An algorithm and the window of rows it learns from."""
 
 
 def trained_models(
@@ -141,86 +136,10 @@ def trained_models(
     )
 
 
-def in_time(
-    orders: Sequence[Order],
-    ended_of: Callable[[Sequence[Order], float], list[Job]],
-    *,
-    seconds: float,
-    least_s: float,
-    side_by_side: int,
-) -> list[Job]:
-    """Return the jobs of some orders once all have ended, the searches last.
-
-    A search takes all the time it is given. So it is given what the others have left of it, shared
-    among those searches that follow one another. What was left comes from the records of the jobs:
-    a process that goes on after a kill orders the same.
-
-    Parameters
-    ----------
-    orders
-        Algorithms with their windows.
-    ended_of
-        Orders some of them, each for so many seconds, and waits until all have ended.
-    seconds
-        What all of them together may take.
-    least_s
-        What a search is given even where nothing is left.
-    side_by_side
-        How many searches the machine has room for.
-    """
-    searches = [order for order in orders if order[0] == AUTO]
-    others = [order for order in orders if order[0] != AUTO]
-    ended = dict(zip(others, ended_of(others, seconds), strict=True)) if others else {}
-    if searches:
-        spans = [(j.started_at, j.ended_at) for j in ended.values() if j.started_at and j.ended_at]
-        left = max(least_s, seconds - _length_s(spans))
-        turns = math.ceil(len(searches) / min(side_by_side, len(searches)))
-        ended |= zip(searches, ended_of(searches, left / turns), strict=True)
-    return [ended[order] for order in orders]
-
-
 def _side_by_side(plan: TrainPlan, capacity: Capacity) -> int:
     """Return how many searches there is room for at the same time."""
     cpus = (plan.resources or _all_there_is(capacity)).cpus
     return max(1, int(capacity.cpus // cpus))
-
-
-def ended_jobs(
-    compute: Compute,
-    specs: Sequence[JobSpec],
-    *,
-    workers: Sequence[int],
-    on_change: Callable[[Job], None],
-) -> list[Job]:
-    """Return the jobs of some orders once all have ended, each done by so many workers.
-
-    Those of one worker are all queued first; those of several follow one after another, each when
-    all its workers can start together.
-    """
-    pairs = list(zip(specs, workers, strict=True))
-    alone = {n: compute.submit(spec).id for n, (spec, count) in enumerate(pairs) if count == 1}
-    together = {
-        n: _ended_together(compute, spec, workers=count, on_change=on_change)
-        for n, (spec, count) in enumerate(pairs)
-        if count > 1
-    }
-    ended = dict(zip(alone, compute.wait(list(alone.values()), on_change=on_change), strict=True))
-    return [{**ended, **together}[n] for n in range(len(pairs))]
-
-
-def _ended_together(
-    compute: Compute, spec: JobSpec, *, workers: int, on_change: Callable[[Job], None]
-) -> Job:
-    """Return the job that holds the model of several workers, or the one that failed."""
-    timeout_s = max(_LEAST_MEETING_S, spec.time_limit_s or 0.0)
-    try:
-        return train_in_parallel(
-            compute, spec, workers=workers, start_timeout_s=timeout_s, on_change=on_change
-        )
-    except BackendError as error:
-        if "job" not in error.facts:
-            raise
-        return compute.get(error.facts["job"])
 
 
 def _unusual(plan: TrainPlan) -> list[Any]:
@@ -418,15 +337,4 @@ def _covered_s(jobs: Sequence[Job], kept: Sequence[Mapping[str, Any]]) -> float:
         if job.ended_at is not None and "fit_s" in each:
             end = job.ended_at - timedelta(seconds=each["export_s"])
             spans.append((end - timedelta(seconds=each["fit_s"]), end))
-    return _length_s(spans)
-
-
-def _length_s(spans: Sequence[tuple[datetime, datetime]]) -> float:
-    """Return how long at least one of some spans lasted, in seconds."""
-    covered, until = timedelta(), None
-    for start, end in sorted(spans):
-        start = start if until is None else max(start, until)
-        if end > start:
-            covered += end - start
-            until = end
-    return covered.total_seconds()
+    return length_s(spans)
