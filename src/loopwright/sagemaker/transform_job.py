@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,7 +13,6 @@ from loopwright.core.files import read_json
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
-from loopwright.sagemaker.log import Stream, keeps_logs
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.shelf import Shelf, page_of
@@ -23,7 +20,7 @@ from loopwright.sagemaker.tag import keep_tags
 from loopwright.sagemaker.training_job import tell_to_end
 from loopwright.sagemaker.training_order import job_key, staging_folder
 from loopwright.sagemaker.transform_order import checked_transform, transform_spec
-from loopwright.sagemaker.transform_worker import DATA_LOG, RESULT_FILE, RESULTS
+from loopwright.sagemaker.transform_worker import RESULT_FILE, RESULTS
 from loopwright.store import Record
 
 TRANSFORMS = Shelf(
@@ -33,8 +30,6 @@ TRANSFORMS = Shelf(
     "already exists ({arn})",
     taken_code="ResourceInUse",
 )
-GROUP = "/aws/sagemaker/TransformJobs"
-_NAME = re.compile(r"[A-Za-z0-9-]{1,63}")
 _SUBMITTING = timedelta(minutes=5)
 _KEPT = timedelta(days=30)
 _one_at_a_time = threading.Lock()
@@ -222,23 +217,3 @@ def settle_transforms(desk: Desk) -> None:
     for record in TRANSFORMS.all(desk):
         if record.body.get("settled") is None and record.created_at > since:
             settled(desk, record, job_of(desk, record))
-
-
-@keeps_logs(GROUP)
-def transform_streams(desk: Desk, caller: Caller, _group: str, prefix: str) -> Iterator[Stream]:
-    """Yield the streams of each job that has started: what it prints, and what it says of its data."""
-    name, slash, _ = prefix.partition("/")
-    one = TRANSFORMS.find(desk, caller, name) if slash and _NAME.fullmatch(name) else None
-    for record in [one] if one else ([] if slash else TRANSFORMS.all(desk, caller)):
-        job = job_of(desk, record)
-        if job is None or job.started_at is None:
-            continue
-        stem = f"{record.body['name']}/algo-1-{int(job.started_at.timestamp() * 1000)}"
-        for stream, path in ((stem, job.log_path), (f"{stem}/data-log", job.out / DATA_LOG)):
-            yield Stream(
-                group=GROUP,
-                name=stream,
-                path=path,
-                began_at=job.started_at,
-                has_ended=job.state.has_ended,
-            )
