@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from loopwright.cli.main import cli
+from loopwright.deploy.capture import CapturedPrediction, CaptureLog
+from loopwright.notebook import existing_workspace
+from loopwright.settings import read_settings
 
 LOOP = """
 name: visits
@@ -57,3 +60,26 @@ def test_a_loop_is_named_by_its_file_as_well(folder: Path) -> None:
     assert by_file.stdout == by_name.stdout
     assert json.loads(shown.stdout) == json.loads(of_file.stdout)
     assert json.loads(shown.stdout)["loop"] == "visits"
+
+
+def test_what_an_endpoint_captured_is_found_by_its_name_its_loop_and_its_file(
+    folder: Path,
+) -> None:
+    run(folder, "refresh", str(folder / "loop.yaml"))
+    workspace = existing_workspace(read_settings({}, home=folder / "home"))
+    workspace.metadata.put("endpoint", "paying", {"loop": "visits"})
+    log = CaptureLog(workspace.endpoint_folder("paying") / "capture")
+    row = CapturedPrediction(
+        inference_id="a", at="2026-01-31T12:00:00Z", version="v", inputs={"id": 1}, prediction="y"
+    )
+    log.write(log.encoded([row]))
+    log.close()
+
+    for number, name in enumerate(("paying", "visits", str(folder / "loop.yaml"))):
+        told = run(folder, "captured", name, "-o", str(folder / str(number)), "--json")
+        assert told.exit_code == 0, told.output
+        assert json.loads(told.stdout)["n_lines"] == 1
+        assert (folder / str(number) / "paying/AllTraffic/2026/01/31/12/captured.jsonl").is_file()
+    unknown = run(folder, "captured", "payin", "-o", str(folder / "none"))
+    assert unknown.exit_code != 0
+    assert "payin" in unknown.output
