@@ -179,8 +179,58 @@ def test_checksums_are_kept_and_told(s3: Any, box: str) -> None:
     assert s3.head_object(Bucket=box, Key="sum", ChecksumMode="ENABLED")["ChecksumSHA256"] == sha
 
 
+# the check values that the catalogue of CRCs gives for these nine bytes
+NINE = b"123456789"
+CRC32C = base64.b64encode(bytes.fromhex("e3069283")).decode()
+CRC64 = base64.b64encode(bytes.fromhex("ae8b14860a799888")).decode()
+
+
+def test_the_checksums_of_newer_clients_are_compared_and_told(s3: Any, box: str) -> None:
+    s3.put_object(Bucket=box, Key="c", Body=NINE, ChecksumCRC32C=CRC32C)
+    s3.put_object(Bucket=box, Key="n", Body=NINE, ChecksumCRC64NVME=CRC64)
+
+    told = s3.head_object(Bucket=box, Key="n", ChecksumMode="ENABLED")
+    assert (told["ChecksumCRC64NVME"], told["ChecksumType"]) == (CRC64, "FULL_OBJECT")
+    assert refusal(s3.put_object, Bucket=box, Key="x", Body=b"x", ChecksumCRC64NVME=CRC64) == (
+        "BadDigest",
+        400,
+    )
+
+
+def test_an_upload_in_parts_is_compared_with_the_checksum_of_the_whole(s3: Any, box: str) -> None:
+    begun = s3.create_multipart_upload(Bucket=box, Key="w", ChecksumAlgorithm="CRC64NVME")
+    common = {"Bucket": box, "Key": "w", "UploadId": begun["UploadId"]}
+    sent = s3.upload_part(**common, PartNumber=1, Body=NINE, ChecksumCRC64NVME=CRC64)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": sent["ETag"]}]}
+
+    wrong = refusal(
+        s3.complete_multipart_upload,
+        **common,
+        MultipartUpload=parts,
+        ChecksumCRC64NVME="AAAAAAAAAAA=",
+    )
+    done = s3.complete_multipart_upload(
+        **common, MultipartUpload=parts, ChecksumCRC64NVME=CRC64, ChecksumType="FULL_OBJECT"
+    )
+
+    assert wrong == ("BadDigest", 400)
+    assert (begun["ChecksumType"], done["ChecksumType"]) == ("FULL_OBJECT", "FULL_OBJECT")
+    assert done["ChecksumCRC64NVME"] == CRC64
+
+
+def test_a_kind_of_checksum_that_an_algorithm_does_not_have_is_refused(s3: Any, box: str) -> None:
+    asked = {"Bucket": box, "Key": "k", "ChecksumAlgorithm": "SHA256"}
+
+    assert refusal(s3.create_multipart_upload, **asked, ChecksumType="FULL_OBJECT") == (
+        "InvalidRequest",
+        400,
+    )
+
+
 def test_a_checksum_that_cannot_be_compared_is_refused(s3: Any, box: str) -> None:
-    assert refusal(s3.put_object, Bucket=box, Key="c", Body=b"x", ChecksumCRC32C="AAAAAA==") == (
+    assert refusal(
+        s3.put_object, Bucket=box, Key="c", Body=b"x", ChecksumXXHASH64="AAAAAAAAAAA="
+    ) == (
         "NotImplemented",
         501,
     )

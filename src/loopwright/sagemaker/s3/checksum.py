@@ -6,12 +6,16 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, Protocol
 
+from loopwright.core.lazy import LazyModule
 from loopwright.sagemaker.error import ApiError
 
-_CHECKED = ("CRC32", "SHA1", "SHA256")
-_OTHERS = ("CRC32C", "CRC64NVME", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
+anycrc: Any = LazyModule("anycrc")
+
+_CHECKED = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+_OTHERS = ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")
 
 
 class _Sum(Protocol):
@@ -19,26 +23,34 @@ class _Sum(Protocol):
     def digest(self) -> bytes: ...
 
 
-class _Crc32:
-    def __init__(self) -> None:
-        self._value = 0
+class _Crc:
+    def __init__(self, step: Callable[[bytes, int], int], n_bytes: int) -> None:
+        self._step, self._n_bytes, self._value = step, n_bytes, 0
 
     def update(self, data: bytes) -> None:
-        self._value = zlib.crc32(data, self._value)
+        self._value = self._step(data, self._value)
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(4, "big")
+        return self._value.to_bytes(self._n_bytes, "big")
+
+
+@cache
+def _model(name: str) -> Callable[[bytes, int], int]:
+    found: Callable[[bytes, int], int] = anycrc.Model(name).calc
+    return found
 
 
 _MAKERS: Mapping[str, Callable[[], _Sum]] = {
-    "CRC32": _Crc32,
+    "CRC32": partial(_Crc, zlib.crc32, 4),
+    "CRC32C": lambda: _Crc(_model("CRC32C"), 4),
+    "CRC64NVME": lambda: _Crc(_model("CRC64-NVME"), 8),
     "SHA1": hashlib.sha1,
     "SHA256": hashlib.sha256,
 }
 
 
 def new_sum(algorithm: str) -> _Sum:
-    """Return an empty checksum of an algorithm (`CRC32`, `SHA1` or `SHA256`)."""
+    """Return an empty checksum of an algorithm, `CRC64NVME` say."""
     return _MAKERS[algorithm]()
 
 
@@ -70,6 +82,29 @@ def trailing_algorithm(trailer: str) -> str | None:
     if name not in _CHECKED:
         raise _unchecked(name)
     return name
+
+
+def checksum_type(algorithm: str | None, asked: str | None = None) -> str | None:
+    """Return whether the checksum of an upload in parts is of the whole object or of its parts' sums.
+
+    Raises
+    ------
+    ApiError
+        `InvalidRequest` if the algorithm does not have the kind that was asked for.
+    """
+    if algorithm is None:
+        return None
+    if algorithm in _OTHERS:
+        raise _unchecked(algorithm)
+    kinds = ["COMPOSITE"] if algorithm.startswith("SHA") else ["COMPOSITE", "FULL_OBJECT"]
+    if algorithm == "CRC64NVME":
+        kinds = ["FULL_OBJECT"]
+    if asked is not None and asked not in kinds:
+        raise ApiError(
+            "InvalidRequest",
+            f"The {asked} checksum type cannot be used with the {algorithm.lower()} checksum algorithm.",
+        )
+    return asked or kinds[0]
 
 
 def composite(algorithm: str, sums: list[str]) -> str:

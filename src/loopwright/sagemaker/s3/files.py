@@ -79,15 +79,25 @@ class Files:
             sums={key: encoded(each.digest()) for key, each in others.items()},
         )
 
-    def join(self, names: Iterable[str]) -> tuple[str, int]:
-        """Write files one after the other into a new one; return its name and its size."""
+    def join(self, names: Iterable[str], *, algorithm: str | None = None) -> tuple[str, int, str]:
+        """Write files one after the other into a new one.
+
+        Returns
+        -------
+        tuple
+            Its name, its size, and its checksum if one of the whole was asked for, else "".
+        """
         name = new_id()
         temporary = self._incoming / name
+        total = new_sum(algorithm) if algorithm else None
         try:
             with temporary.open("wb") as file:
                 for each in names:
                     with self.path(each).open("rb") as source:
-                        shutil.copyfileobj(source, file, _PIECE)
+                        while piece := source.read(_PIECE):
+                            file.write(piece)
+                            if total is not None:
+                                total.update(piece)
                 file.flush()
                 os.fsync(file.fileno())
                 size = file.tell()
@@ -96,7 +106,7 @@ class Files:
             raise _no_room(error) from error
         finally:
             temporary.unlink(missing_ok=True)
-        return name, size
+        return name, size, encoded(total.digest()) if total else ""
 
     def twin(self, name: str) -> str:
         """Return the name of a second file with the same bytes, linked where the disk allows it."""

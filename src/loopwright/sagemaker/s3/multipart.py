@@ -13,7 +13,7 @@ from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.bucket import owner
-from loopwright.sagemaker.s3.checksum import composite
+from loopwright.sagemaker.s3.checksum import checksum_type, composite
 from loopwright.sagemaker.s3.index import Entry, Upload
 from loopwright.sagemaker.s3.object import (
     about_of,
@@ -34,7 +34,9 @@ def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) 
     """Begin an upload."""
     bucket, key = given["Bucket"], checked_key(given["Key"])
     desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
-    about = {**about_of(given), "algorithm": given.get("ChecksumAlgorithm")}
+    algorithm = given.get("ChecksumAlgorithm")
+    kind = checksum_type(algorithm, given.get("ChecksumType"))
+    about = {**about_of(given), "algorithm": algorithm, "kind": kind}
     upload_id = new_id()
     with desk.objects.index.writing() as database:
         database.execute(
@@ -45,8 +47,8 @@ def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) 
         "Bucket": bucket,
         "Key": key,
         "UploadId": upload_id,
-        "ChecksumAlgorithm": given.get("ChecksumAlgorithm"),
-        "ChecksumType": "COMPOSITE" if given.get("ChecksumAlgorithm") else None,
+        "ChecksumAlgorithm": algorithm,
+        "ChecksumType": kind,
     }
 
 
@@ -212,10 +214,8 @@ def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]
     parts = _chosen_parts(desk, upload, given.get("MultipartUpload", {}).get("Parts", []))
     digests = b"".join(bytes.fromhex(each.etag) for each in parts)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-    name = upload.about.get("algorithm")
-    sums = [each.about.get("checksums", {}).get(name) for each in parts]
-    checksums = {name: composite(name, sums)} if name and all(sums) else {}
-    file, size = desk.objects.files.join(each.file for each in parts)
+    file, size, checksums = _joined(desk, upload, parts, given)
+    kind = upload.about.get("kind") if checksums else None
     about = {key: value for key, value in upload.about.items() if key != "algorithm"}
     entry = Entry(
         key=upload.key,
@@ -223,7 +223,7 @@ def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]
         size=size,
         etag=etag,
         modified=desk.objects.now(),
-        about={**about, "checksums": checksums, "parts": len(parts)},
+        about={**about, "checksums": checksums, "kind": kind, "parts": len(parts)},
     )
     desk.objects.enter(upload.bucket, entry, condition=write_condition(given))
     _forget(desk, upload)
@@ -233,8 +233,28 @@ def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]
         "Key": upload.key,
         "ETag": quoted(etag),
         **{f"Checksum{key}": value for key, value in checksums.items()},
-        "ChecksumType": "COMPOSITE" if checksums else None,
+        "ChecksumType": kind,
     }
+
+
+def _joined(
+    desk: Desk, upload: Upload, parts: list[Entry], given: Mapping[str, Any]
+) -> tuple[str, int, dict[str, str]]:
+    """Join the parts; return the file, its size, and its checksum by the algorithm of the upload."""
+    name = upload.about.get("algorithm")
+    is_whole = upload.about.get("kind") == "FULL_OBJECT"
+    file, size, total = desk.objects.files.join(
+        (each.file for each in parts), algorithm=name if is_whole else None
+    )
+    sums = [each.about.get("checksums", {}).get(name) for each in parts]
+    if name and not is_whole and all(sums):
+        total = composite(name, sums)
+    if name and given.get(f"Checksum{name}", total) != total:
+        desk.objects.files.drop(file)
+        raise ApiError(
+            "BadDigest", f"The {name} you specified did not match the calculated checksum."
+        )
+    return file, size, {name: total} if name and total else {}
 
 
 def _chosen_parts(desk: Desk, upload: Upload, named: list[dict[str, Any]]) -> list[Entry]:

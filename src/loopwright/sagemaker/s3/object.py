@@ -209,7 +209,7 @@ def _head(entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
         sums = entry.about.get("checksums", {})
         found |= {f"Checksum{name}": value for name, value in sums.items()}
         if sums:
-            found["ChecksumType"] = "COMPOSITE" if "parts" in entry.about else "FULL_OBJECT"
+            found["ChecksumType"] = entry.about.get("kind") or "FULL_OBJECT"
     return found
 
 
