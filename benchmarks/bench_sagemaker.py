@@ -1,10 +1,10 @@
-"""boto3 against the compatible API: how soon a script runs, how soon an endpoint serves, what a call takes."""
+"""The compatible API: how soon a script runs and an endpoint serves, what a call takes beside others."""
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
-import statistics
 import subprocess
 import sys
 import tarfile
@@ -16,20 +16,31 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from sagemaker_load import beside_own_port, beside_peers, tell
 
 from loopwright.core.clock import SystemClock
-from loopwright.sagemaker.key import new_key
+from loopwright.sagemaker.flow import table
+from loopwright.sagemaker.key import AccessKey, new_key
 from loopwright.store.sql import SqlMetadataStore
 
 ROLE = "arn:aws:iam::123456789012:role/bench"
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/{}"
 ONE = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
 SCRIPT = b"import time\nprint('first', time.time(), flush=True)\n"
-N_JOBS, N_ENDPOINTS, N_CALLS = 7, 5, 300
+N_JOBS, N_ENDPOINTS = 7, 5
+
+Client = Callable[[str], Any]
 
 
 def main() -> None:
-    """Start a server on a home of its own and print medians."""
+    """Start a server on a home of its own, and a peer's, and print medians."""
+    given = argparse.ArgumentParser(description=__doc__)
+    given.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    given.add_argument(
+        "--rounds", type=int, default=3, help="in which what is compared takes turns"
+    )
+    asked = given.parse_args()
+    print("Operations by flow\n\n" + table() + "\n", flush=True)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name) / "home"
         home.mkdir(mode=0o700)
@@ -38,7 +49,12 @@ def main() -> None:
         with log.open("w") as file:
             server = subprocess.Popen([*command, "--port", "0"], stdout=file, stderr=file)
         try:
-            measure(clients(home, address(log)))
+            url = address(log)
+            key = new_bench_key(home)
+            measure(clients(key, url))
+            beside_own_port(home, url, key, server.pid, seconds=asked.seconds, rounds=asked.rounds)
+            beside_peers(clients(key, url), Path(name), rounds=asked.rounds)
+            clients(key, url)("sagemaker").delete_endpoint(EndpointName="bench-0")
         finally:
             server.terminate()
             server.wait(20)
@@ -53,11 +69,17 @@ def address(log: Path) -> str:
         time.sleep(0.05)
 
 
-def clients(home: Path, url: str) -> Callable[[str], Any]:
-    """Return what makes a client of a service."""
+def new_bench_key(home: Path) -> AccessKey:
+    """Return a key of the home."""
     store = SqlMetadataStore(f"sqlite:///{home / 'loopwright.db'}", SystemClock())
-    key = new_key(store, user=os.environ.get("USER", "bench"), purpose="bench")
-    store.close()
+    try:
+        return new_key(store, user=os.environ.get("USER", "bench"), purpose="bench")
+    finally:
+        store.close()
+
+
+def clients(key: AccessKey, url: str) -> Client:
+    """Return what makes a client of a service."""
     return lambda service: boto3.client(
         service,
         endpoint_url=url,
@@ -68,9 +90,9 @@ def clients(home: Path, url: str) -> Callable[[str], Any]:
     )
 
 
-def measure(client: Callable[[str], Any]) -> None:
+def measure(client: Client) -> None:
     """Print each figure as it is known."""
-    s3, sagemaker, runtime = client("s3"), client("sagemaker"), client("sagemaker-runtime")
+    s3, sagemaker = client("s3"), client("sagemaker")
     s3.create_bucket(Bucket="bench")
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
@@ -85,31 +107,6 @@ def measure(client: Callable[[str], Any]) -> None:
     tell("CreateTrainingJob to Completed", done, "s")
     model(sagemaker)
     tell("CreateEndpoint to InService", [endpoint(sagemaker, n) for n in range(N_ENDPOINTS)], "s")
-    asked = {"EndpointName": "bench-0", "Body": b"3,4", "ContentType": "text/csv"}
-    calls = timed(N_CALLS, lambda _: runtime.invoke_endpoint(**asked)["Body"].read())
-    tell("InvokeEndpoint in boto3", [1e3 * each for each in calls], "ms")
-    puts = timed(N_CALLS, lambda n: s3.put_object(Bucket="bench", Key=f"o/{n}", Body=b"x" * 1024))
-    tell("PutObject of 1 KiB in boto3", [1e3 * each for each in puts], "ms")
-    large = os.urandom(100 << 20)
-    puts = timed(3, lambda n: s3.put_object(Bucket="bench", Key=f"large/{n}", Body=large))
-    tell("PutObject of 100 MiB in boto3", puts, "s")
-
-
-def timed(times: int, call: Callable[[int], object]) -> list[float]:
-    """Return the seconds of each call."""
-    found = []
-    for number in range(times):
-        start = time.perf_counter()
-        call(number)
-        found.append(time.perf_counter() - start)
-    return found
-
-
-def tell(what: str, values: Any, unit: str) -> None:
-    """Print a median, and the least and the most."""
-    found = sorted(values)
-    middle = statistics.median(found)
-    print(f"{what}: {middle:.3g} {unit} ({found[0]:.3g} to {found[-1]:.3g})", flush=True)
 
 
 def ordered(sagemaker: Any, name: str, **more: Any) -> dict[str, Any]:

@@ -37,6 +37,27 @@ class RaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class S3Settings:
+    """The S3-compatible store in which the buckets of clients of AWS lie, where one is chosen.
+
+    Parameters
+    ----------
+    url
+        Its address (`LOOPWRIGHT_S3_URL`); None for the home folder.
+    region
+        The region that requests are signed for (`LOOPWRIGHT_S3_REGION`), else that of the shell.
+    profile
+        The profile of AWS's tools that has its keys (`LOOPWRIGHT_S3_PROFILE`), else the shell's
+        keys.
+    """
+
+    # it may hold a password, which is refused later
+    url: str | None = field(default=None, repr=False)
+    region: str | None = None
+    profile: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Where things are kept, and who is working.
 
@@ -58,6 +79,8 @@ class Settings:
     mlflow_uri
         The MLflow tracking server on which jobs appear too (`LOOPWRIGHT_MLFLOW_URI`, else
         `MLFLOW_TRACKING_URI` where that is an http or https address).
+    s3
+        Where the buckets of clients of AWS lie.
     """
 
     home: Path
@@ -68,6 +91,7 @@ class Settings:
     ray: RaySettings | None = None
     # it may hold a password
     mlflow_uri: str | None = field(default=None, repr=False)
+    s3: S3Settings = field(default_factory=S3Settings)
 
 
 def read_settings(environment: Mapping[str, str], *, home: Path | None = None) -> Settings:
@@ -99,6 +123,11 @@ def read_settings(environment: Mapping[str, str], *, home: Path | None = None) -
         cpus=cpus,
         ray=_ray(environment, home),
         mlflow_uri=_mlflow_uri(environment),
+        s3=S3Settings(
+            url=environment.get("LOOPWRIGHT_S3_URL") or None,
+            region=environment.get("LOOPWRIGHT_S3_REGION") or None,
+            profile=environment.get("LOOPWRIGHT_S3_PROFILE") or None,
+        ),
     )
 
 

@@ -16,6 +16,7 @@ from loopwright.settings import Settings, read_settings
 if TYPE_CHECKING:
     from loopwright.compute import Capacity, Compute
     from loopwright.compute.successor import Successor
+    from loopwright.sagemaker.s3.place import StorePlace
     from loopwright.store import ArtifactStore, MetadataStore
 
 
@@ -47,6 +48,27 @@ def open_workspace(settings: Settings, *, clock: Clock | None = None) -> Workspa
         clock=clock,
         user=settings.user,
     )
+
+
+def bucket_place(settings: Settings, *, url: str | None = None) -> StorePlace | None:
+    """Return the store in which the buckets of clients of AWS lie; None for the home folder.
+
+    Parameters
+    ----------
+    url
+        Its address, given by hand, which wins.
+
+    Raises
+    ------
+    InvalidInputError
+        If the address cannot be used.
+    """
+    url = url or settings.s3.url
+    if url is None:
+        return None
+    from loopwright.sagemaker.s3.place import store_place
+
+    return store_place(url, region=settings.s3.region, profile=settings.s3.profile)
 
 
 def kept_open(settings: Settings) -> Store:

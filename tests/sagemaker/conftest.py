@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,16 +51,18 @@ class Server:
 
 
 @contextmanager
-def started(home: Path, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def started(
+    home: Path, *, port: int = 0, arguments: Sequence[str] = (), **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Start a server on a home, and end it in any case."""
     log = home.parent / f"server-{time.time_ns()}.log"
     command = [sys.executable, "-m", "loopwright", "--home", str(home), "sagemaker"]
     with log.open("w") as file:
         process = subprocess.Popen(
-            [*command, "--port", str(port)],
+            [*command, "--port", str(port), *arguments],
             stdout=file,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "LOOPWRIGHT_USER": "ann"},
+            env={**os.environ, "LOOPWRIGHT_USER": "ann", **environment},
         )
     try:
         yield process, _address(process, log)

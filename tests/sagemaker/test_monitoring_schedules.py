@@ -467,7 +467,8 @@ def test_schedules_are_listed_changed_stopped_and_deleted(
     }
     assert refused(sagemaker.describe_monitoring_schedule, MonitoringScheduleName="many-1") == (
         "ResourceNotFound",
-        "Could not find monitoring schedule with name: many-1",
+        "Monitoring Schedule arn:aws:sagemaker:us-east-1:123456789012:monitoring-schedule/many-1 "
+        "not found",
     )
     definitions = sagemaker.list_data_quality_job_definitions(
         EndpointName=endpoint, NameContains="many"

@@ -13,6 +13,9 @@ import pytest
 from loopwright.deploy import free_port
 
 from .conftest import ROLE, Server, image, key_for, started, until
+from .test_functions import packed
+
+_SLOW = "import time\ndef handler(e, c):\n    time.sleep(0.4)\n    return {'n': 1}\n"
 
 
 def training(command: str) -> dict[str, Any]:
@@ -54,12 +57,28 @@ def test_executions_go_on_and_no_step_runs_twice(tmp_path: Path) -> None:
                     "Arguments": training("sleep 0.4"),
                     "DependsOn": ["R"],
                 },
+                {
+                    "Name": "F",
+                    "Type": "Lambda",
+                    "FunctionArn": "arn:aws:lambda:us-east-1:123456789012:function:f",
+                    "OutputParameters": [{"OutputName": "n", "OutputType": "Integer"}],
+                    "Arguments": {},
+                    "DependsOn": ["B"],
+                },
             ],
         }
     )
     with started(home, port=port) as (process, url):
         first = Server(url=url, home=home, key=key_for(home), pid=process.pid)
         first.client("s3").create_bucket(Bucket="kept")
+        first.client("lambda").create_function(
+            FunctionName="f",
+            Runtime="python3.12",
+            Handler="app.handler",
+            Role=ROLE,
+            Timeout=30,
+            Code={"ZipFile": packed({"app.py": _SLOW})},
+        )
         sagemaker = first.client("sagemaker")
         sagemaker.create_pipeline(PipelineName="p", PipelineDefinition=text, RoleArn=ROLE)
         arn = sagemaker.start_pipeline_execution(PipelineName="p")["PipelineExecutionArn"]
@@ -72,17 +91,20 @@ def test_executions_go_on_and_no_step_runs_twice(tmp_path: Path) -> None:
             process.kill()
             process.wait(10)
     with started(home, port=port) as (process, url):
-        last = Server(url=url, home=home, key=first.key, pid=process.pid).client("sagemaker")
+        again = Server(url=url, home=home, key=first.key, pid=process.pid)
+        last = again.client("sagemaker")
         found = until(
             lambda: last.describe_pipeline_execution(PipelineExecutionArn=arn),
             lambda seen: seen["PipelineExecutionStatus"] != "Executing",
         )
         jobs = last.list_training_jobs()["TrainingJobSummaries"]
         versions = last.list_model_packages(ModelPackageGroupName="g")["ModelPackageSummaryList"]
+        calls = again.client("logs").describe_log_streams(logGroupName="/aws/lambda/f")
         steps = last.list_pipeline_execution_steps(PipelineExecutionArn=arn)
 
     names = [each["StepName"] for each in steps["PipelineExecutionSteps"]]
     assert found["PipelineExecutionStatus"] == "Succeeded", steps
     assert len(jobs) == 2
     assert [each["ModelPackageVersion"] for each in versions] == [1]
-    assert names == ["B", "R", "A"]
+    assert names == ["F", "B", "R", "A"]
+    assert len(calls["logStreams"]) == 1

@@ -302,7 +302,7 @@ def test_an_execution_that_failed_goes_on_from_the_step_that_failed(
 def test_a_step_is_tried_again_as_its_policy_says(
     sagemaker: Any, bucket: str, create: Callable[..., str], run: Callable[..., Any]
 ) -> None:
-    two = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    many = {"InstanceType": "ml.m5.large", "InstanceCount": 100, "VolumeSizeInGB": 1}
     policy = {
         "ExceptionType": ["SageMaker.RESOURCE_LIMIT"],
         "IntervalSeconds": 1,
@@ -314,7 +314,7 @@ def test_a_step_is_tried_again_as_its_policy_says(
             step(
                 "T",
                 "Training",
-                training(bucket, "true", ResourceConfig=two),
+                training(bucket, "true", ResourceConfig=many),
                 RetryPolicies=[policy],
             )
         )
@@ -350,9 +350,9 @@ def test_an_execution_that_is_stopped_stops_its_jobs(
 
     assert execution["PipelineExecutionStatus"] == "Stopped"
     assert job()["TrainingJobStatus"] == "Stopped"
-    assert refused(sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn)[0] == (
-        "ConflictException"
-    )
+    code, message = refused(sagemaker.stop_pipeline_execution, PipelineExecutionArn=arn)
+    assert code == "ValidationException"
+    assert "Only pipelines with 'Executing' status can be stopped" in message
 
 
 def test_a_callback_step_waits_for_its_answer(sagemaker: Any, create: Callable[..., str]) -> None:
@@ -486,7 +486,7 @@ def test_a_pipeline_is_changed_listed_found_and_deleted(
         ("[]", "Expecting start of Json Object."),
         ('{"Version": "2019-01-01"}', "The version '2019-01-01' is not known"),
         (definition(), "There are no steps."),
-        (definition(step("A", "Lambda", {})), "'Lambda', which is not supported yet"),
+        (definition(step("A", "EMR", {})), "'EMR', which is not supported yet by loopwright"),
         (definition(step("A", "Fail", {}), step("A", "Fail", {})), "must be unique"),
         (definition(step("A", "Fail", {}, DependsOn=["B"])), "depends on 'B', which is no step"),
         (

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loopwright.sagemaker.model import service
+import pytest
+
+from loopwright.sagemaker.flow import OTHERS, counts, flow_of
+from loopwright.sagemaker.model import SERVICES, service
 from loopwright.sagemaker.reference import reference
 from loopwright.sagemaker.registry import all_served
 
@@ -32,3 +35,31 @@ def test_every_operation_of_sagemaker_is_on_the_page() -> None:
     page = reference()
 
     assert [name for name in service("sagemaker").operation_names if f"`{name}`" not in page] == []
+
+
+def test_every_operation_that_is_served_counts_in_one_flow() -> None:
+    found = list(counts())
+    served = {(each.service, each.name) for each in all_served()}
+
+    assert sum(each.executed + each.recorded for each in found) == len(served)
+    assert sum(each.total for each in found) == sum(
+        len(service(name).operation_names) for name in SERVICES
+    )
+    assert [each for each in served if flow_of(*each) == OTHERS] == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "flow"),
+    [
+        ("CreateTrainingJob", "training"),
+        ("ListTrainingJobsForHyperParameterTuningJob", "tuning"),
+        ("CreateModelQualityJobDefinition", "monitoring"),
+        ("CreateModelPackage", "registry"),
+        ("CreateModel", "deployment"),
+        ("CreateEndpointConfig", "deployment"),
+        ("AssociateTrialComponent", "experiments and lineage"),
+        ("CreateFeatureGroup", OTHERS),
+    ],
+)
+def test_an_operation_counts_where_its_name_belongs(operation: str, flow: str) -> None:
+    assert flow_of("sagemaker", operation) == flow

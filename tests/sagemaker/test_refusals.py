@@ -169,46 +169,6 @@ CREATIONS: dict[str, Callable[[str], dict[str, Any]]] = {
         "RoleArn": ROLE,
     },
 }
-TAKEN = {
-    "CreateModel": "Cannot create already existing model",
-    "CreateModelPackageGroup": "already exists",
-    "CreateExperiment": "already exists",
-    "CreateTrialComponent": "already exists",
-    "CreatePipeline": "already exist",
-}
-
-
-@pytest.mark.parametrize("name", CREATIONS)
-def test_of_eight_clients_that_take_one_name_at_once_one_gets_it(server: Server, name: str) -> None:
-    taken = f"taken-{time.time_ns()}"
-    clients = [server.client("sagemaker") for _ in range(8)]
-    start = threading.Barrier(8)
-    told: list[tuple[int, str, str] | None] = []
-
-    def create(client: Any) -> None:
-        start.wait(20)
-        try:
-            getattr(client, xform_name(name))(**CREATIONS[name](taken))
-        except ClientError as error:
-            found = error.response
-            status = found["ResponseMetadata"]["HTTPStatusCode"]
-            told.append((status, found["Error"]["Code"], found["Error"]["Message"]))
-        else:
-            told.append(None)
-
-    threads = [threading.Thread(target=create, args=(each,)) for each in clients]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join(30)
-
-    assert told.count(None) == 1
-    for refusal in told:
-        if refusal is not None:
-            status, code, message = refusal
-            assert status == 400
-            assert code in ("ValidationException", "ResourceInUse", "ConflictException")
-            assert TAKEN[name] in message
 
 
 def test_a_bucket_that_holds_something_stays(s3: Any, bucket: str) -> None:

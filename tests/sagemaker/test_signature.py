@@ -74,6 +74,20 @@ def test_a_digest_that_is_only_claimed_does_not_stand_for_the_body() -> None:
     assert error.code == "InvalidSignatureException"
 
 
+def test_a_digest_that_was_signed_does_not_stand_for_another_body() -> None:
+    digest = hashlib.sha256(b"{}").hexdigest()
+    asked = as_received(signed(headers={"X-Amz-Content-SHA256": digest}))
+    unsigned = as_received(signed(headers={"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}))
+
+    check(asked)
+    errors = [
+        refusal(replace(asked, body=HeldBody(b'{"a": 1}'))),
+        refusal(replace(unsigned, body=HeldBody(b'{"a": 1}'))),
+    ]
+
+    assert [each.code for each in errors] == ["InvalidSignatureException"] * 2
+
+
 def test_a_signature_tells_whose_a_request_is_and_what_for() -> None:
     found = check(as_received(signed()))
 

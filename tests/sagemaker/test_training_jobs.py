@@ -303,7 +303,7 @@ def test_built_in_xgboost_learns_and_tells_its_metrics(s3: Any, bucket: str, tra
 
     job = train(
         AlgorithmSpecification=image("sagemaker-xgboost:1.7-1"),
-        HyperParameters={"num_round": "10", "objective": "binary:logistic", "eval_metric": "auc"},
+        HyperParameters={"num_round": "10", "objective": "binary:logistic", "eval_metric": "error,auc"},
         InputDataConfig=[
             channel(name, f"s3://{bucket}/bin/{name}", ContentType="text/csv")
             for name in ("train", "validation")
@@ -313,6 +313,10 @@ def test_built_in_xgboost_learns_and_tells_its_metrics(s3: Any, bucket: str, tra
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
     metrics = {each["MetricName"]: each["Value"] for each in job["FinalMetricDataList"]}
     assert metrics["validation:auc"] > 0.95
+    assert metrics["validation:error"] < 0.2
+    # `TrainingJobAnalytics` of the second SDK asks for the definitions that an algorithm has itself
+    defined = {each["Name"] for each in job["AlgorithmSpecification"]["MetricDefinitions"]}
+    assert set(metrics) <= defined
     key = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{bucket}/")
     body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(body)) as packed:

@@ -76,7 +76,9 @@ def models(sagemaker: Any, s3: Any, bucket: str) -> dict[str, str]:
 def transform(sagemaker: Any, s3: Any, bucket: str) -> Transform:
     """Return a function that puts files, transforms them and returns the job and its outputs."""
 
-    def run(model: str, files: dict[str, bytes], *, wait: bool = True, **more: Any) -> Any:
+    def run(
+        model: str, files: dict[str, bytes], *, wait: bool = True, n: int = 1, **more: Any
+    ) -> Any:
         name = f"transform-{time.time_ns()}"
         for key, body in files.items():
             s3.put_object(Bucket=bucket, Key=f"batch-in/{name}/{key}", Body=body)
@@ -97,7 +99,7 @@ def transform(sagemaker: Any, s3: Any, bucket: str) -> Transform:
             ModelName=model,
             TransformInput={"DataSource": {"S3DataSource": source}, **given},
             TransformOutput=out,
-            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": n},
             **more,
         )
         if not wait:
@@ -117,6 +119,22 @@ def transform(sagemaker: Any, s3: Any, bucket: str) -> Transform:
         return job
 
     return run
+
+
+@pytest.mark.parametrize("kind", ["script", "xgboost"])
+def test_instances_divide_the_files(
+    transform: Transform, models: dict[str, str], kind: str
+) -> None:
+    files = {f"{number}.csv": b"1,2\n3,4\n" * (number + 1) for number in range(5)}
+
+    job = transform(models[kind], files, n=3)
+
+    assert job["TransformJobStatus"] == "Completed", job.get("FailureReason")
+    outputs = job["outputs"]
+    assert sorted(outputs) == [f"{name}.out" for name in sorted(files)]
+    assert {name: len(said.splitlines()) for name, said in outputs.items()} == {
+        f"{number}.csv.out": 2 * (number + 1) for number in range(5)
+    }
 
 
 def refused(call: Callable[..., Any], **arguments: Any) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 from loopwright.core.errors import BackendError
 from loopwright.train import environment
-from loopwright.train.environment import environment_python
+from loopwright.train.environment import environment_python, framework_python
 
 PACKAGES = (sysconfig.get_paths()["purelib"],)
 
@@ -150,3 +150,68 @@ def test_two_jobs_that_want_the_same_one_make_one(
         thread.join()
 
     assert len(makes) == 1
+
+
+def of_image(requirements: Path | None, root: Path, *framework: str) -> str:
+    return framework_python(
+        requirements,
+        framework=framework,
+        root=root,
+        python=sys.executable,
+        packages=PACKAGES,
+        beside=root.parent / "code",
+    )
+
+
+def version_in(python: str) -> str:
+    told = subprocess.run(
+        [python, "-c", "import loopwright_probe; print(loopwright_probe.version)"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return told.stdout.strip()
+
+
+def test_a_script_without_requirements_gets_the_packages_of_its_image(
+    requirements: Path, tmp_path: Path
+) -> None:
+    (package,) = requirements.parent.glob("*.whl")
+
+    python = of_image(None, tmp_path / "environments", f"loopwright-probe @ {package.as_uri()}")
+
+    assert version_in(python) == "1.0"
+
+
+def test_what_a_script_requires_wins_over_its_image(requirements: Path, tmp_path: Path) -> None:
+    other = wheel(tmp_path, version="2.0")
+    (package,) = requirements.parent.glob("*.whl")
+    requirements.write_text(f"Loopwright_Probe @ {package.as_uri()}\n")
+
+    python = of_image(
+        requirements, tmp_path / "environments", f"loopwright-probe @ {other.as_uri()}"
+    )
+
+    assert version_in(python) == "1.0"
+
+
+def test_an_image_whose_packages_cannot_be_had_is_told_and_the_script_runs_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    attempts = []
+
+    def refused(command: list[str], folder: Path) -> int:
+        attempts.append(command)
+        return 1
+
+    monkeypatch.setattr(environment, "_run", refused)
+    (tmp_path / "code").mkdir()
+
+    first = of_image(None, tmp_path / "environments", "scikit-learn==1.2.*")
+    n_attempts = len(attempts)
+    second = of_image(None, tmp_path / "environments", "scikit-learn==1.2.*")
+
+    assert first == second == sys.executable
+    assert capfd.readouterr().out.count("the script gets those of loopwright") == 2
+    # a machine without a network does not wait for it at every job
+    assert len(attempts) == n_attempts > 0

@@ -124,3 +124,38 @@ def test_bubblewrap_is_asked_for_the_same_view(root: Path) -> None:
     assert f"--ro-bind {root}/a.csv {opt}/ml/input/data/one/a.csv" in text
     assert f"--ro-bind {root}/rows {opt}/ml/processing/input" in text
     assert text.endswith(f"--chdir {opt}/ml/code --")
+
+
+ALONE = """
+import socket, sys
+from loopwright.train.script_mount import leave_network
+port = int(sys.argv[1])
+socket.create_connection(("127.0.0.1", port), 5).close()
+leave_network()
+with socket.create_server(("127.70.1.2", 7777)):
+    socket.create_connection(("127.70.1.2", 7777), 5).close()
+try:
+    socket.create_connection(("127.0.0.1", port), 5)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_process_that_has_left_the_network_has_a_loopback_of_its_own() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        ran = subprocess.run(
+            [sys.executable, "-c", ALONE, str(port)], capture_output=True, text=True, timeout=30
+        )
+
+    assert (ran.stdout, ran.returncode) == ("Connection refused\n", 0), ran.stderr
+
+
+def test_bubblewrap_gives_a_host_its_name_and_no_network() -> None:
+    words = bubblewrap_command(
+        "bwrap", "/j/ml", channels={}, hosts="/j/hosts", host="algo-2", is_isolated=True
+    )
+
+    assert words[4:8] == ["--unshare-uts", "--hostname", "algo-2", "--unshare-net"]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 @click.option("--port", default=8333, show_default=True, help="0 for a free one.")
 @click.option("--region", default="us-east-1", show_default=True)
 @click.option("--account", default="123456789012", show_default=True)
+@click.option(
+    "--s3", metavar="URL", help="Keep buckets in this S3-compatible store, not in the home."
+)
 @click.option("--others", is_flag=True, help="Listen on an address that other machines reach.")
 def sagemaker(
     home: Path | None,
@@ -32,13 +35,15 @@ def sagemaker(
     port: int,
     region: str,
     account: str,
+    s3: str | None,
     others: bool,
 ) -> None:
     """Answer boto3 and the SageMaker SDKs until SIGTERM or Ctrl-C; see `loopwright env`."""
     from loopwright.cli.show import echo_json
+    from loopwright.deploy.server import loop_factory
     from loopwright.sagemaker.serve import Gateway, GatewayPlan
     from loopwright.settings import read_settings
-    from loopwright.wiring import open_workspace
+    from loopwright.wiring import bucket_place, open_workspace
 
     def told(url: str) -> None:
         if as_json:
@@ -51,9 +56,14 @@ def sagemaker(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    workspace = open_workspace(read_settings(os.environ, home=home))
-    plan = GatewayPlan(host=host, port=port, region=region, account=account, others=others)
-    asyncio.run(_run(Gateway(workspace, plan), told))
+    settings = read_settings(os.environ, home=home)
+    place = bucket_place(settings, url=s3)
+    workspace = open_workspace(settings)
+    plan = GatewayPlan(
+        host=host, port=port, region=region, account=account, others=others, s3=place
+    )
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run(Gateway(workspace, plan), told))
 
 
 async def _run(gateway: Gateway, tell: Callable[[str], object]) -> None:

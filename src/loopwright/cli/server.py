@@ -23,6 +23,11 @@ from loopwright.cli.main import command
 )
 @click.option("--region", default="us-east-1", show_default=True, help="For clients of AWS.")
 @click.option("--account", default="123456789012", show_default=True, help="For clients of AWS.")
+@click.option(
+    "--s3",
+    metavar="URL",
+    help="Keep the buckets of clients of AWS in this S3-compatible store, not in the home.",
+)
 def server(
     home: Path | None,
     as_json: bool,
@@ -32,6 +37,7 @@ def server(
     turn_limit: str,
     region: str,
     account: str,
+    s3: str | None,
 ) -> None:
     """Look after all loops of the home, and answer boto3 and the SageMaker SDKs, until Ctrl-C.
 
@@ -45,8 +51,9 @@ def server(
     from loopwright.core.quantity import seconds
     from loopwright.server import ServerPlan, serve
     from loopwright.settings import read_settings
-    from loopwright.wiring import open_workspace
+    from loopwright.wiring import bucket_place, open_workspace
 
+    settings = read_settings(os.environ, home=home)
     plan = ServerPlan(
         host=host,
         port=port,
@@ -55,6 +62,7 @@ def server(
         turn_limit_s=seconds(turn_limit, field="--turn-limit"),
         region=region,
         account=account,
+        s3=bucket_place(settings, url=s3),
     ).checked()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
@@ -62,7 +70,6 @@ def server(
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # the processes that attend loops answer to no one over the network
     environ = {k: v for k, v in os.environ.items() if k != "LOOPWRIGHT_SERVER_TOKEN"}
-    settings = read_settings(os.environ, home=home)
 
     def told(address: str) -> None:
         if as_json:

@@ -148,18 +148,19 @@ def _unpacked(order: dict[str, Any]) -> Path:
 def _interpreter(order: dict[str, Any], model: Path) -> str:
     requirements = model / CODE_FOLDER / "requirements.txt"
     python: str = order["python"]
-    if not requirements.is_file() or not requirements.read_text(errors="replace").strip():
+    has_some = requirements.is_file() and requirements.read_text(errors="replace").strip()
+    if not has_some and not order["framework"]:
         return python
-    from loopwright.train.environment import environment_python
+    from loopwright.train.environment import framework_python
 
-    found = environment_python(
-        requirements,
+    return framework_python(
+        requirements if has_some else None,
+        framework=order["framework"],
         root=Path(order["environments"]),
         python=python,
         packages=order["packages"],
-        beside=requirements.parent,
+        beside=requirements.parent if has_some else model,
     )
-    return str(found)
 
 
 def _shown(order: dict[str, Any], model: Path) -> str:
@@ -214,16 +215,17 @@ def _variables(order: dict[str, Any], python: str, model_dir: str) -> dict[str, 
     own |= {name: value for name, value in os.environ.items() if name.startswith("LC_")}
     code = f"{model_dir}/{CODE_FOLDER}"
     folder = str(Path(python).parent)
+    variables = dict(order["variables"])
     return {
         **own,
         **dict.fromkeys(_THREADS, "1"),
         "PATH": os.pathsep.join([folder, own.get("PATH", os.defpath)]),
-        "PYTHONPATH": code,
+        "PYTHONPATH": os.pathsep.join(filter(None, [code, variables.pop("PYTHONPATH", "")])),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "SAGEMAKER_PROGRAM": order["program"],
         "SAGEMAKER_SUBMIT_DIRECTORY": code,
         "SAGEMAKER_BASE_DIR": model_dir.rpartition("/")[0],
         "SM_MODEL_DIR": model_dir,
-        **order["variables"],
+        **variables,
     }

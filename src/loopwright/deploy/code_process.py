@@ -79,6 +79,7 @@ class CodeProcess:
             "most_bytes": mebibytes(settings.max_unpacked, field="max_unpacked") << 20,
             "python": sys.executable,
             "packages": list(dict.fromkeys((paths["purelib"], paths["platlib"]))),
+            "framework": list(settings.framework),
             "environments": settings.environments or str(folder / "environments"),
             "program": settings.program,
             "most_answer": settings.max_answer_bytes,

@@ -21,6 +21,8 @@ class CodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     environments
         The folder, as an absolute path, in which environments of requirements are kept; beside the
         endpoint's files where it is empty.
+    framework
+        What it counts on beside its own requirements, as pip reads it.
     processes
         How many answer in each worker of the endpoint, one request at a time each.
     timeout_s
@@ -45,6 +47,7 @@ class CodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     program: str = "inference.py"
     environments: str = ""
+    framework: tuple[str, ...] = ()
     processes: int = 1
     timeout_s: float = 60.0
     start_timeout_s: float = 600.0

@@ -72,7 +72,7 @@ def serve(
                     leave_s = timing.drain_s + timing.quiet_s + 2.0
                     fork = _Copies(folder, open_model, limits, queue, timing, load)
                     return supervisor_of(desired, folder, command, leave_s, fork).run(desired)
-            runner = stack.enter_context(asyncio.Runner(loop_factory=_loop_factory()))
+            runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory()))
             runner.run(_with_signals(folder, open_model, limits, queue, timing, seat, models))
     except InvalidInputError as error:
         _log.error("%s", error)
@@ -114,7 +114,7 @@ class _Copies:
         if desired == self._loaded or any(each.code is not None for each in desired.all_variants):
             return
         self.preload()
-        _loop_factory()
+        loop_factory()
         gc.unfreeze()
         self.models.exchange(desired.all_variants, self.models.opened(desired))
         self._loaded = desired
@@ -163,7 +163,8 @@ async def _with_signals(
     await server.run()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a quick event loop, or None where there is none."""
     try:
         import uvloop
     except ImportError:

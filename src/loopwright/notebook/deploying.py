@@ -334,7 +334,7 @@ def _workers(workers: int | Mapping[str, Any]) -> int | Scale:
 def _job(endpoint: Any, wanted: DesiredState) -> JobSpec:
     from loopwright.compute import JobSpec, Resources
     from loopwright.deploy import most_workers
-    from loopwright.train.script_contract import INSTALLER_NAMES, INSTALLER_PREFIXES
+    from loopwright.train.script_contract import installer_environment
 
     memory_mib, installer = 1024, {}
     for code in (each.code for each in wanted.all_variants):
@@ -343,11 +343,7 @@ def _job(endpoint: Any, wanted: DesiredState) -> JobSpec:
         n_processes = most_workers(wanted.workers) * code.processes
         memory_mib += n_processes * mebibytes(code.memory, field="memory")
         # where its requirements come from; the code itself does not see them
-        installer = {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(INSTALLER_PREFIXES) or name in INSTALLER_NAMES
-        }
+        installer = installer_environment()
     return JobSpec(
         key=f"endpoint/{endpoint.name}",
         name=endpoint.name,

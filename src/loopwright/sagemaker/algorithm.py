@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError
+from loopwright.sagemaker.algorithm_spelling import respelled
 from loopwright.sagemaker.algorithm_threshold import CRITERIA, CRITERION, check_criterion
 from loopwright.sagemaker.error import ApiError, validation
+from loopwright.sagemaker.learner_metric import LEARNER_METRICS
 
 SETTINGS_FILE = "sagemaker.json"
 """In a model: what was trained, so that an endpoint can answer as the algorithm's own would."""
@@ -70,20 +72,40 @@ BUILT_INS: Mapping[str, BuiltIn] = {
         fixed={
             "booster": ("gbtree",),
             "process_type": ("default",),
-            "one_drop": ("0",),
             "base_score": ("0.5",),
+            "sampling_method": ("uniform",),
+            # how trees are grown says tree_method
+            "updater": (
+                "grow_colmaker",
+                "grow_colmaker,prune",
+                "grow_histmaker",
+                "grow_local_histmaker",
+                "grow_quantile_histmaker",
+            ),
         },
         unused=frozenset(
             {
                 "csv_weights",
                 "deterministic_histogram",
                 "dsplit",
+                # of boosters that are not here
+                "lambda_bias",
+                "max_cat_threshold",
+                "max_cat_to_onehot",
+                "normalize_type",
                 "nthread",
                 "num_class",
                 "objective",
+                "one_drop",
+                "predictor",
+                "prob_buffer_row",
+                "rate_drop",
                 "refresh_leaf",
+                "sample_type",
                 "save_model_on_termination",
                 "seed",
+                "silent",
+                "skip_drop",
                 "single_precision_histogram",
                 "sketch_eps",
                 "use_dask_gpu_training",
@@ -106,8 +128,17 @@ BUILT_INS: Mapping[str, BuiltIn] = {
             "max_depth": 6,
             "min_child_samples": 3,
         },
-        fixed={"metric": ("auto",), "use_dask": ("False", "false")},
-        unused=frozenset({"num_threads", "seed", "verbosity", "num_class", "objective"}),
+        unused=frozenset(
+            {
+                "num_class",
+                "num_threads",
+                "objective",
+                "seed",
+                "tree_learner",
+                "use_dask",
+                "verbosity",
+            }
+        ),
         metrics=(),
     ),
     "linear-learner": BuiltIn(
@@ -146,6 +177,7 @@ BUILT_INS: Mapping[str, BuiltIn] = {
                 "lr_scheduler_factor",
                 "lr_scheduler_minimum_lr",
                 "lr_scheduler_step",
+                "margin",
                 "mini_batch_size",
                 "momentum",
                 "normalize_data",
@@ -163,7 +195,9 @@ BUILT_INS: Mapping[str, BuiltIn] = {
                 "use_lr_scheduler",
             }
         ),
-        metrics=("validation:objective_loss", "test:objective_loss"),
+        metrics=tuple(
+            f"{part}:{name}" for part in ("validation", "test") for name in LEARNER_METRICS
+        ),
     ),
     "knn": BuiltIn(
         required=("k", "sample_size", "predictor_type", "feature_dim"),
@@ -191,10 +225,9 @@ def checked_hyperparameters(name: str, texts: Mapping[str, str]) -> dict[str, An
     if missing:
         raise validation(f"Missing required hyperparameter of {name}: {', '.join(missing)}.")
     kept = {}
-    for key, text in texts.items():
-        if key.startswith("_"):
-            continue  # what a tuner adds
-        value = text.strip('"')
+    # without what a tuner adds
+    plain = {key: text.strip('"') for key, text in texts.items() if not key.startswith("_")}
+    for key, value in respelled(name, plain).items():
         if key in about.fixed:
             if value not in about.fixed[key]:
                 known = ", ".join(about.fixed[key])
@@ -250,7 +283,8 @@ def metric_definitions(name: str) -> list[dict[str, str]]:
     for each in BUILT_INS[name].metrics:
         part, _, metric = each.partition(":")
         if name == "xgboost":
-            regex = rf"\[[0-9]+\].*#011{part}-{metric}:{number}"
+            # a tab, which SageMaker's logs show as #011
+            regex = rf"\[[0-9]+\].*(?:#011|\t){part}-{metric}:{number}"
         else:
             regex = rf"#quality_metric: host=algo-1, {part} {metric} <[a-z]+>={number}"
         found.append({"Name": each, "Regex": regex})

@@ -1,6 +1,7 @@
 """A built-in algorithm inside a training job: reads channels, trains with ours, leaves a bundle.
 
-`python -m loopwright.sagemaker.algorithm_worker NAME`, in the folders of the training contract.
+`python -m loopwright.sagemaker.algorithm_worker NAME [TAG]`, in the folders of the training contract;
+the tag is that of the image.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from loopwright.prepare import Recipe, fit_recipe
 from loopwright.problem import Task
 from loopwright.sagemaker.algorithm import SETTINGS_FILE, checked_hyperparameters, task_of
 from loopwright.sagemaker.algorithm_data import Rows, read_channel
+from loopwright.sagemaker.algorithm_spelling import watched_metrics
 from loopwright.sagemaker.algorithm_threshold import chosen_threshold
 from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.image import is_before
+from loopwright.sagemaker.learner_metric import learner_metrics
 from loopwright.train.algorithm import FittedModel, fit_algorithm, get_algorithm
 from loopwright.train.archive import open_archive
 from loopwright.train.bundle import pack_bundle
@@ -46,7 +50,7 @@ def main() -> int:
     """Do the job and return the exit code; say why not in `output/failure`."""
     base = Path(os.environ["SAGEMAKER_BASE_DIR"])
     try:
-        train(sys.argv[1], base)
+        train(sys.argv[1], base, tag=sys.argv[2] if len(sys.argv) > 2 else "")
     except (LoopwrightError, ApiError) as error:
         message = f"ClientError: {error.message if isinstance(error, ApiError) else error}"
         (base / "output" / "failure").write_text(message)
@@ -55,7 +59,7 @@ def main() -> int:
     return 0
 
 
-def train(name: str, base: Path) -> None:
+def train(name: str, base: Path, *, tag: str = "") -> None:
     """Train the algorithm of that name on the channels below a folder.
 
     Raises
@@ -89,7 +93,6 @@ def train(name: str, base: Path) -> None:
         threads=int(os.environ.get("SM_NUM_CPUS", "1")),
     )
     fitted, members = _trained(spec, given, held)
-    _tell_test(name, spec, fitted, rows("test") or (held if name == "linear-learner" else None))
     about = {"algorithm": name, "hyperparameters": texts, "n_features": int(given.X.shape[1])}
     members[SETTINGS_FILE] = json.dumps(about).encode()
     outcome = spec.outcome
@@ -97,16 +100,22 @@ def train(name: str, base: Path) -> None:
         judged = given if held is None else held
         threshold = chosen_threshold(texts, judged.y, _probability(fitted, judged))
         outcome = replace(outcome, threshold=threshold)
+    parts = {"validation": held if name == "linear-learner" else None, "test": rows("test")}
+    _tell(spec, fitted, texts, parts, threshold=outcome.threshold or 0.5)
     bundle = pack_bundle(members, name=name, algorithm=name, outcome=outcome)
-    _leave(base / "model", open_archive(bundle), name)
+    _leave(base / "model", open_archive(bundle), name, tag)
 
 
 def _fitting(name: str, texts: Mapping[str, str], *, has_validation: bool) -> dict[str, Any]:
     objective = texts.get("_tuning_objective_metric", "").strip('"').partition(":")[2]
+    metrics = watched_metrics(texts) if name == "xgboost" else []
     if name == "xgboost" and objective:
         # a tuner reads it in the log, so that it must be watched
+        metrics = [*(each for each in metrics if each != objective), objective]
         texts = {**texts, "eval_metric": objective}
     found = checked_hyperparameters(name, texts)
+    if len(metrics) > 1:
+        found["also_watched"] = metrics[:-1]
     if "early_stopping_rounds" in found and not has_validation:
         found["early_stopping_rounds"] = 0
     return found
@@ -225,27 +234,25 @@ class _Told:
         self._line = ""
 
 
-def _tell_test(
-    name: str, spec: TrainingSpec, fitted: tuple[FittedModel, Any], rows: Rows | None
+def _tell(
+    spec: TrainingSpec,
+    fitted: tuple[FittedModel, Any],
+    texts: Mapping[str, str],
+    parts: Mapping[str, Rows | None],
+    *,
+    threshold: float,
 ) -> None:
-    """Print how good the model is on rows it did not see, as the first algorithms do."""
-    if rows is None or name not in ("knn", "linear-learner"):
+    """Print how good the model is on rows it did not learn from, as the first algorithms do."""
+    if spec.algorithm not in ("knn", "linear-learner"):
         return
-    raw = _probability(fitted, rows)
-    part = "test" if name == "knn" else "validation"
-    said = {}
-    if spec.task == "regression":
-        error = float(np.mean((raw - rows.y) ** 2))
-        said = {"mse": error, "objective_loss": error}
-    else:
-        shares = np.column_stack([1 - raw, raw]) if spec.task == "binary" else raw
-        own = shares[np.arange(len(rows.y)), rows.y.astype(int)]
-        said = {
-            "accuracy": float(np.mean(shares.argmax(axis=1) == rows.y)),
-            "objective_loss": float(-np.mean(np.log(np.clip(own, 1e-15, 1)))),
-        }
-    for metric, value in said.items():
-        print(f"#quality_metric: host=algo-1, {part} {metric} <loss>={value}", flush=True)
+    for part, rows in parts.items():
+        if rows is None:
+            continue
+        raw = _probability(fitted, rows)
+        said = learner_metrics(spec.task, rows.y, raw, texts, threshold=threshold)
+        for metric, value in said.items():
+            kind = "loss" if metric in ("objective_loss", "absolute_loss") else "score"
+            print(f"#quality_metric: host=algo-1, {part} {metric} <{kind}>={value}", flush=True)
 
 
 def _probability(fitted: tuple[FittedModel, Any], rows: Rows) -> Any:
@@ -253,14 +260,26 @@ def _probability(fitted: tuple[FittedModel, Any], rows: Rows) -> Any:
     return model.predictor.predict_raw(np.ascontiguousarray(recipe.transform(_frame(rows.X))))
 
 
-def _leave(folder: Path, members: Mapping[str, bytes], name: str) -> None:
+def _leave(folder: Path, members: Mapping[str, bytes], name: str, tag: str) -> None:
     own, known = _NATIVE.get(name, ("", ""))
     for path, content in members.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
         if path == f"model/{own}":
-            (folder / known).write_bytes(content)
+            is_old = name == "xgboost" and is_before(tag, (1, 3))
+            (folder / known).write_bytes(_pickled(content) if is_old else content)
+
+
+def _pickled(model: bytes) -> bytes:
+    """Return a model as the images before 1.3 leave it, whose users unpickle it; we never do."""
+    import pickle
+
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": 1})
+    booster.load_model(bytearray(model))
+    return pickle.dumps(booster)
 
 
 if __name__ == "__main__":

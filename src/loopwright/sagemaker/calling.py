@@ -13,6 +13,7 @@ from loopwright.sagemaker.error import ApiError, of_loop
 from loopwright.sagemaker.model import operation
 from loopwright.sagemaker.parsing import json_input
 from loopwright.sagemaker.registry import find_served
+from loopwright.sagemaker.tag import check_tags
 from loopwright.sagemaker.writing import json_answer
 
 _SERVICE = "sagemaker"
@@ -36,6 +37,7 @@ def called(desk: Desk, caller: Caller, name: str, given: Mapping[str, Any]) -> d
     model = operation(_SERVICE, name)
     request = json_input(model.input_shape, json.dumps(given).encode())
     check(model.input_shape, request)
+    check_tags(request)
     served = find_served(_SERVICE, name)
     if served is None:
         raise ApiError(

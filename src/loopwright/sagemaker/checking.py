@@ -10,6 +10,7 @@ from typing import Any
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.model import pattern
 
+_NULL = "failed to satisfy constraint: Member must not be null"
 _LONGEST_MATCHED = 65_536
 _SHOWN = 1024
 # new instance types come out faster than botocore; what there is decides, not the list
@@ -36,8 +37,19 @@ def check(shape: Any, given: Mapping[str, Any]) -> None:
     found = [] if shape is None else list(_faults(shape, given, ""))
     if not found:
         return
+    raise _refusal(found)
+
+
+def _refusal(found: list[str]) -> ApiError:
     count = f"{len(found)} validation error{'s' if len(found) > 1 else ''} detected: "
-    raise validation(count + "; ".join(found))
+    return validation(count + "; ".join(found))
+
+
+def check_given(given: Mapping[str, Any], *names: str) -> None:
+    """Refuse a request without members that the model lets be absent and that are needed here."""
+    found = [f"Value null at '{_below('', each)}' {_NULL}" for each in names if each not in given]
+    if found:
+        raise _refusal(found)
 
 
 def _faults(shape: Any, value: Any, path: str) -> Iterator[str]:
@@ -65,7 +77,11 @@ def _of_structure(shape: Any, value: Mapping[str, Any], path: str) -> Iterator[s
     for name in shape.required_members:
         if value.get(name) is None:
             where = _below(path, name)
-            yield f"Value null at '{where}' failed to satisfy constraint: Member must not be null"
+            yield f"Value null at '{where}' {_NULL}"
+    if getattr(shape, "is_tagged_union", False):
+        n_set = sum(each is not None for each in value.values())
+        if n_set != 1:
+            yield _told(sorted(value), path, "have exactly one member set")
     for name, each in value.items():
         if each is not None and name in shape.members:
             yield from _faults(shape.members[name], each, _below(path, name))
@@ -95,7 +111,8 @@ def _of_size(shape: Any, value: Any, path: str) -> Iterator[str]:
 
 def _of_text(shape: Any, value: str, path: str) -> Iterator[str]:
     wanted = shape.metadata.get("pattern")
-    if wanted and len(value) <= _LONGEST_MATCHED:
+    # of a text that is too long, AWS tells just that
+    if wanted and len(value) <= shape.metadata.get("max", _LONGEST_MATCHED):
         found = pattern(wanted)
         if found and not found.fullmatch(value):
             yield _told(value, path, f"satisfy regular expression pattern: {wanted}")
@@ -131,3 +148,17 @@ def _below(path: str, name: str) -> str:
 def unserializable(kind: str) -> ApiError:
     """Return the error of a body in which a value has the wrong type."""
     return ApiError("SerializationException", kind)
+
+
+class _Trimmed:
+    """A structure without its payload, which is checked where it is read."""
+
+    def __init__(self, shape: Any, name: str) -> None:
+        self.type_name = "structure"
+        self.required_members = [each for each in shape.required_members if each != name]
+        self.members = {key: each for key, each in shape.members.items() if key != name}
+
+
+def without(shape: Any, name: str | None) -> Any:
+    """Return a shape without one of its members."""
+    return _Trimmed(shape, name) if name else shape

@@ -24,7 +24,7 @@ from loopwright.deploy.capture import is_sampled
 from loopwright.deploy.segment import SegmentLog, segments
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Desk
-from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.error import ApiError, StoreAwayError
 from loopwright.sagemaker.s3.store import split_uri
 
 _log = logging.getLogger(__name__)
@@ -208,6 +208,8 @@ def _ship(desk: Desk, about: Mapping[str, str], path: Path) -> None:
         )
         try:
             desk.objects.put(bucket, "/".join(filter(None, parts)), [b"\n".join(kept) + b"\n"])
+        except StoreAwayError:
+            raise  # it is tried again
         except ApiError as error:
             _log.warning(
                 "%d captured requests to %s are lost: %s", len(kept), about["endpoint"], error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from loopwright.loop.workspace import Workspace
-from loopwright.sagemaker.s3.store import ObjectStore
+from loopwright.sagemaker.s3.objects import Objects
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -35,7 +35,7 @@ class Desk:
     workspace
         The home, its stores and its compute.
     objects
-        The embedded S3.
+        The buckets: in the home, or in a store elsewhere.
     url
         Where clients on this machine reach this server.
     key
@@ -43,7 +43,7 @@ class Desk:
     """
 
     workspace: Workspace
-    objects: ObjectStore
+    objects: Objects
     url: str
     job_key: tuple[str, str] = field(repr=False)
 

@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
-from typing import Any
 
 from loopwright.core.errors import LoopwrightError
 from loopwright.core.names import new_id
 from loopwright.sagemaker import mlflow_request
-from loopwright.sagemaker.checking import check
+from loopwright.sagemaker.checking import check, without
 from loopwright.sagemaker.desk import REGION, Caller, Desk
 from loopwright.sagemaker.error import ApiError, of_loop
 from loopwright.sagemaker.key import AccessKey, find_key
@@ -19,7 +18,10 @@ from loopwright.sagemaker.message import Answer, HeldBody, Request
 from loopwright.sagemaker.model import operation, service, targets
 from loopwright.sagemaker.parsing import LARGEST_JSON, Routes, json_input, query_input, rest_input
 from loopwright.sagemaker.registry import Served, find_served
+from loopwright.sagemaker.remembered import Remembered
+from loopwright.sagemaker.s3.external import ExternalObjects
 from loopwright.sagemaker.signature import checked_signature, claimed_service
+from loopwright.sagemaker.tag import check_tags
 from loopwright.sagemaker.writing import (
     json_answer,
     json_error,
@@ -31,7 +33,7 @@ from loopwright.sagemaker.writing import (
 
 _log = logging.getLogger(__name__)
 # SageMaker's data plane shares the name it signs with
-_RUNTIMES = ("sagemaker-runtime", "sagemaker-metrics")
+_REST = {"sagemaker": ("sagemaker-runtime", "sagemaker-metrics"), "lambda": ("lambda",)}
 
 
 class Dispatcher:
@@ -41,12 +43,15 @@ class Dispatcher:
     ----------
     desk
         What the operations work with.
+    memory
+        Where keys are found.
     region
         The region of requests that name none.
     """
 
-    def __init__(self, desk: Desk, *, region: str = REGION) -> None:
+    def __init__(self, desk: Desk, memory: Remembered, *, region: str = REGION) -> None:
         self._desk = desk
+        self._memory = memory
         self._region = region
 
     def __call__(self, request: Request) -> Answer:
@@ -75,11 +80,10 @@ class Dispatcher:
             return self._refused(request, failure, request_id)
 
     def _caller(self, request: Request) -> Caller:
-        store = self._desk.workspace.metadata
         known: dict[str, AccessKey] = {}
 
         def secret_of(key_id: str) -> str | None:
-            found = find_key(store, key_id)
+            found = find_key(self._memory, key_id)
             if found is None:
                 return None
             known[key_id] = found
@@ -120,7 +124,7 @@ def _protocol(request: Request) -> _Protocol:
         return _query
     if name == mlflow_request.SERVICE:
         return mlflow_request.passed_on
-    if name == "sagemaker":
+    if name in _REST:
         return _rest
     kind = request.headers.get("content-type", "")
     if (
@@ -140,6 +144,8 @@ def _json(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answ
     model = operation(service_name, name)
     given = json_input(model.input_shape, request.body.read(LARGEST_JSON))
     check(model.input_shape, given)
+    if service_name == "sagemaker":
+        check_tags(given)
     value = _served(service_name, name).handler(desk, caller, given)
     return json_answer(model.output_shape, value, request_id=request_id)
 
@@ -162,7 +168,7 @@ def _query(desk: Desk, caller: Caller, request: Request, request_id: str) -> Ans
 
 
 def _rest(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answer:
-    for service_name in _RUNTIMES:
+    for service_name in _REST[claimed_service(request)]:
         found = _routes(service_name).find(request)
         if found is None:
             continue
@@ -170,23 +176,10 @@ def _rest(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answ
         given = rest_input(model, request, labels, is_xml=False)
         payload = (model.input_shape.serialization or {}).get("payload")
         plain = {name: value for name, value in given.items() if name != payload}
-        check(_without(model.input_shape, payload), plain)
+        check(without(model.input_shape, payload), plain)
         value = _served(service_name, model.name).handler(desk, caller, given)
         return rest_answer(model, value, request_id=request_id, is_xml=False)
     raise ApiError("UnknownOperationException", "There is no operation at this path.", status=404)
-
-
-class _Trimmed:
-    """A structure without its payload, which is checked where it is read."""
-
-    def __init__(self, shape: Any, name: str) -> None:
-        self.type_name = "structure"
-        self.required_members = [each for each in shape.required_members if each != name]
-        self.members = {key: each for key, each in shape.members.items() if key != name}
-
-
-def _without(shape: Any, name: str | None) -> Any:
-    return _Trimmed(shape, name) if name else shape
 
 
 def _s3(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answer:
@@ -198,6 +191,8 @@ def _s3(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answer
             status=405,
         )
     model, labels = found
+    if isinstance(desk.objects, ExternalObjects):
+        return desk.objects.pass_on(caller, request, model.name, labels)
     served = _served("s3", model.name)
     given = rest_input(model, request, labels, is_xml=True)
     given["__headers"] = request.headers

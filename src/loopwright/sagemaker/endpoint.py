@@ -19,14 +19,18 @@ from loopwright.sagemaker.log import Stream, keeps_logs
 from loopwright.sagemaker.model_record import CONFIGS, modified_at
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.serving_plan import deployed, is_alive, served, stop
-from loopwright.sagemaker.shelf import page_of
+from loopwright.sagemaker.shelf import page_of_jobs
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.store import Record
 
 _log = logging.getLogger(__name__)
 
 
-@serves("sagemaker", "CreateEndpoint", note="Instance counts are told and not multiplied.")
+@serves(
+    "sagemaker",
+    "CreateEndpoint",
+    note="The count of a script is its number of processes; of an algorithm, of those it starts with.",
+)
 def create_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Begin to serve a configuration."""
     config = CONFIGS.get(desk, caller, given["EndpointConfigName"])
@@ -125,11 +129,23 @@ def _variants(live: Mapping[str, Any] | None, *, is_shadow: bool) -> list[dict[s
             "DesiredWeight": each["weight"],
             "CurrentInstanceCount": each["count"],
             "DesiredInstanceCount": each["count"],
+            **_serverless(each),
         }
         for each in (live["variants"] if live else ())
         if each["shadow"] == is_shadow
     ]
     return found or None
+
+
+def _serverless(variant: Mapping[str, Any]) -> dict[str, Any]:
+    settings = variant.get("serverless")
+    if settings is None:
+        return {}
+    told = {"MemorySizeInMB": settings["memory_mib"], "MaxConcurrency": settings["most"]}
+    if settings["least"]:
+        told["ProvisionedConcurrency"] = settings["least"]
+    none = {"CurrentInstanceCount": 0, "DesiredInstanceCount": 0}
+    return {**none, "CurrentServerlessConfig": told, "DesiredServerlessConfig": told}
 
 
 def _shown(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -154,7 +170,7 @@ def _capture(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
 @serves("sagemaker", "ListEndpoints")
 def list_endpoints(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List endpoints."""
-    page, token = page_of(
+    page, token = page_of_jobs(
         ENDPOINTS.all(desk, caller),
         given,
         summary=lambda record: {

@@ -36,6 +36,7 @@ _STATUS = {
     "NotModified": 304,
     "PreconditionFailed": 412,
     "RequestTimeTooSkewed": 403,
+    "ResourceConflictException": 409,
     "ServiceUnavailable": 503,
     "SignatureDoesNotMatch": 403,
     "SlowDown": 503,
@@ -66,6 +67,10 @@ class ApiError(Exception):
         self.message = message
         self.status = status or _STATUS.get(code, 400)
         self.extra = extra
+
+
+class StoreAwayError(ApiError):
+    """A store elsewhere that does not answer now: what is not lost by it is done later."""
 
 
 def validation(message: str) -> ApiError:

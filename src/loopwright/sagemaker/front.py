@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, cast
 
 from loopwright.core.lazy import LazyModule
@@ -17,7 +18,9 @@ from loopwright.sagemaker.message import (
     HeldBody,
     Request,
     StreamedBody,
+    StreamPart,
 )
+from loopwright.sagemaker.slow_answer import PATIENCE_S, SPACE, beginning, may_be_slow, rest
 
 httptools: Any = LazyModule("httptools")
 
@@ -30,6 +33,8 @@ _DRAIN_S = 2.0
 _HEAD_S = 20.0
 
 Handler = Callable[[Request], Answer]
+# answers a request on the event loop, then or later, unless it returns False
+Shortcut = Callable[[Request, Callable[[Answer], None]], bool]
 
 
 class Front:
@@ -46,6 +51,8 @@ class Front:
 
     def __init__(self, handler: Handler, *, n_threads: int = 32) -> None:
         self.handler = handler
+        self.shortcut: Shortcut | None = None
+        self.patience_s = PATIENCE_S
         self.threads = ThreadPoolExecutor(n_threads, thread_name_prefix="sagemaker")
         self.connections: set[Connection] = set()
 
@@ -216,19 +223,50 @@ class Connection(asyncio.Protocol):
             self._waiting.append(request)
             return
         self._is_busy = True
-        task = self._loop.create_task(self._answer(request, closes=self._closes_after))
-        task.add_done_callback(_told)
+        shortcut, closes = self._front.shortcut, self._closes_after
+        if shortcut is not None and shortcut(request, lambda answer: self._told(answer, closes)):
+            return
+        task = self._loop.create_task(self._answer(request, closes=closes))
+        task.add_done_callback(_ended)
 
     async def _answer(self, request: Request, *, closes: bool) -> None:
-        answer = await self._loop.run_in_executor(self._front.threads, self._front.handler, request)
+        work = self._loop.run_in_executor(self._front.threads, self._front.handler, request)
+        has_begun = may_be_slow(request) and await self._waited_with(work)
+        answer = await work
         unread = self._stream if request.body is self._stream else None
-        closes = closes or unread is not None
-        await self._send(answer, is_head=request.method == "HEAD", closes=closes or answer.closes)
+        closes = closes or has_begun or unread is not None
+        if has_begun:
+            self._write(rest(answer))
+        else:
+            is_head = request.method == "HEAD"
+            await self._send(answer, is_head=is_head, closes=closes or answer.closes)
         if unread is not None:
             await self._drain(unread)
+        self._go_on(closes=closes or answer.closes)
+
+    async def _waited_with(self, work: asyncio.Future[Answer]) -> bool:
+        """Keep the client waiting until the answer is there; return whether it has begun."""
+        has_begun = False
+        while not (await asyncio.wait({work}, timeout=self._front.patience_s))[0]:
+            self._write(SPACE if has_begun else beginning())
+            has_begun = True
+        return has_begun
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+            self._seen_at = self._loop.time()
+
+    def _told(self, answer: Answer, closes: bool) -> None:
+        """Send an answer that was made on the event loop, of which all bytes are in memory."""
+        if self._transport is not None and isinstance(answer.body, bytes):
+            self._transport.write(replace(answer, closes=closes).head() + answer.body)
+        self._go_on(closes=closes)
+
+    def _go_on(self, *, closes: bool) -> None:
         self._is_busy = False
         self._seen_at = self._loop.time()
-        if closes or answer.closes:
+        if closes:
             self._close()
         elif self._waiting:
             self._take(self._waiting.pop(0))
@@ -247,14 +285,16 @@ class Connection(asyncio.Protocol):
                     closes=True,
                 )
             head = answer.head()
-            if is_head or isinstance(body, FilePart):
-                self._transport.write(head)
-            else:
+            if isinstance(body, bytes) and not is_head:
                 self._transport.write(head + body)
+            else:
+                self._transport.write(head)
             if isinstance(body, FilePart) and not is_head:
                 await self._send_file(body)
+            elif isinstance(body, StreamPart) and not is_head:
+                await self._send_stream(body)
         finally:
-            if isinstance(body, FilePart):
+            if not isinstance(body, bytes):
                 body.close()
 
     async def _send_file(self, part: FilePart) -> None:
@@ -265,6 +305,24 @@ class Connection(asyncio.Protocol):
             self._transport.write(piece)
             self._seen_at = self._loop.time()
             await asyncio.sleep(0)
+
+    async def _send_stream(self, part: StreamPart) -> None:
+        """Send what comes from elsewhere; the connection is cut if that does not come whole."""
+        try:
+            while piece := await self._loop.run_in_executor(self._front.threads, part.next_piece):
+                await self._writable.wait()
+                if self._transport is None:
+                    return
+                if part.n_bytes is None:
+                    piece = b"%x\r\n%b\r\n" % (len(piece), piece)
+                self._transport.write(piece)
+                self._seen_at = self._loop.time()
+        except Exception as error:
+            _log.warning("An answer could not be sent whole: %s", error)
+            self.abort()
+            return
+        if part.n_bytes is None and self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
 
     async def _drain(self, unread: StreamedBody) -> None:
         """Take in what a client still sends, for a moment, so that it gets to read the answer."""
@@ -298,7 +356,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
 
-def _told(task: asyncio.Task[None]) -> None:
+def _ended(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         _log.error("A connection failed.", exc_info=error)
 

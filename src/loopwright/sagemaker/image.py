@@ -9,6 +9,7 @@ from typing import Literal
 from loopwright.sagemaker.error import ApiError
 
 _URI = re.compile(r"(?:[^/]+/)*([^/:@]+)(?::([^@]+))?(?:@.+)?")
+_VERSION = re.compile(r"(\d+)\.(\d+)-(\d+)")
 _ALGORITHMS = {
     "sagemaker-xgboost": "xgboost",
     "xgboost": "xgboost",
@@ -68,3 +69,14 @@ def image_of(uri: str) -> Image:
     algorithm = _ALGORITHMS.get(repository, "")
     kind: Literal["algorithm", "framework"] = "algorithm" if algorithm else "framework"
     return Image(repository=repository, tag=tag, kind=kind, algorithm=algorithm)
+
+
+def is_before(tag: str, version: tuple[int, ...]) -> bool:
+    """Return whether the tag of an XGBoost image is of an earlier version.
+
+    `1` and `latest` are 0.72; no tag at all says nothing.
+    """
+    if tag in ("1", "latest"):
+        return True
+    found = _VERSION.match(tag)
+    return found is not None and tuple(int(each) for each in found.groups()) < version

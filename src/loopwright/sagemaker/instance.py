@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from loopwright.compute import Capacity, Resources
 from loopwright.sagemaker.error import ApiError
@@ -21,6 +22,11 @@ _GPU_CPUS = {
     "ml.g5.24xlarge": (96, 4),
     "ml.g5.48xlarge": (192, 8),
 }
+MOST_HOSTS = 20
+"""How many instances a job may have here at most."""
+
+# an instance with less could not start a script
+_LEAST_MIB = 256
 _TYPE = re.compile(r"ml\.([a-z]+)\d+[a-z]*\.(?:(\d+)?xlarge|medium|large)")
 
 
@@ -54,13 +60,22 @@ def resources_of(instance: str) -> Resources:
 def placed(
     instance: str, n_instances: int, capacity: Capacity, *, usage: str = "training job"
 ) -> tuple[Resources, str]:
-    """Return what a job on an instance gets here, and what was scaled down, in words.
+    """Return what a job on instances of one type gets here; see `placed_together`."""
+    return placed_together([(instance, n_instances)], capacity, usage=usage)
 
-    A job may be given fewer CPUs and less memory than the instance type names, since it then only
-    takes longer; a GPU that is not there cannot be made up for.
+
+def placed_together(
+    instances: Sequence[tuple[str, int]], capacity: Capacity, *, usage: str = "training job"
+) -> tuple[Resources, str]:
+    """Return what all instances of a job get here together, and what was scaled down, in words.
+
+    A job may be given fewer CPUs and less memory than its instances have, since it then only takes
+    longer; a GPU that is not there cannot be made up for. All instances start at once, or none.
 
     Parameters
     ----------
+    instances
+        Types, and how many of each.
     usage
         What it is for, in SageMaker's words.
 
@@ -69,20 +84,37 @@ def placed(
     ApiError
         `ResourceLimitExceeded`, in SageMaker's words, for GPUs or instances that are not there.
     """
-    wanted = resources_of(instance)
-    if n_instances > 1:
-        raise _beyond(f"{instance} for {usage} usage", limit=1, asked=n_instances)
-    if wanted.gpus > len(capacity.gpu_ids):
-        raise _beyond(f"{instance} for {usage} usage", limit=0, asked=n_instances)
-    memory_mib = min(wanted.memory_mib, int(capacity.memory_mib * 0.9))
-    cpus = min(wanted.cpus, capacity.cpus)
-    given = Resources(cpus=cpus, memory=f"{memory_mib} MiB", gpus=wanted.gpus)
-    if cpus == wanted.cpus and memory_mib == wanted.memory_mib:
-        return given, ""
-    return given, (
-        f"{instance} has {wanted.cpus:g} CPUs and {wanted.memory_mib} MiB; "
-        f"this job gets {cpus:g} CPUs and {memory_mib} MiB, which is what there is."
+    memory_mib = int(capacity.memory_mib * 0.9)
+    cpus = wanted_mib = gpus = 0.0
+    n_all = sum(n for _, n in instances)
+    most = max(1, min(MOST_HOSTS, memory_mib // _LEAST_MIB))
+    for instance, n in instances:
+        wanted = resources_of(instance)
+        gpus += n * wanted.gpus
+        cpus, wanted_mib = cpus + n * wanted.cpus, wanted_mib + n * wanted.memory_mib
+        limit = len(capacity.gpu_ids) // wanted.gpus if wanted.gpus else most
+        if n_all > most or gpus > len(capacity.gpu_ids):
+            raise _beyond(f"{instance} for {usage} usage", limit=min(limit, most), asked=n)
+    given = Resources(
+        cpus=min(cpus, capacity.cpus),
+        memory=f"{int(min(wanted_mib, memory_mib))} MiB",
+        gpus=int(gpus),
     )
+    is_less = given.cpus < cpus or given.memory_mib < wanted_mib
+    if n_all == 1:
+        return given, (
+            f"{instances[0][0]} has {cpus:g} CPUs and {wanted_mib:g} MiB; this job gets "
+            f"{given.cpus:g} CPUs and {given.memory_mib} MiB, which is what there is."
+            if is_less
+            else ""
+        )
+    note = f"The {n_all} instances are processes on one machine."
+    if is_less:
+        note += (
+            f" They have {cpus:g} CPUs and {wanted_mib:g} MiB; this job gets {given.cpus:g} CPUs "
+            f"and {given.memory_mib} MiB for all of them, which is what there is."
+        )
+    return given, note
 
 
 def _beyond(name: str, *, limit: int, asked: int) -> ApiError:

@@ -14,7 +14,9 @@ from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.endpoint import ENDPOINTS, GROUP
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.event_stream import payload_parts
-from loopwright.sagemaker.model_call import TIMEOUT_S, Said, called_model
+from loopwright.sagemaker.invocation_target import reply_of
+from loopwright.sagemaker.model_call import TIMEOUT_S, Said
+from loopwright.sagemaker.model_chain import Asked
 from loopwright.sagemaker.registry import serves
 from loopwright.store import Record
 
@@ -33,6 +35,11 @@ def invoke_endpoint(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
         )
     body = given["Body"].read(_LARGEST_BODY) if given.get("Body") is not None else b""
     variant, said = answered(desk, caller, record, given, body)
+    return answer_about(variant, said)
+
+
+def answer_about(variant: Mapping[str, Any], said: Said) -> dict[str, Any]:
+    """Return an answer as `InvokeEndpoint` gives it."""
     return {
         "Body": said.body,
         "ContentType": said.kind,
@@ -79,38 +86,53 @@ def answered(
     ApiError
         `ModelError` if it does not answer.
     """
-    name, live = record.body["name"], record.body["live"]
-    variant = _variant(live, given)
-    kind, accept = given.get("ContentType", ""), given.get("Accept", "")
-    said = called_model(
-        variant,
-        body,
-        content_type=kind,
-        accept=accept,
-        headers={
-            "x-amzn-sagemaker-inference-id": given.get("InferenceId", ""),
-            "x-amzn-sagemaker-custom-attributes": given.get("CustomAttributes", ""),
-            "x-amzn-sagemaker-session-id": given.get("SessionId", ""),
-        },
-        log=_log(caller, name),
+    variant = chosen(record.body["live"], given)
+    asked = Asked(
+        content_type=given.get("ContentType", ""),
+        accept=given.get("Accept", ""),
+        headers=told_headers(given),
+        log=log_of(caller, record),
         timeout_s=float(given.get("InvocationTimeoutSeconds", TIMEOUT_S)),
     )
-    captured: dict[str, Any] = (record.body.get("plan") or {}).get("DataCaptureConfig") or {}
-    if is_captured(captured):
+    reply = reply_of(desk, caller, record, variant, given, body, asked)
+    keep_captured(desk, record, variant, given, asked=body, answered=reply)
+    return variant, reply
+
+
+def told_headers(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a model is told of a request beside its body and its media types."""
+    return {
+        "x-amzn-sagemaker-inference-id": given.get("InferenceId", ""),
+        "x-amzn-sagemaker-custom-attributes": given.get("CustomAttributes", ""),
+        "x-amzn-sagemaker-session-id": given.get("SessionId", ""),
+    }
+
+
+def keep_captured(
+    desk: Desk,
+    record: Record,
+    variant: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    asked: bytes,
+    answered: Said,
+) -> None:
+    """Keep a request and its answer, if the endpoint captures them."""
+    config: dict[str, Any] = (record.body.get("plan") or {}).get("DataCaptureConfig") or {}
+    if is_captured(config):
         capture(
             desk,
-            captured,
-            endpoint=name,
+            config,
+            endpoint=record.body["name"],
             variant=variant["name"],
-            asked=(body, kind),
-            answered=(said.body, said.kind),
+            asked=(asked, given.get("ContentType", "")),
+            answered=(answered.body, answered.kind),
             inference_id=given.get("InferenceId"),
             attributes=given.get("CustomAttributes"),
         )
-    return variant, said
 
 
-def _variant(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
+def chosen(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the variant that is asked: the one that is named, or one drawn by the weights.
 
     Requests of one session go to one variant while weights stay, as the product's own endpoints
@@ -131,7 +153,9 @@ def _variant(live: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, 
     return variants[min(place, len(variants) - 1)]
 
 
-def _log(caller: Caller, name: str) -> str:
+def log_of(caller: Caller, record: Record) -> str:
+    """Return where a client finds more about a failure."""
+    name = record.body["name"]
     return (
         f"See https://{caller.region}.console.aws.amazon.com/cloudwatch/home?region={caller.region}"
         f"#logEventViewer:group={GROUP}/{name} in account {caller.account} for more information."

@@ -9,11 +9,14 @@ from typing import Any
 
 from loopwright.core.errors import InvalidInputError
 from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.image import is_before
 from loopwright.sagemaker.record_io import read_records, write_labels
 
 _JSON, _LINES, _CSV = "application/json", "application/jsonlines", "text/csv"
 _RECORDS = "application/x-recordio-protobuf"
 _LIBSVM = ("text/libsvm", "text/x-libsvm")
+# from this version on XGBoost's container writes a line a row
+_IN_LINES = (1, 2, 2)
 
 
 def csv_of(body: bytes, content_type: str, settings: Mapping[str, Any]) -> bytes:
@@ -92,14 +95,15 @@ def answer_of(
     Parameters
     ----------
     is_batch
-        Whether XGBoost writes its values in lines, as its container does in batch transforms.
+        Whether it is of a batch transform, where all of XGBoost's containers write in lines.
     """
     value = json.loads(body)
     answers = value.get("predictions", [value])
     name = settings["algorithm"]
     kind = accept.partition(";")[0].strip().lower()
     if name == "xgboost":
-        return _of_xgboost(answers, kind, settings["hyperparameters"], is_batch=is_batch)
+        in_lines = is_batch or not is_before(settings.get("tag") or "1", _IN_LINES)
+        return _of_xgboost(answers, kind, settings["hyperparameters"], in_lines=in_lines)
     if name == "lightgbm":
         return _of_lightgbm(answers)
     said = [_of_learner(each, name) for each in answers]
@@ -134,7 +138,7 @@ def _shares(answer: Mapping[str, Any]) -> list[float]:
 
 
 def _of_xgboost(
-    answers: list[dict[str, Any]], kind: str, texts: Mapping[str, str], *, is_batch: bool
+    answers: list[dict[str, Any]], kind: str, texts: Mapping[str, str], *, in_lines: bool
 ) -> tuple[bytes, str]:
     objective = texts.get("objective", "reg:squarederror").strip('"')
     if objective == "multi:softprob":
@@ -147,7 +151,7 @@ def _of_xgboost(
         return json.dumps({"predictions": [{"score": each} for each in values]}).encode(), _JSON
     if kind == _LINES:
         return b"".join(json.dumps({"score": each}).encode() + b"\n" for each in values), _LINES
-    if is_batch:
+    if in_lines:
         lines = (",".join(map(str, v)) if isinstance(v, list) else str(v) for v in values)
         return "".join(f"{line}\n" for line in lines).encode(), "text/csv; charset=utf-8"
     return ",".join(map(str, values)).encode(), "text/csv; charset=utf-8"

@@ -32,6 +32,8 @@ from loopwright.sagemaker.serving_plan import own_name
 from loopwright.store import Record
 
 _log = logging.getLogger(__name__)
+# what clients of S3 say of bytes they know nothing of
+_UNTOLD = frozenset({"binary/octet-stream", "application/octet-stream"})
 _LARGEST_INPUT = 1 << 30
 _LARGEST_INLINE = 128_000
 _USUAL_CONCURRENT, _MOST_CONCURRENT = 4, 16
@@ -178,7 +180,12 @@ def _answered(desk: Desk, record: Record, claimed: Claimed) -> int:
             raise ApiError("RequestExpired", f"The request waited longer than {told['ttl_s']} s.")
         body = claimed.body
         if told["input"]:
-            body = desk.objects.read(*split_uri(told["input"]), limit=_LARGEST_INPUT)
+            bucket, key = split_uri(told["input"])
+            body = desk.objects.read(bucket, key, limit=_LARGEST_INPUT)
+            # an object that says what it is need not be described once more
+            kind = str(desk.objects.get(bucket, key).about.get("ContentType", ""))
+            if kind and kind not in _UNTOLD:
+                given.setdefault("ContentType", kind)
         _, said = answered(desk, caller, record, given, body)
         _put(desk, told["output"], said.body, said.kind)
         return 200

@@ -6,12 +6,21 @@ import base64
 import secrets
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from loopwright.core.errors import NotFoundError
 from loopwright.sagemaker.desk import ACCOUNT
-from loopwright.store import MetadataStore
+from loopwright.store import MetadataStore, Record
 
-_KIND = "access-key"
+KEYS = "access-key"
+
+
+class Finds(Protocol):
+    """Where a record can be found: a store, or what remembers of it."""
+
+    def find(self, kind: str, key: str) -> Record | None:
+        """Return a record, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,32 +45,37 @@ def new_key(store: MetadataStore, *, user: str, account: str = ACCOUNT, purpose:
         purpose=purpose,
     )
     body = {"secret": key.secret, "account": account, "user": user, "purpose": purpose}
-    store.create(_KIND, key.id, body)
+    store.create(KEYS, key.id, body)
     return key
 
 
 def key_of(store: MetadataStore, *, user: str, purpose: str, account: str = ACCOUNT) -> AccessKey:
     """Return the key of a person for a purpose, making it if there is none."""
-    for record in store.list_(_KIND):
+    for record in store.list_(KEYS):
         body = record.body
         if (body["user"], body["purpose"], body["account"]) == (user, purpose, account):
             return AccessKey(id=record.key, **body)
     return new_key(store, user=user, account=account, purpose=purpose)
 
 
-def find_key(store: MetadataStore, key_id: str) -> AccessKey | None:
+def find_key(store: Finds, key_id: str) -> AccessKey | None:
     """Return a key by its public name, or None."""
     if not key_id.isalnum() or len(key_id) > 64:
         return None
-    record = store.find(_KIND, key_id)
-    return AccessKey(id=record.key, **record.body) if record else None
+    record = store.find(KEYS, key_id)
+    return key_in(record) if record else None
+
+
+def key_in(record: Record) -> AccessKey:
+    """Return the key that a record of the kind `KEYS` holds."""
+    return AccessKey(id=record.key, **record.body)
 
 
 def list_keys(store: MetadataStore) -> list[tuple[AccessKey, datetime]]:
     """Return all keys, each with the time when it was made, the oldest first."""
     found: list[tuple[AccessKey, datetime]] = []
     after = ""
-    while page := store.list_(_KIND, after=after):
+    while page := store.list_(KEYS, after=after):
         found += [(AccessKey(id=each.key, **each.body), each.created_at) for each in page]
         after = page[-1].key
     return sorted(found, key=lambda pair: (pair[1], pair[0].id))
@@ -83,5 +97,5 @@ def revoke_key(store: MetadataStore, key_id: str) -> AccessKey:
             kind="access key",
             name=key_id[:64],
         )
-    store.delete(_KIND, known.id)
+    store.delete(KEYS, known.id)
     return known

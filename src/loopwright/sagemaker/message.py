@@ -191,13 +191,38 @@ class FilePart:
             yield piece
 
 
+class StreamPart:
+    """Bytes that come from elsewhere while they are sent.
+
+    Parameters
+    ----------
+    pieces
+        Yields them; may wait, and may raise when they do not come to their end.
+    n_bytes
+        How many they are; None where that is not known before.
+    close
+        Called when no more of them are wanted.
+    """
+
+    def __init__(
+        self, pieces: Iterator[bytes], *, n_bytes: int | None, close: Callable[[], object]
+    ) -> None:
+        self._pieces = pieces
+        self.n_bytes = n_bytes
+        self.close = close
+
+    def next_piece(self) -> bytes:
+        """Return the next bytes; none at the end."""
+        return next(self._pieces, b"")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An answer: of a HEAD, `length` says how long the body is that is not sent."""
 
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
-    body: bytes | FilePart = b""
+    body: bytes | FilePart | StreamPart = b""
     length: int | None = None
     closes: bool = field(default=False)
 
@@ -208,7 +233,9 @@ class Answer:
             length = len(self.body) if isinstance(self.body, bytes) else self.body.n_bytes
         lines = [f"HTTP/1.1 {self.status} {_REASONS.get(self.status, 'Status')}"]
         lines += [f"{name}: {_one_line(value)}" for name, value in self.headers]
-        if self.status not in (204, 304):
+        if length is None:
+            lines.append("transfer-encoding: chunked")
+        elif self.status not in (204, 304):
             lines.append(f"content-length: {length}")
         lines.append("connection: close" if self.closes else "connection: keep-alive")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", errors="replace")

@@ -15,6 +15,11 @@ from loopwright.sagemaker.training_job import JOBS, job_of, metrics_of
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
 _DIMENSION = "TrainingJobName"
 _MOST_POINTS = 1440
+_UNITS = {
+    "ModelLatency": "Microseconds",
+    **dict.fromkeys(("Invocations", "InvocationsPerInstance"), "Count"),
+    **dict.fromkeys(("Invocation4XXErrors", "Invocation5XXErrors"), "Count"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,11 @@ def keeps_metrics(source: Source) -> Source:
     return source
 
 
-@serves("cloudwatch", "GetMetricStatistics", note="Metrics of training jobs and of monitoring.")
+@serves(
+    "cloudwatch",
+    "GetMetricStatistics",
+    note="Metrics of training jobs, of monitoring and of the requests to endpoints.",
+)
 def get_metric_statistics(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the statistics of a metric, period by period."""
     points = _periods(desk, caller, given, given["StartTime"], given["EndTime"], given["Period"])
@@ -70,7 +79,7 @@ def get_metric_statistics(desk: Desk, caller: Caller, given: dict[str, Any]) -> 
         "Datapoints": [
             {
                 "Timestamp": datetime.fromtimestamp(at, UTC),
-                "Unit": "None",
+                "Unit": _UNITS.get(given["MetricName"], "None"),
                 **{name: value for name, value in _statistics(values).items() if name in wanted},
             }
             for at, values in points.items()
@@ -81,7 +90,7 @@ def get_metric_statistics(desk: Desk, caller: Caller, given: dict[str, Any]) -> 
 @serves(
     "cloudwatch",
     "GetMetricData",
-    note="Metrics of training jobs and of monitoring; no expressions.",
+    note="Metrics of training jobs, of monitoring and of the requests to endpoints; no expressions.",
 )
 def get_metric_data(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return one statistic of several metrics, period by period."""
@@ -109,7 +118,11 @@ def get_metric_data(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     return {"MetricDataResults": results}
 
 
-@serves("cloudwatch", "ListMetrics", note="Metrics of training jobs and of monitoring.")
+@serves(
+    "cloudwatch",
+    "ListMetrics",
+    note="Metrics of training jobs, of monitoring and of the requests to endpoints.",
+)
 def list_metrics(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List the metrics that there are."""
     wanted = {each["Name"]: each.get("Value") for each in given.get("Dimensions", ())}

@@ -19,8 +19,13 @@ SERVICES = (
     "iam",
     "logs",
     "cloudwatch",
+    "lambda",
+    "application-autoscaling",
 )
+# named by paths, and never by a target: a large model is read only when it is asked for
+_BY_PATH = ("s3", "lambda")
 _ESCAPE = re.compile(r"\\p\{(?:Is)?([A-Za-z]+)\}")
+_LENGTH = re.compile(r"\)\$\{\d+,\d+\}")
 _NAMED = {
     "Alnum": "a-zA-Z0-9",
     "Alpha": "a-zA-Z",
@@ -52,7 +57,8 @@ def service(name: str) -> Any:
 @lru_cache(maxsize=1)
 def targets() -> dict[str, str]:
     """Return the services by the prefix of their `X-Amz-Target`."""
-    found = {service(name).metadata.get("targetPrefix"): name for name in SERVICES}
+    named = [name for name in SERVICES if name not in _BY_PATH]
+    found = {service(name).metadata.get("targetPrefix"): name for name in named}
     return {prefix: name for prefix, name in found.items() if prefix}
 
 
@@ -80,7 +86,8 @@ def operation(service_name: str, name: str) -> Any:
 @lru_cache(maxsize=4096)
 def pattern(text: str) -> re.Pattern[str] | None:
     """Return a pattern of a shape, which is written as Java has them; None if it says nothing here."""
-    plain = _ESCAPE.sub(_class_of, text.replace("$", "") if ")${" in text else text)
+    # a length, which the shape tells as well; as a repetition it would take time without end
+    plain = _ESCAPE.sub(_class_of, _LENGTH.sub(")", text))
     # surrogate pairs, as Java writes characters beyond the first plane
     plain = plain.replace(r"\uD800\uDC00-\uDBFF\uDFFF", r"\U00010000-\U0010FFFF")
     # the end of the text, and a hyphen beside a class, which is one in Java

@@ -30,6 +30,15 @@ class Said:
     attributes: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a process on this machine is asked: the body and the headers of `POST /invocations`."""
+
+    port: int
+    body: bytes
+    headers: Mapping[str, str]
+
+
 class Connections:
     """Connections to processes on this machine that are kept open; any thread may ask."""
 
@@ -106,6 +115,23 @@ def called_model(
     ApiError
         `ModelError` if it does not answer.
     """
+    asked = question(variant, body, content_type=content_type, accept=accept, headers=headers)
+    try:
+        got = _connections.ask(asked.port, asked.body, asked.headers, timeout_s=timeout_s)
+    except (OSError, http.client.HTTPException) as error:
+        raise no_answer(error, log=log) from error
+    return said(variant, got, accept=accept, log=log, is_batch=is_batch)
+
+
+def question(
+    variant: Mapping[str, Any],
+    body: bytes,
+    *,
+    content_type: str = "",
+    accept: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> Question:
+    """Return what the process of a variant is asked; see `called_model`."""
     given = {"content-type": content_type, "accept": accept, **(headers or {})}
     sent = {key: value for key, value in given.items() if value}
     settings = variant.get("settings")
@@ -113,16 +139,31 @@ def called_model(
         body = csv_of(body, content_type, settings)
         sent |= {"content-type": "text/csv; header=absent", "accept": "application/json"}
     sent[_TARGET] = variant["own"]
-    try:
-        status, answer, told = _connections.ask(variant["port"], body, sent, timeout_s=timeout_s)
-    except (OSError, http.client.HTTPException) as error:
-        raise model_error(500, f"The model did not answer: {error}", log=log) from error
+    return Question(port=variant["port"], body=body, headers=sent)
+
+
+def said(
+    variant: Mapping[str, Any],
+    got: tuple[int, bytes, Mapping[str, str]],
+    *,
+    accept: str = "",
+    log: str = "",
+    is_batch: bool = False,
+) -> Said:
+    """Return an answer, of which `got` is status, body and headers; see `called_model`."""
+    status, answer, told = got
     if status >= 400:
-        raise model_error(status, _said(variant, answer), log=log)
+        raise model_error(status, _refused(variant, answer), log=log)
     kind = told.get("content-type", "application/octet-stream")
+    settings = variant.get("settings")
     if settings:
         answer, kind = answer_of(answer, accept, settings, is_batch=is_batch)
     return Said(body=answer, kind=kind, attributes=told.get("x-amzn-sagemaker-custom-attributes"))
+
+
+def no_answer(error: Exception, *, log: str = "") -> ApiError:
+    """Return the error of a model whose process does not answer."""
+    return model_error(500, f"The model did not answer: {error}", log=log)
 
 
 def refusal_of(error: ApiError) -> tuple[int, str]:
@@ -132,7 +173,7 @@ def refusal_of(error: ApiError) -> tuple[int, str]:
     return (status if isinstance(status, int) else error.status), said
 
 
-def _said(variant: Mapping[str, Any], answer: bytes) -> str:
+def _refused(variant: Mapping[str, Any], answer: bytes) -> str:
     """Return what a model that did not answer has said; of a script its own words."""
     if variant["kind"] == "script":
         with contextlib.suppress(ValueError, LookupError, TypeError):

@@ -155,7 +155,7 @@ def _etag(desk: Desk, uri: str) -> str:
         bucket, key = split_uri(uri)
     except ApiError:
         return ""
-    entry = desk.objects.index.find(bucket, key) if key else None
+    entry = desk.objects.find(bucket, key) if key else None
     return entry.etag if entry else ""
 
 
@@ -277,10 +277,10 @@ def delete_model_package(desk: Desk, caller: Caller, given: dict[str, Any]) -> d
     return {}
 
 
-def container_of_package(
+def containers_of_package(
     desk: Desk, caller: Caller, container: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return the container of a model that names a package, with what the package says.
+) -> list[Mapping[str, Any]]:
+    """Return what stands for a container of a model that names a package: the package's own, in order.
 
     Raises
     ------
@@ -299,14 +299,15 @@ def container_of_package(
         if not matching:
             raise validation(f"{arn} has no inference specification named {name!r}.")
         specification = matching[0]
-    containers = specification.get("Containers", ())
-    if len(containers) != 1:
-        raise validation(
-            f"{arn} has {len(containers)} containers to serve; loopwright serves models of one."
-        )
-    of_package = containers[0]
-    environment = {**of_package.get("Environment", {}), **container.get("Environment", {})}
-    return {**of_package, **container, "Environment": environment}
+    found = specification.get("Containers", ())
+    if not found:
+        raise validation(f"{arn} has no containers to serve.")
+    given = container.get("Environment", {})
+    # a name for one container cannot be that of several
+    own = {k: v for k, v in container.items() if len(found) == 1 or k != "ContainerHostname"}
+    return [
+        {**each, **own, "Environment": {**each.get("Environment", {}), **given}} for each in found
+    ]
 
 
 @searchable("ModelPackage", arn="ModelPackageArn")

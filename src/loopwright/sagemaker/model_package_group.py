@@ -83,8 +83,8 @@ def delete_model_package_group(desk: Desk, caller: Caller, given: dict[str, Any]
         if versions_of(desk, caller, record.body["name"]):
             raise ApiError(
                 "ConflictException",
-                f"Model Package Group cannot be deleted because it still contains Model Packages: "
-                f"{record.body['arn']}",
+                f"Model Package Group {record.body['arn']} cannot be deleted because it still contains "
+                "Model Packages.",
             )
         GROUPS.delete(desk, record)
     drop_tags(desk, record.body["arn"])
@@ -113,7 +113,8 @@ def put_policy(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, A
 @serves("sagemaker", "GetModelPackageGroupPolicy", state="recorded only")
 def get_policy(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Return the policy of a group."""
-    record = GROUPS.get(desk, caller, group_name(given["ModelPackageGroupName"]))
+    name = group_name(given["ModelPackageGroupName"])
+    record = GROUPS.get(desk, caller, name, missing="Cannot find Model Package Group: {arn}")
     if not record.body.get("policy"):
         raise validation(f"Cannot find resource policy for: {record.body['arn']}")
     return {"ResourcePolicy": record.body["policy"]}

@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,14 @@ from loopwright.deploy import CodeSettings
 from loopwright.deploy.code_archive import archive_names
 from loopwright.deploy.code_settings import checked_code
 from loopwright.sagemaker.algorithm import SETTINGS_FILE
+from loopwright.sagemaker.container import data_uri
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import validation
-from loopwright.sagemaker.model_record import data_uri
+from loopwright.sagemaker.foreign_model import as_bundle, is_foreign
+from loopwright.sagemaker.image import image_of
+from loopwright.sagemaker.image_packages import image_packages
+from loopwright.sagemaker.model_folder import folder_archive, is_folder
+from loopwright.sagemaker.s3.index import Entry
 from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.staging import fetched, unpack
 from loopwright.sagemaker.training_order import client_environment
@@ -47,13 +53,26 @@ def model_of(desk: Desk, container: Mapping[str, Any]) -> dict[str, Any]:
     uri = data_uri(container)
     if not uri:
         raise validation("The model has no ModelDataUrl, so that there is nothing to serve.")
+    models = desk.workspace.home / "sagemaker" / "models"
+    if is_folder(container):
+        archive = folder_archive(desk, uri, below=models)
+        return _model_in(desk, container, archive, models / f"own-{archive.name}")
     bucket, key = split_uri(uri)
     entry = desk.objects.get(bucket, key)
-    place = desk.workspace.home / "sagemaker" / "models" / f"{entry.file}.tar.gz"
-    archive = desk.objects.files.path(entry.file)
+    place = models / f"{entry.file}.tar.gz"
+    with _lent(desk, entry, place) as archive:
+        return _model_in(desk, container, archive, place)
+
+
+def _model_in(
+    desk: Desk, container: Mapping[str, Any], archive: Path, place: Path
+) -> dict[str, Any]:
     members = _bundle_members(archive)
+    if members is None and is_foreign(container):
+        members = _bundle_members(as_bundle(archive, place))
     if members is None:
-        return _script_of(desk, dict(container.get("Environment", {})), archive, place)
+        script = _script_of(desk, dict(container.get("Environment", {})), archive, place)
+        return {**script, "framework": list(image_packages(container.get("Image", "")))}
     packed = pack_archive(members)
     _put(place, packed)
     settings = members.get(SETTINGS_FILE)
@@ -61,8 +80,13 @@ def model_of(desk: Desk, container: Mapping[str, Any]) -> dict[str, Any]:
         "kind": "bundle",
         "path": str(place),
         "digest": digest_bytes(packed),
-        "settings": json.loads(settings) if settings else None,
+        "settings": {**json.loads(settings), "tag": _tag(container)} if settings else None,
     }
+
+
+def _tag(container: Mapping[str, Any]) -> str:
+    uri = container.get("Image", "")
+    return image_of(uri).tag if uri else ""
 
 
 def code_settings(
@@ -81,6 +105,7 @@ def code_settings(
     found = CodeSettings(
         program=model["program"],
         environments=str((desk.workspace.home / "environments").absolute()),
+        framework=tuple(model.get("framework", ())),
         processes=max(1, min(n_instances, cpus, _MOST_PROCESSES)),
         memory=_MEMORY,
         variables={**client_environment(desk, caller), **model["environment"]},
@@ -140,6 +165,17 @@ def _with_code(desk: Desk, archive: Path, submitted: str, place: Path) -> Path:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return whole
+
+
+@contextmanager
+def _lent(desk: Desk, entry: Entry, place: Path) -> Iterator[Path]:
+    """Return a file with the bytes of an object, for a while."""
+    archive = place.with_name(f".{new_id()}.archive")
+    try:
+        desk.objects.link(entry, archive)
+        yield archive
+    finally:
+        archive.unlink(missing_ok=True)
 
 
 def _linked(archive: Path, place: Path) -> None:

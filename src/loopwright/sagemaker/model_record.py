@@ -6,8 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from loopwright.sagemaker.container import (
+    check_containers,
+    check_serverless,
+    containers_of,
+    data_uri,
+)
 from loopwright.sagemaker.desk import Caller, Desk
-from loopwright.sagemaker.error import validation
+from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.shelf import Shelf, page_of
@@ -21,45 +27,45 @@ MODELS = Shelf(
 )
 
 
-@serves("sagemaker", "CreateModel", note="One container; VPC settings are kept and not applied.")
+@serves("sagemaker", "CreateModel", note="VPC settings are kept and not applied.")
 def create_model(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """Keep a model."""
-    if "PrimaryContainer" in given and given.get("Containers"):
-        raise validation("Both PrimaryContainer and Containers cannot be specified.")
-    containers = given.get("Containers") or [given.get("PrimaryContainer", {})]
-    if not any(containers):
-        raise validation("A PrimaryContainer or Containers is required.")
-    if len(containers) > 1:
-        raise validation("Inference pipelines of several containers are not supported yet.")
-    resolved = [_resolved(desk, caller, each) for each in containers]
+    """Keep a model of one container or of several."""
+    check_containers(given)
+    containers = given.get("Containers") or [given["PrimaryContainer"]]
+    resolved = [own for each in containers for own in _resolved(desk, caller, each)]
+    if len(resolved) > 1:
+        check_containers({**given, "Containers": resolved, "PrimaryContainer": None})
+    for each in resolved:
+        _check_data(desk, each)
     record = MODELS.create(desk, caller, given["ModelName"], given, containers=resolved)
     keep_tags(desk, record.body["arn"], given.get("Tags", []))
     return {"ModelArn": record.body["arn"]}
 
 
-def _resolved(desk: Desk, caller: Caller, container: Mapping[str, Any]) -> Mapping[str, Any]:
+def _resolved(desk: Desk, caller: Caller, container: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return a container as it is served: one of a package with what the package says today."""
     if "ModelPackageName" not in container:
-        return container
-    from loopwright.sagemaker.model_package import container_of_package
+        return [container]
+    from loopwright.sagemaker.model_package import containers_of_package
 
-    return container_of_package(desk, caller, container)
-
-
-def container_of(record: Record) -> Mapping[str, Any]:
-    """Return the one container of a model, as it is served."""
-    request = record.body["request"]
-    if record.body.get("containers"):
-        resolved: Mapping[str, Any] = record.body["containers"][0]
-        return resolved
-    found: Mapping[str, Any] = (request.get("Containers") or [request.get("PrimaryContainer")])[0]
-    return found
+    return containers_of_package(desk, caller, container)
 
 
-def data_uri(container: Mapping[str, Any]) -> str:
-    """Return where the archive of a container lies; empty where there is none."""
+def _check_data(desk: Desk, container: Mapping[str, Any]) -> None:
+    uri = data_uri(container)
+    if not uri or container.get("Mode") == "MultiModel":
+        return
+    bucket, key = split_uri(uri)
     source = container.get("ModelDataSource", {}).get("S3DataSource", {})
-    return str(container.get("ModelDataUrl") or source.get("S3Uri", ""))
+    try:
+        if source.get("S3DataType") == "S3Prefix":
+            found = next(iter(desk.objects.every(bucket, key)), None)
+        else:
+            found = desk.objects.find(bucket, key)
+    except ApiError as error:
+        raise validation(f"Could not find model data at {uri}.") from error
+    if found is None:
+        raise validation(f"Could not find model data at {uri}.")
 
 
 @serves("sagemaker", "DescribeModel")
@@ -110,7 +116,7 @@ CONFIGS = Shelf(
 @serves(
     "sagemaker",
     "CreateEndpointConfig",
-    note="Asynchronous and serverless settings are kept and not applied.",
+    note="Topics of asynchronous endpoints are kept and not notified.",
 )
 def create_endpoint_config(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep an endpoint configuration whose models exist."""
@@ -121,7 +127,9 @@ def create_endpoint_config(desk: Desk, caller: Caller, given: dict[str, Any]) ->
     for each in variants:
         if "ModelName" not in each:
             raise validation("A variant needs a ModelName; inference components are not supported.")
-        MODELS.get(desk, caller, each["ModelName"])
+        model = MODELS.get(desk, caller, each["ModelName"])
+        if "ServerlessConfig" in each:
+            check_serverless(given, each, containers_of(model))
     if "DataCaptureConfig" in given:
         split_uri(given["DataCaptureConfig"]["DestinationS3Uri"])
     record = CONFIGS.create(desk, caller, given["EndpointConfigName"], given)

@@ -15,7 +15,7 @@ from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.processing_order import checked_processing, processing_spec
 from loopwright.sagemaker.processing_result import settled, upload_continuously
 from loopwright.sagemaker.registry import serves
-from loopwright.sagemaker.shelf import Shelf, page_of
+from loopwright.sagemaker.shelf import NOTHING_TO_STOP, Shelf, page_of_jobs
 from loopwright.sagemaker.tag import keep_tags
 from loopwright.sagemaker.training_job import tell_to_end
 from loopwright.sagemaker.training_order import job_key
@@ -24,8 +24,8 @@ from loopwright.store import Record
 PROCESSING = Shelf(
     kind="processing-job",
     missing="Could not find requested job with name: {name}",
-    taken="Processing job names must be unique within an AWS account and region, and a processing "
-    "job with this name already exists ({arn})",
+    taken="Job name must be unique within an AWS account and region, and a job with this name "
+    "already exists ({arn})",
     taken_code="ResourceInUse",
 )
 _log = logging.getLogger(__name__)
@@ -46,8 +46,8 @@ _ECHOED = (
 @serves(
     "sagemaker",
     "CreateProcessingJob",
-    note="One instance. Network and encryption settings are kept and not applied; dataset "
-    "definitions, feature groups and Spark are refused.",
+    note="Instances are processes on one machine. VPC and encryption settings are kept and not applied; "
+    "dataset definitions, feature groups and Spark are refused.",
 )
 def create_processing_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Start a processing job."""
@@ -150,7 +150,7 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
 @serves("sagemaker", "ListProcessingJobs")
 def list_processing_jobs(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List processing jobs."""
-    page, token = page_of(
+    page, token = page_of_jobs(
         PROCESSING.all(desk, caller),
         given,
         summary=lambda record: _summary(desk, record),
@@ -177,7 +177,7 @@ def _summary(desk: Desk, record: Record) -> dict[str, Any]:
 @serves("sagemaker", "StopProcessingJob")
 def stop_processing_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Tell a processing job to end; it has 120 seconds, and its outputs are kept."""
-    record = PROCESSING.get(desk, caller, given["ProcessingJobName"])
+    record = PROCESSING.get(desk, caller, given["ProcessingJobName"], missing=NOTHING_TO_STOP)
     job = job_of(desk, record)
     status = status_of(desk, job, record)
     if job is None or status not in ("InProgress", "Stopping") or job.state.has_ended:

@@ -13,16 +13,19 @@ from typing import Any
 
 from loopwright.compute import JobSpec, Limits, Resources
 from loopwright.sagemaker import processing_start
+from loopwright.sagemaker.clarify.layout import CONFIG_INPUT, DATA_INPUT, FOLDER, REPOSITORY
+from loopwright.sagemaker.cluster import hosts_of, parts, resources_for
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import validation
 from loopwright.sagemaker.image import image_of
-from loopwright.sagemaker.instance import placed
+from loopwright.sagemaker.image_packages import image_packages
 from loopwright.sagemaker.processing_worker import REQUEST_FILE
 from loopwright.sagemaker.s3.index import Entry
 from loopwright.sagemaker.staging import channel_entries, refuse_missing_output, stage
 from loopwright.sagemaker.training_order import client_environment, job_key, staging_folder
 from loopwright.train.script import job_packages
-from loopwright.train.script_contract import BASE, ORDER_FILE, ScriptOrder
+from loopwright.train.script_contract import BASE, ORDER_FILE, ScriptOrder, installer_environment
+from loopwright.train.script_host import HOST, Host
 
 KIND = "sagemaker-processing"
 GRACE_S = 120.0
@@ -34,9 +37,10 @@ _ROOT = PurePosixPath(BASE, "processing")
 _OWN = ("python3", "-P", "-m")
 _PROGRAMS = {
     "sagemaker-model-monitor-analyzer": (*_OWN, "loopwright.sagemaker.monitoring.analyzer"),
+    REPOSITORY: (*_OWN, "loopwright.sagemaker.clarify.program"),
 }
 """What runs in place of an image that brings its own entry point."""
-_NOT_YET = ("sagemaker-spark", "sagemaker-clarify", "sagemaker-data-wrangler")
+_NOT_YET = ("sagemaker-spark", "sagemaker-data-wrangler")
 
 
 def checked_processing(desk: Desk, given: Mapping[str, Any]) -> str:
@@ -124,7 +128,8 @@ def _program(about: Mapping[str, Any]) -> tuple[str, ...]:
     if repository.startswith(_NOT_YET):
         raise validation(
             f"The image {repository!r} is not supported yet by loopwright: there are data quality and "
-            "model quality (sagemaker-model-monitor-analyzer), scripts and entry points."
+            "model quality (sagemaker-model-monitor-analyzer), bias and explainability "
+            f"({REPOSITORY}), scripts and entry points."
         )
     if not entry and repository not in _PROGRAMS:
         raise validation(
@@ -134,18 +139,45 @@ def _program(about: Mapping[str, Any]) -> tuple[str, ...]:
     return (*(entry or _PROGRAMS[repository]), *about.get("ContainerArguments", ()))
 
 
-def _resources(desk: Desk, given: Mapping[str, Any]) -> tuple[Resources, str]:
-    asked = given["ProcessingResources"]["ClusterConfig"]
+def is_clarify(about: Mapping[str, Any]) -> bool:
+    """Tell whether an application is the image of Clarify, and no other program in it."""
+    own = image_of(about["ImageUri"]).repository == REPOSITORY
+    return own and not about.get("ContainerEntrypoint")
+
+
+def _prepared(desk: Desk, caller: Caller, given: Mapping[str, Any], root: Path) -> dict[str, str]:
+    """Put what a job of Clarify needs beside its inputs; return variables for its process."""
+    # it knows models and endpoints, which know what runs jobs
+    from loopwright.sagemaker.clarify.order import prepare_clarify
+
+    inputs = {
+        each["InputName"]: _place(_s3_input(each)["LocalPath"], each["InputName"])
+        for each in given.get("ProcessingInputs", ())
+    }
+    if CONFIG_INPUT not in inputs:
+        raise validation(f"A job of Clarify needs an input with the name {CONFIG_INPUT}.")
+    place = root / inputs[CONFIG_INPUT]
+    return prepare_clarify(desk, caller, root, place, dataset=DATA_INPUT in inputs)
+
+
+def _cluster(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    asked: Mapping[str, Any] = given["ProcessingResources"]["ClusterConfig"]
     if "InstanceType" not in asked:
         asked = {**asked, **asked.get("InstancePreferences", [{}])[0]}
     if "InstanceType" not in asked:
         raise validation("ClusterConfig needs an InstanceType or InstancePreferences.")
-    return placed(
-        asked["InstanceType"],
-        asked.get("InstanceCount", 1),
-        desk.workspace.compute.capacity(),
-        usage="processing job",
-    )
+    return asked
+
+
+def _resources(desk: Desk, given: Mapping[str, Any]) -> tuple[Resources, str]:
+    capacity = desk.workspace.compute.capacity()
+    return resources_for(_cluster(given), capacity, usage="processing job")
+
+
+def _hosts(given: Mapping[str, Any], resources: Resources) -> list[Host]:
+    """Return the hosts that the job has here; a program of ours runs as one."""
+    hosts = hosts_of(_cluster(given), resources)
+    return hosts if given["AppSpecification"].get("ContainerEntrypoint") else hosts[:1]
 
 
 def processing_spec(
@@ -160,16 +192,22 @@ def processing_spec(
     """
     folder = staging_folder(desk, arn)
     shutil.rmtree(folder, ignore_errors=True)
-    places = []
-    for each in given.get("ProcessingInputs", ()):
-        place = _place(_s3_input(each)["LocalPath"], each["InputName"])
-        stage(desk, _entries(desk, each), folder / place)
-        places.append(place)
-    outputs = sorted(set(output_places(given).values()))
-    folders, copies = _shown(_outermost(places), outputs, folder)
     resources, _ = _resources(desk, given)
+    hosts = _hosts(given, resources)
+    roots, places = _staged(desk, given, folder, hosts)
+    own: dict[str, str] = {}
+    if is_clarify(given["AppSpecification"]):
+        own = _prepared(desk, caller, given, roots[HOST])
+        places = [*places, PurePosixPath(FOLDER)]
+    outputs = sorted(set(output_places(given).values()))
+    seen = {each.name: _shown(places, outputs, roots[each.name]) for each in hosts}
+    is_isolated = bool(given.get("NetworkConfig", {}).get("EnableNetworkIsolation"))
     limit = given.get("StoppingCondition", {}).get("MaxRuntimeInSeconds", _LONGEST_S)
-    environment = {**client_environment(desk, caller), **given.get("Environment", {})}
+    environment = {
+        **client_environment(desk, caller, is_isolated=is_isolated),
+        **own,
+        **given.get("Environment", {}),
+    }
     order = ScriptOrder(
         name=given["ProcessingJobName"],
         entry_point="process",
@@ -181,18 +219,24 @@ def processing_spec(
         requirements=_REQUIREMENTS
         if given["AppSpecification"].get("ContainerEntrypoint")
         else None,
+        framework=image_packages(given["AppSpecification"]["ImageUri"]),
         environments=str(desk.workspace.home / "environments"),
         time_limit_s=float(limit),
         grace_s=GRACE_S,
         variables=tuple(sorted(environment)),
         command=_program(given["AppSpecification"]),
         arn=arn,
-        folders=folders,
+        folders=seen[HOST][0] if len(hosts) == 1 else {},
         contract="processing",
+        instance=hosts[0].instance,
+        hosts=tuple(each._replace(folders=seen[each.name][0]) for each in hosts)
+        if len(hosts) > 1
+        else (),
+        is_isolated=is_isolated,
     )
     layout = {
         "folders": [str(each) for each in outputs],
-        "copies": copies,
+        "copies": {name: copies for name, (_, copies) in seen.items()},
         "request": {
             "ProcessingJobArn": arn,
             **{name: value for name, value in request.items() if name != "Tags"},
@@ -206,14 +250,34 @@ def processing_spec(
         files={
             ORDER_FILE: json.dumps(order.to_json(), indent=1).encode(),
             REQUEST_FILE: json.dumps(layout).encode(),
-            _REQUIREMENTS: _requirements(folder),
+            _REQUIREMENTS: _requirements(roots[HOST]),
         },
-        env=environment,
+        # where packages come from; the script itself does not see it
+        env={**installer_environment(), **environment},
         resources=resources,
         time_limit_s=limit + 2 * GRACE_S,
         labels={"arn": arn},
         limits=Limits(),
     )
+
+
+def _staged(
+    desk: Desk, given: Mapping[str, Any], folder: Path, hosts: list[Host]
+) -> tuple[dict[str, Path], list[PurePosixPath]]:
+    """Put the inputs below a folder for each host; return these, and the outermost places.
+
+    What several hosts see alike lies there for each of them: links take no room.
+    """
+    roots = {each.name: folder if len(hosts) == 1 else folder / each.name for each in hosts}
+    places = []
+    for each in given.get("ProcessingInputs", ()):
+        place = _place(_s3_input(each)["LocalPath"], each["InputName"])
+        entries = _entries(desk, each)
+        divided = parts(entries, _s3_input(each), hosts, seed=None)
+        for name, root in roots.items():
+            stage(desk, entries if divided is None else divided[name], root / place)
+        places.append(place)
+    return roots, _outermost(places)
 
 
 def _outermost(places: list[PurePosixPath]) -> list[PurePosixPath]:

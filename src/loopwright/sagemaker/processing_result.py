@@ -13,7 +13,7 @@ from loopwright.compute import Job, JobState
 from loopwright.core.errors import NotFoundError, WrongStateError
 from loopwright.core.files import read_json
 from loopwright.sagemaker.desk import Desk
-from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.error import ApiError, StoreAwayError
 from loopwright.sagemaker.processing_order import output_places
 from loopwright.sagemaker.processing_worker import RESULT_FILE
 from loopwright.sagemaker.s3.store import split_uri
@@ -22,6 +22,7 @@ from loopwright.sagemaker.training_order import staging_folder
 from loopwright.store import Record
 from loopwright.train.script_archive import open_regular
 from loopwright.train.script_contract import ML_FOLDER
+from loopwright.train.script_host import host_folders
 from loopwright.train.script_worker import TIMED_OUT
 
 _LONGEST_REASON = 1024
@@ -69,6 +70,8 @@ def _ends(desk: Desk, record: Record, job: Job) -> dict[str, Any]:
     if job.state is not JobState.FAILED or ends["timed_out"]:
         try:
             _upload(desk, record.body["request"], job, record.body["arn"])
+        except StoreAwayError:
+            raise  # it is tried again
         except (ApiError, OSError) as error:
             ends["failure"] = f"ClientError: The outputs cannot be put into S3: {error}"
     return ends
@@ -86,6 +89,9 @@ def _failure(job: Job, result: Mapping[str, Any]) -> str:
     if result.get("exit_code") is None:
         return f"InternalServerError: {said}"[:_LONGEST_REASON]
     code = result["exit_code"]
+    if str(said).startswith("ClientError: "):
+        # Clarify says itself whose fault it is
+        return f"{said}, exit code: {code}"[:_LONGEST_REASON]
     return f"AlgorithmError: {said or 'See job logs for more information'}, exit code: {code}"[
         :_LONGEST_REASON
     ]
@@ -126,7 +132,7 @@ def _upload(
         if names is not None and name not in names:
             continue
         bucket, prefix = split_uri(each["S3Output"]["S3Uri"])
-        for path, inner in _files(job.folder / ML_FOLDER, places[name]):
+        for path, inner in _files_of_hosts(job, places[name]):
             about = path.lstat()
             state = about.st_size, about.st_mtime_ns
             key = "/".join(part for part in (prefix.strip("/"), inner) if part)
@@ -137,6 +143,16 @@ def _upload(
             with open_regular(path) as file:
                 desk.objects.put(bucket, key, iter(lambda: file.read(1 << 20), b""))
             _seen[arn, f"{bucket}/{key}"] = state
+
+
+def _files_of_hosts(job: Job, place: PurePosixPath) -> Iterator[tuple[Path, str]]:
+    """Yield the files of an output of all hosts; of several with one path, the first host's."""
+    seen: set[str] = set()
+    for folder in host_folders(job.folder):
+        for path, inner in _files(folder / ML_FOLDER, place):
+            if inner not in seen:
+                seen.add(inner)
+                yield path, inner
 
 
 def _files(ml: Path, place: PurePosixPath) -> Iterator[tuple[Path, str]]:

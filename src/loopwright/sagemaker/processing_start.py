@@ -8,11 +8,11 @@ import sys
 from types import ModuleType
 
 if __name__ == "__main__":
-    for _name, _up in (("loopwright", 2), ("loopwright.train", 2), ("loopwright.sagemaker", 1)):
-        _package = ModuleType(_name)
-        _folder = __file__.rsplit("/", _up)[0]
-        _package.__path__ = [f"{_folder}/train" if _name.endswith(".train") else _folder]
-        sys.modules[_name] = _package
+    _root = __file__.rsplit("/", 2)[0]
+    for _name in ("", "/train", "/compute", "/sagemaker"):
+        _package = ModuleType(f"loopwright{_name.replace('/', '.')}")
+        _package.__path__ = [_root + _name]
+        sys.modules[_package.__name__] = _package
 
     from loopwright.sagemaker.processing_worker import main
 

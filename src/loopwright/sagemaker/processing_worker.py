@@ -6,21 +6,26 @@ which alone knows where that is.
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import LoopwrightError
-from loopwright.train.script_contract import HOST, ML_FOLDER, ORDER_FILE, ScriptOrder
-from loopwright.train.script_metric import MetricFinder
-from loopwright.train.script_run import ScriptRun, started_script, watch_script
-from loopwright.train.script_worker import TIMED_OUT, interpreter_of, write_hosts
+from loopwright.train.script_contract import ML_FOLDER, ORDER_FILE, ScriptOrder
+from loopwright.train.script_run import ScriptRun, started_scripts, watch_scripts
+from loopwright.train.script_worker import (
+    TIMED_OUT,
+    host_place,
+    interpreter_of,
+    kept_logs,
+    remove_scratch,
+    write_hosts,
+)
 
 REQUEST_FILE = "request.json"
 RESULT_FILE = "processing.json"
@@ -35,11 +40,13 @@ def main() -> int:
     try:
         order = ScriptOrder.from_json(json.loads((folder / ORDER_FILE).read_bytes()))
         request = json.loads((folder / REQUEST_FILE).read_bytes())
-        _lay_out(folder, order, request)
-        run = started_script(folder, order, interpreter_of(folder, order))
+        for each in order.of_hosts():
+            _lay_out(host_place(folder, each.host), each, request)
+        runs = started_scripts(folder, order, interpreter_of(folder, order))
         until = started + order.time_limit_s if order.time_limit_s else float("inf")
-        watch_script(run, MetricFinder({}, io.StringIO()), until=until, grace_s=order.grace_s)
-        return _finished(folder, run)
+        with kept_logs(folder, runs):
+            told = watch_scripts(runs, until=until, grace_s=order.grace_s)
+        return _finished(folder, order, runs, told)
     except LoopwrightError as error:
         return _failed(folder, str(error))
     except OSError as error:
@@ -63,33 +70,36 @@ def _write(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def _lay_out(folder: Path, order: ScriptOrder, request: Mapping[str, Any]) -> None:
-    """Make the folders and files of the contract below `ml`."""
+    """Make the folders and files of the contract below `ml`, in the folder of a host."""
     ml = folder / ML_FOLDER
     # of an earlier try, which was lost
     for path in (ml, folder / "scratch"):
         shutil.rmtree(path, ignore_errors=True)
     for name in ("config", "output", "code", *request["folders"], *order.folders):
         (ml / name).mkdir(parents=True, exist_ok=True)
-    for name, source in request["copies"].items():
+    for name, source in request["copies"].get(order.host, {}).items():
         shutil.copytree(source, ml / name, dirs_exist_ok=True)
     configs = {
         "processingjobconfig.json": request["request"],
-        "resourceconfig.json": {"current_host": HOST, "hosts": [HOST]},
+        "resourceconfig.json": order.resource_config,
     }
     for name, value in configs.items():
         (ml / "config" / name).write_text(json.dumps(value))
-    write_hosts(folder)
+    write_hosts(folder, order)
 
 
-def _finished(folder: Path, run: ScriptRun) -> int:
+def _finished(folder: Path, order: ScriptOrder, runs: Sequence[ScriptRun], run: ScriptRun) -> int:
     code = run.exit_code or 0
+    messages = (_message(each.folder / ML_FOLDER) for each in (run, *runs))
+    failure = "" if code == 0 or run.timed_out else _last_line(run)
     result = {
         "exit_code": code,
-        "failure": "" if code == 0 or run.timed_out else _last_line(run),
-        "message": _message(folder / ML_FOLDER),
+        "failure": f"{failure} (on {run.host})" if failure and order.hosts else failure,
+        "message": next(filter(None, messages), ""),
     }
     _write(folder, result)
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
+    for each in runs:
+        remove_scratch(each.folder)
     if run.timed_out:
         return TIMED_OUT
     return code if code >= 0 else 128 - code

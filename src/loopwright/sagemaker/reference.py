@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from loopwright.sagemaker.flow import table
 from loopwright.sagemaker.model import SERVICES, service
 from loopwright.sagemaker.registry import all_served
 
@@ -28,12 +29,13 @@ _TITLES = {
     "iam": "IAM",
     "logs": "CloudWatch Logs",
     "cloudwatch": "CloudWatch",
+    "lambda": "Lambda",
 }
 
 
 def reference() -> str:
     """Return the page."""
-    parts = [_HEAD]
+    parts = [_HEAD, f"## By flow\n\n{table()}\n"]
     for name in SERVICES:
         served = [each for each in all_served() if each.service == name]
         known = {each.name for each in served}

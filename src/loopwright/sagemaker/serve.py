@@ -21,9 +21,15 @@ from loopwright.sagemaker.chore import Rounds
 from loopwright.sagemaker.desk import ACCOUNT, REGION, Desk
 from loopwright.sagemaker.dispatch import Dispatcher
 from loopwright.sagemaker.front import Front, guarded
-from loopwright.sagemaker.key import key_of
+from loopwright.sagemaker.key import find_key, key_of
 from loopwright.sagemaker.message import Answer, Request
+from loopwright.sagemaker.remembered import Remembered
+from loopwright.sagemaker.s3.connection import Connection
+from loopwright.sagemaker.s3.external import ExternalObjects
+from loopwright.sagemaker.s3.objects import Objects
+from loopwright.sagemaker.s3.place import StorePlace
 from loopwright.sagemaker.s3.store import ObjectStore
+from loopwright.sagemaker.short_way import ShortWay
 
 _log = logging.getLogger(__name__)
 PORT = 8333
@@ -42,6 +48,8 @@ class GatewayPlan:
         What requests and ARNs are taken to be of when they name none.
     others
         Whether an address that other machines can reach is meant.
+    s3
+        The S3-compatible store in which the buckets lie; None for the home.
     """
 
     host: str = LOOPBACK
@@ -49,6 +57,7 @@ class GatewayPlan:
     region: str = REGION
     account: str = ACCOUNT
     others: bool = field(default=False)
+    s3: StorePlace | None = None
 
 
 def found_address(home: Path) -> str | None:
@@ -66,6 +75,22 @@ def _address(host: str, port: int) -> str:
     """Return where clients on this machine reach it."""
     own = {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 it is replaced
     return f"http://[{own}]:{port}" if ":" in own else f"http://{own}:{port}"
+
+
+def _objects(workspace: Workspace, plan: GatewayPlan) -> Objects:
+    """Return where the buckets are; a store that refuses our keys is told now."""
+    if plan.s3 is None:
+        return ObjectStore(workspace.home / "s3", workspace.clock)
+    connection = Connection(plan.s3)
+    if find_key(workspace.metadata, connection.access_key) is not None:
+        raise InvalidInputError(
+            "The keys for the S3 store are keys of this server itself.",
+            hint="Start the server in a shell in which `loopwright env` was not evaluated.",
+            field="s3",
+        )
+    connection.check()
+    folder = workspace.home / "sagemaker" / "objects"
+    return ExternalObjects(connection, folder, workspace.clock, account=plan.account)
 
 
 class Gateway:
@@ -105,11 +130,12 @@ class Gateway:
         key = key_of(workspace.metadata, user=workspace.user, purpose="jobs", account=plan.account)
         self.desk = Desk(
             workspace=workspace,
-            objects=ObjectStore(workspace.home / "s3", workspace.clock),
+            objects=_objects(workspace, plan),
             url=_address(plan.host, self.port),
             job_key=(key.id, key.secret),
         )
-        self._dispatch = Dispatcher(self.desk, region=plan.region)
+        self._memory = Remembered(workspace.metadata)
+        self._dispatch = Dispatcher(self.desk, self._memory, region=plan.region)
         registry.load()
 
     def _answer(self, request: Request) -> Answer:
@@ -120,6 +146,8 @@ class Gateway:
         """Serve until the event is set."""
         front = Front(guarded(self._answer))
         loop = asyncio.get_running_loop()
+        short = ShortWay(self.desk, self._memory, aside=front.threads.submit)
+        front.shortcut = short.take
         http = await loop.create_server(front.connection, sock=self._listener)
         stopped = threading.Event()
         settling = threading.Thread(target=self._settle, args=(stopped,), daemon=True)
@@ -129,13 +157,16 @@ class Gateway:
         tell(self.desk.url)
         while not ended.is_set():
             front.check_time()
+            short.check_time(loop.time())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), timeout=5.0)
         http.close()
         place.unlink(missing_ok=True)
         stopped.set()
         await asyncio.to_thread(settling.join, 10.0)
+        short.close()
         front.close()
+        self._memory.close()
 
     def _settle(self, stopped: threading.Event) -> None:
         from loopwright.sagemaker.endpoint import resume
@@ -144,7 +175,7 @@ class Gateway:
             resume(self.desk)
         except Exception:
             _log.exception("Endpoints of an earlier server could not be taken up again.")
-        self.desk.objects.files.sweep(self.desk.objects.index.known_files())
+        self.desk.objects.sweep()
         rounds = Rounds(self.desk)
         while not stopped.wait(_TURN_S):
             rounds.turn()

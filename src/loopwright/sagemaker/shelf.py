@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from loopwright.sagemaker.error import ApiError, validation
 from loopwright.store import Record
 
 _PAGE = 10
+NOTHING_TO_STOP = "Could not find job to update with name: {name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +60,22 @@ class Shelf:
         except AlreadyExistsError as error:
             raise ApiError(self.taken_code, self.taken.format(name=name, arn=arn)) from error
 
-    def get(self, desk: Desk, caller: Caller, name: str) -> Record:
-        """Return a record, or refuse in AWS's words."""
+    def get(self, desk: Desk, caller: Caller, name: str, *, missing: str = "") -> Record:
+        """Return a record, or refuse in AWS's words: those of the kind, or `missing`."""
         found = self.find(desk, caller, name)
         if found is None:
             arn = self.arn(caller, name)
-            raise ApiError(self.missing_code, self.missing.format(name=name, arn=arn))
+            text = missing or self.missing
+            raise ApiError(self.missing_code, text.format(name=name, arn=arn))
         return found
 
     def find(self, desk: Desk, caller: Caller, name: str) -> Record | None:
         """Return a record, or None."""
-        return desk.workspace.metadata.find(self._kind, _key(caller, name))
+        return desk.workspace.metadata.find(*self.place(caller, name))
+
+    def place(self, caller: Caller, name: str) -> tuple[str, str]:
+        """Return the kind and the key of a record in the store."""
+        return self._kind, _key(caller, name)
 
     def change(self, desk: Desk, record: Record, **more: Any) -> Record:
         """Write some fields of a record just read."""
@@ -141,6 +148,47 @@ def page_of(
     ascending = given.get("SortOrder", "Descending") == "Ascending"
     kept.sort(key=lambda each: (each[by], each[name]), reverse=not ascending)
     return cut(kept, given)
+
+
+def page_of_jobs(
+    records: list[Record],
+    given: Mapping[str, Any],
+    *,
+    summary: Callable[[Record], dict[str, Any]],
+    name: str,
+    status: str,
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return what `page_of` does, of records whose summaries take a look at a job each.
+
+    As few of them are made as the page and its filters need.
+    """
+    if given.get("SortBy") == "Status":
+        return page_of(records, given, summary=summary, name=name, status=status)
+    part = given.get("NameContains", "").lower()
+    found = [
+        each
+        for each in records
+        if part in each.body["name"].lower()
+        and _is_between({"CreationTime": each.created_at}, given)
+    ]
+    ascending = given.get("SortOrder", "Descending") == "Ascending"
+    if given.get("SortBy") == "Name":
+        found.sort(key=lambda each: str(each.body["name"]), reverse=not ascending)
+    else:
+        found.sort(key=lambda each: (each.created_at, each.body["name"]), reverse=not ascending)
+    start = _start(given.get("NextToken"))
+    end = start + given.get("MaxResults", _PAGE)
+    wanted = given.get("StatusEquals")
+    if wanted is None and not any(each.startswith("LastModifiedTime") for each in given):
+        page = [summary(each) for each in found[start:end]]
+        return page, _token(end) if end < len(found) else None
+    rows = (
+        row
+        for row in map(summary, found)
+        if wanted in (None, row[status]) and _is_between(row, given)
+    )
+    kept = list(islice(rows, start, end + 1))
+    return kept[: end - start], _token(end) if len(kept) > end - start else None
 
 
 def cut(

@@ -13,58 +13,7 @@ from loopwright.sagemaker.key import key_of
 
 # The SDKs have the address of STS written into them. This runs when Python starts, and sends
 # whatever is meant for amazonaws.com to AWS_ENDPOINT_URL.
-_SHIM = '''"""Sends requests of the SageMaker SDKs for amazonaws.com to AWS_ENDPOINT_URL (loopwright)."""
-
-import importlib.abc
-import importlib.util
-import os
-import sys
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != "botocore.session":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
-
-            def exec_module(module):
-                load(module)
-                _redirect(module)
-
-            spec.loader.exec_module = exec_module
-        return spec
-
-
-def _redirect(module):
-    plain = module.Session.create_client
-
-    def create_client(self, *args, **kwargs):
-        own = os.environ.get("AWS_ENDPOINT_URL")
-        url = kwargs.get("endpoint_url")
-        if own and url and url.split("/")[2].split(":")[0].endswith(".amazonaws.com"):
-            kwargs["endpoint_url"] = own
-        return plain(self, *args, **kwargs)
-
-    module.Session.create_client = create_client
-
-
-def _next():
-    """Run the sitecustomize that this one hides."""
-    here = os.path.dirname(os.path.abspath(__file__))
-    for folder in sys.path:
-        path = os.path.join(folder or ".", "sitecustomize.py")
-        if os.path.abspath(folder or ".") != here and os.path.isfile(path):
-            spec = importlib.util.spec_from_file_location("_hidden_sitecustomize", path)
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-            return
-
-
-sys.meta_path.insert(0, _Finder())
-_next()
-'''
+_SHIM = Path(__file__).parent / "inside" / "sitecustomize.py"
 
 
 def shell_variables(
@@ -81,7 +30,7 @@ def shell_variables(
     """
     key = key_of(workspace.metadata, user=workspace.user, purpose="person", account=account)
     folder = workspace.home / "sagemaker" / "client"
-    write_atomically(folder / "sitecustomize.py", _SHIM.encode())
+    write_atomically(folder / "sitecustomize.py", _SHIM.read_bytes())
     settings = folder / f"sdk-{region}-{account}.json"
     write_atomically(settings, json.dumps(_sdk_settings(region, account), indent=1).encode())
     return {

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
 from urllib.parse import urlsplit
 
+from loopwright.sagemaker.canonical import ALGORITHM, wanted_signature
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.message import Request
 
-ALGORITHM = "AWS4-HMAC-SHA256"
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 _SKEW = timedelta(minutes=5)
 _S3_SKEW = timedelta(minutes=15)
@@ -23,6 +22,9 @@ _LONGEST_PRESIGNED_S = 604_800
 _HEX = re.compile(r"[0-9a-f]{64}")
 _TIME = "%Y%m%dT%H%M%SZ"
 _FORM = re.compile(rf"{ALGORITHM}\s+(.*)")
+_USUAL = re.compile(
+    rf"{ALGORITHM} Credential=([^,\s]+), SignedHeaders=([^,\s]+), Signature=([0-9a-f]{{64}})"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,14 @@ def checked_signature(
     # but for objects of S3, a digest that is only claimed would say nothing of the body
     if payload is None or claim.service != "s3":
         payload = hashlib.sha256(request.body.read(16 << 20)).hexdigest()
-    wanted = _signature(request, claim, secret, payload)
+    wanted = wanted_signature(
+        request,
+        secret=secret,
+        names=claim.names,
+        scope=(claim.region, claim.service),
+        timestamp=claim.timestamp,
+        payload=payload,
+    )
     if not hmac.compare_digest(wanted, claim.signature):
         raise _wrong(claim.service)
     return Signed(
@@ -114,14 +123,7 @@ def _claim(request: Request) -> _Claim:
     query = request.query
     is_in_query = header is None
     if header is not None:
-        form = _FORM.fullmatch(header.strip())
-        if form is None:
-            raise _incomplete(request, header)
-        parts = dict(
-            each.strip().partition("=")[::2] for each in re.split(r",\s*", form[1]) if "=" in each
-        )
-        credential, names = parts.get("Credential", ""), parts.get("SignedHeaders", "")
-        signature = parts.get("Signature", "")
+        credential, names, signature = _parts_of(request, header)
         timestamp = request.headers.get("x-amz-date") or request.headers.get("date", "")
         payload = request.headers.get("x-amz-content-sha256")
     elif "X-Amz-Signature" in query:
@@ -156,6 +158,20 @@ def _claim(request: Request) -> _Claim:
     return claim
 
 
+def _parts_of(request: Request, header: str) -> tuple[str, str, str]:
+    """Return the credential, the names of the signed headers, and the signature."""
+    usual = _USUAL.fullmatch(header)
+    if usual is not None:
+        return usual[1], usual[2], usual[3]
+    form = _FORM.fullmatch(header.strip())
+    if form is None:
+        raise _incomplete(request, header)
+    parts = dict(
+        each.strip().partition("=")[::2] for each in re.split(r",\s*", form[1]) if "=" in each
+    )
+    return parts.get("Credential", ""), parts.get("SignedHeaders", ""), parts.get("Signature", "")
+
+
 def _check_names(request: Request, claim: _Claim) -> None:
     """Refuse a request with headers that change its meaning and were not signed."""
     unsigned = [
@@ -174,10 +190,9 @@ def _check_names(request: Request, claim: _Claim) -> None:
 
 
 def _check_time(request: Request, claim: _Claim, now: datetime) -> None:
-    try:
-        at = datetime.strptime(claim.timestamp, _TIME).replace(tzinfo=UTC)
-    except ValueError:
-        raise _incomplete(request, f"the date {claim.timestamp[:40]!r}") from None
+    at = _time_of(claim.timestamp)
+    if at is None:
+        raise _incomplete(request, f"the date {claim.timestamp[:40]!r}")
     if not claim.timestamp.startswith(claim.date):
         raise _wrong(claim.service)
     if claim.is_in_query:
@@ -205,6 +220,15 @@ def _check_time(request: Request, claim: _Claim, now: datetime) -> None:
     raise ApiError(_code(claim.service), f"Signature {text}", status=403)
 
 
+# many requests are signed in one second
+@lru_cache(maxsize=256)
+def _time_of(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def _check_expiry(request: Request, at: datetime, now: datetime) -> None:
     text = request.query.get("X-Amz-Expires", "")
     if not text.isdigit() or not 1 <= int(text) <= _LONGEST_PRESIGNED_S:
@@ -216,47 +240,6 @@ def _check_expiry(request: Request, at: datetime, now: datetime) -> None:
         raise _expired()
     if at - now > _S3_SKEW:
         raise ApiError("AccessDenied", "Request is not valid yet")
-
-
-def _signature(request: Request, claim: _Claim, secret: str, payload: str) -> str:
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
-    host = request.headers.get("host", "")
-    pairs = [
-        each for each in request.raw_query.split("&") if not each.startswith("X-Amz-Signature=")
-    ]
-    query = "&".join(each for each in pairs if each)
-    found = AWSRequest(
-        method=request.method,
-        url=f"http://{host}{request.raw_path}{f'?{query}' if query else ''}",
-        headers={name: request.headers.get(name, "") for name in claim.names},
-    )
-    found.context["timestamp"] = claim.timestamp
-    found.context["payload"] = payload
-    signer = _signer()(Credentials(claim.access_key, secret), claim.service, claim.region)
-    text = signer.string_to_sign(found, signer.canonical_request(found))
-    return str(signer.signature(text, found))
-
-
-@lru_cache(maxsize=1)
-def _signer() -> Any:
-    from botocore.auth import SigV4Auth
-
-    class Signer(SigV4Auth):  # type: ignore[misc] # botocore has no types
-        """Canonicalises a request as a client of botocore does, from what came over the wire."""
-
-        def headers_to_sign(self, request: Any) -> Any:
-            return request.headers
-
-        def payload(self, request: Any) -> str:
-            return str(request.context["payload"])
-
-        def _normalize_url_path(self, path: str) -> str:
-            # S3 signs keys as they are
-            return path if self._service_name == "s3" else super()._normalize_url_path(path)
-
-    return Signer
 
 
 def _checked_old(

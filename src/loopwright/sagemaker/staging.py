@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,10 +38,12 @@ def channel_entries(desk: Desk, channel: Mapping[str, Any]) -> list[tuple[str, s
     else:
         raise validation(f"The S3 data type {kind} is not supported yet by loopwright.")
     if not found:
+        bucket = split_uri(source["S3Uri"])[0]
         raise validation(
             f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. '
-            "Please ensure that the bucket exists in the selected region, that objects exist under "
-            'that S3 prefix, and that the role has "s3:ListBucket" permissions on the bucket.'
+            f"Please ensure that the bucket exists in the selected region "
+            f"({desk.objects.bucket(bucket).region}), that objects exist under that S3 prefix, and "
+            f'that the role has "s3:ListBucket" permissions on bucket "{bucket}".'
         )
     return found
 
@@ -48,9 +51,9 @@ def channel_entries(desk: Desk, channel: Mapping[str, Any]) -> list[tuple[str, s
 def prefix_entries(desk: Desk, uri: str) -> Iterator[tuple[str, str, Entry]]:
     """Yield the objects under a prefix, by their path within it; of one object, its name."""
     bucket, prefix = split_uri(uri)
-    if desk.objects.index.find_bucket(bucket) is None:
+    if desk.objects.find_bucket(bucket) is None:
         return
-    exact = desk.objects.index.find(bucket, prefix) if prefix else None
+    exact = desk.objects.find(bucket, prefix) if prefix else None
     if exact and not prefix.endswith("/"):
         yield bucket, PurePosixPath(prefix).name, exact
     for entry in desk.objects.every(bucket, prefix):
@@ -85,8 +88,9 @@ def stage(desk: Desk, entries: Iterable[tuple[str, str, Entry]], folder: Path) -
         If a key cannot be a path below the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    n_bytes = 0
-    for bucket, name, entry in entries:
+
+    def put(each: tuple[str, str, Entry]) -> int:
+        bucket, name, entry = each
         target = folder / _below(name, f"s3://{bucket}/{entry.key}")
         try:
             desk.objects.link(entry, target)
@@ -95,8 +99,12 @@ def stage(desk: Desk, entries: Iterable[tuple[str, str, Entry]], folder: Path) -
                 f"The object s3://{bucket}/{entry.key} cannot be a file in the job: "
                 f"{error.strerror or error}."
             ) from error
-        n_bytes += entry.size
-    return n_bytes
+        return entry.size
+
+    if desk.objects.at_once == 1:
+        return sum(map(put, entries))
+    with ThreadPoolExecutor(desk.objects.at_once) as threads:
+        return sum(threads.map(put, entries))
 
 
 def _below(name: str, shown: str) -> PurePosixPath:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from loopwright.sagemaker.desk import Caller, Desk
@@ -12,13 +13,20 @@ _KIND = "sagemaker/tags"
 _MOST = 50
 
 
+def check_tags(given: Mapping[str, Any]) -> None:
+    """Refuse a request with tags that cannot be kept, before anything is made."""
+    tags = given.get("Tags") or ()
+    keys = [each["Key"] for each in tags]
+    if len(set(keys)) < len(keys):
+        raise validation("Duplicate tag keys are not allowed.")
+    if any(each.lower().startswith("aws:") for each in keys):
+        raise validation("Tag keys that start with 'aws:' are reserved for AWS.")
+
+
 def keep_tags(desk: Desk, arn: str, tags: list[dict[str, str]]) -> None:
     """Add tags to an ARN; of a key that is there, the value is replaced."""
     if not tags:
         return
-    keys = [each["Key"] for each in tags]
-    if len(set(keys)) < len(keys):
-        raise validation("Duplicate tag keys are not allowed.")
     with desk.workspace.metadata.transaction():
         known = tags_of(desk, arn) | {each["Key"]: each["Value"] for each in tags}
         if len(known) > _MOST:

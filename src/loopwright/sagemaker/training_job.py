@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopwright.compute import Job, JobState
+from loopwright.sagemaker import checkpoint
+from loopwright.sagemaker.checking import check_given
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.registry import serves
-from loopwright.sagemaker.shelf import Shelf, page_of
+from loopwright.sagemaker.shelf import Shelf, page_of_jobs
 from loopwright.sagemaker.tag import keep_tags
 from loopwright.sagemaker.training_order import (
     GRACE_S,
     checked_training,
     job_key,
+    metric_definitions_of,
+    staging_folder,
     training_spec,
 )
 from loopwright.sagemaker.training_result import settled
@@ -32,6 +38,7 @@ JOBS = Shelf(
     "with this name already exists ({arn})",
     taken_code="ResourceInUse",
 )
+_log = logging.getLogger(__name__)
 _SUBMITTING = timedelta(minutes=5)
 _ECHOED = (
     "AlgorithmSpecification",
@@ -48,6 +55,7 @@ _ECHOED = (
     "OutputDataConfig",
     "ProfilerConfig",
     "ProfilerRuleConfigurations",
+    "RemoteDebugConfig",
     "ResourceConfig",
     "RetryStrategy",
     "RoleArn",
@@ -60,8 +68,8 @@ _ECHOED = (
 @serves(
     "sagemaker",
     "CreateTrainingJob",
-    note="One instance. Debugger, profiler, VPC and encryption settings are kept and not applied; "
-    "spot settings are accepted.",
+    note="Instances are processes on one machine; an algorithm trains as one. Debugger, profiler, VPC "
+    "and encryption settings are kept and not applied; spot settings and warm pools are accepted.",
 )
 def create_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Start a training job."""
@@ -80,6 +88,7 @@ def begin_training(
     """
     from loopwright.sagemaker.experiment import check_experiment, enter_job
 
+    check_given(given, "AlgorithmSpecification", "ResourceConfig")
     check_experiment(desk, caller, given.get("ExperimentConfig"))
     image, note = checked_training(desk, caller, given)
     name = given["TrainingJobName"]
@@ -132,6 +141,10 @@ _END = {
 }
 
 
+_ENDED = ("Completed", "Failed", "Stopped")
+_UPDATED = ("ProfilerRuleConfigurations",)
+
+
 @serves("sagemaker", "DescribeTrainingJob")
 def describe_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Tell how a training job is."""
@@ -146,7 +159,8 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
     status, secondary = status_of(job, record)
     artifact = ends.get("artifact") or _artifact(request)
     started, ended = (job.started_at, job.ended_at) if job else (None, None)
-    seconds = int((ended - started).total_seconds()) if started and ended else None
+    # a second that has begun is told as one, as it is at AWS
+    seconds = max(1, math.ceil((ended - started).total_seconds())) if started and ended else None
     return {
         "TrainingJobName": record.body["name"],
         "TrainingJobArn": record.body["arn"],
@@ -162,11 +176,17 @@ def described(desk: Desk, record: Record) -> dict[str, Any]:
         "TrainingTimeInSeconds": seconds,
         "BillableTimeInSeconds": seconds,
         "SecondaryStatusTransitions": _transitions(record, job, status, secondary),
+        "WarmPoolStatus": warm_pool(record, job, status, now=desk.now()),
         "FinalMetricDataList": final_metrics(job) or None,
         "EnableNetworkIsolation": False,
         "EnableInterContainerTrafficEncryption": False,
         "EnableManagedSpotTraining": False,
         **{key: request[key] for key in _ECHOED if key in request},
+        # those of the algorithm as well, which the second SDK looks for
+        "AlgorithmSpecification": {
+            **request["AlgorithmSpecification"],
+            "MetricDefinitions": metric_definitions_of(request) or None,
+        },
         # the second SDK reads this one without asking whether it is there
         "OutputDataConfig": {"KmsKeyId": "", **request["OutputDataConfig"]},
     }
@@ -181,8 +201,10 @@ def _reason(job: Job | None, ends: Mapping[str, Any]) -> str | None:
 
 
 def _artifact(request: Mapping[str, Any]) -> str:
-    path = request["OutputDataConfig"].get("S3OutputPath", "").rstrip("/")
-    return f"{path}/{request['TrainingJobName']}/output/model.tar.gz"
+    about = request["OutputDataConfig"]
+    name = "model/" if about.get("CompressionType") == "NONE" else "model.tar.gz"
+    path = about.get("S3OutputPath", "").rstrip("/")
+    return f"{path}/{request['TrainingJobName']}/output/{name}"
 
 
 def final_metrics(job: Job | None) -> list[dict[str, Any]]:
@@ -232,7 +254,7 @@ def _transitions(
 @serves("sagemaker", "ListTrainingJobs")
 def list_training_jobs(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List training jobs."""
-    page, token = page_of(
+    page, token = page_of_jobs(
         JOBS.all(desk, caller),
         given,
         summary=lambda record: _summary(desk, record),
@@ -280,6 +302,52 @@ def tell_to_end(desk: Desk, job: Job) -> None:
     thread.join(0.3)
 
 
+def warm_pool(
+    record: Record, job: Job | None, status: str, *, now: datetime
+) -> dict[str, Any] | None:
+    """Return how the instances of a job are that it wants to keep; a machine is always warm."""
+    seconds = record.body["request"]["ResourceConfig"].get("KeepAlivePeriodInSeconds")
+    if not seconds:
+        return None
+    if status not in _ENDED or job is None or job.ended_at is None:
+        return {"Status": "InUse"}
+    passed = (now - job.ended_at).total_seconds()
+    return {
+        "Status": "Available" if passed < seconds else "Terminated",
+        "ResourceRetainedBillableTimeInSeconds": int(max(0.0, min(passed, seconds))),
+    }
+
+
+@serves("sagemaker", "UpdateTrainingJob", note="The period of a warm pool, and what is kept.")
+def update_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
+    """Change how long the instances of a job are kept, or settings of its debugging."""
+    record = JOBS.get(desk, caller, given["TrainingJobName"])
+    request = record.body["request"]
+    job = job_of(desk, record)
+    status, _ = status_of(job, record)
+    resources = request["ResourceConfig"]
+    if "ResourceConfig" in given:
+        pool = warm_pool(record, job, status, now=desk.now())
+        if pool is None or pool["Status"] == "Terminated":
+            raise validation(
+                f"The training job {record.body['name']} has no warm pool that could be updated."
+            )
+        resources = {**resources, **given["ResourceConfig"]}
+    elif status in _ENDED:
+        raise validation(
+            f"The request was rejected because the training job is in status {status}."
+        )
+    kept = {key: given[key] for key in _UPDATED if key in given}
+    debugging = {**request.get("RemoteDebugConfig", {}), **given.get("RemoteDebugConfig", {})}
+    if debugging:
+        kept["RemoteDebugConfig"] = debugging
+    profiler = {**request.get("ProfilerConfig", {}), **given.get("ProfilerConfig", {})}
+    if profiler:
+        kept["ProfilerConfig"] = profiler
+    JOBS.change(desk, record, request={**request, **kept, "ResourceConfig": resources})
+    return {"TrainingJobArn": record.body["arn"]}
+
+
 @serves("sagemaker", "DeleteTrainingJob")
 def delete_training_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Forget a training job that has ended."""
@@ -311,3 +379,19 @@ def settle_all(desk: Desk) -> None:
     """Put the results of the jobs that have ended into S3; the server does it now and then."""
     for record in unsettled(desk):
         settled(desk, JOBS, record, job_of(desk, record))
+
+
+@chore(2.0)
+def keep_checkpoints(desk: Desk) -> None:
+    """Put into S3 what running jobs have left among their checkpoints."""
+    for record in unsettled(desk):
+        request = record.body["request"]
+        job = job_of(desk, record) if "CheckpointConfig" in request else None
+        if job is None or not job.started_at or job.state.has_ended:
+            continue
+        folder = staging_folder(desk, record.body["arn"])
+        try:
+            checkpoint.keep(desk, request, folder, while_running=True)
+        except (ApiError, OSError) as error:
+            # the end of the job tells it
+            _log.warning("Checkpoints of %s are not in S3 yet: %s", record.body["name"], error)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import tarfile
+import tempfile
 import threading
+from pathlib import Path
 from typing import Any
 
 from loopwright.compute import Job, JobState
 from loopwright.core.errors import NotFoundError, WrongStateError
+from loopwright.sagemaker import checkpoint
 from loopwright.sagemaker.desk import Desk
-from loopwright.sagemaker.error import ApiError
+from loopwright.sagemaker.error import ApiError, StoreAwayError
 from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.shelf import Shelf
 from loopwright.sagemaker.training_order import staging_folder
@@ -39,7 +43,9 @@ def settled(desk: Desk, shelf: Shelf, record: Record, job: Job | None) -> Record
         except (WrongStateError, NotFoundError):
             # another process did it, or the job was deleted
             return desk.workspace.metadata.find(record.kind, record.key) or record
-    shutil.rmtree(staging_folder(desk, record.body["arn"]), ignore_errors=True)
+    folder = staging_folder(desk, record.body["arn"])
+    checkpoint.forget(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     return record
 
 
@@ -53,10 +59,19 @@ def _ends(desk: Desk, record: Record, job: Job) -> dict[str, Any]:
     }
     if result is not None:
         try:
-            ends["artifact"] = _uploaded(desk, record, result)
-            _keep_checkpoints(desk, record)
+            ends["artifact"] = _uploaded(desk, record, job, result)
+        except StoreAwayError:
+            raise  # it is tried again
         except (ApiError, OSError) as error:
             ends["failure"] = f"ClientError: The results cannot be put into S3: {error}"
+    folder = staging_folder(desk, record.body["arn"])
+    try:
+        # also of a job whose process was killed
+        checkpoint.keep(desk, record.body["request"], folder, while_running=False)
+    except StoreAwayError:
+        raise  # it is tried again
+    except (ApiError, OSError) as error:
+        ends["failure"] = f"ClientError: The checkpoints cannot be put into S3: {error}"
     return ends
 
 
@@ -67,13 +82,15 @@ def _failure(job: Job, result: ScriptResult | None) -> str:
     return f"AlgorithmError: {said}, exit code: {code}"[:_LONGEST_REASON]
 
 
-def _uploaded(desk: Desk, record: Record, result: ScriptResult) -> str:
+def _uploaded(desk: Desk, record: Record, job: Job, result: ScriptResult) -> str:
     request = record.body["request"]
     path = request["OutputDataConfig"].get("S3OutputPath")
     if not path:
         return ""
     bucket, prefix = split_uri(path)
     place = "/".join(part for part in (prefix.strip("/"), record.body["name"], "output") if part)
+    if request["OutputDataConfig"].get("CompressionType") == "NONE":
+        return _uploaded_unpacked(desk, job, result, bucket=bucket, place=place)
     artifact = ""
     if result.model is not None:
         desk.objects.put_file(bucket, f"{place}/model.tar.gz", result.model)
@@ -83,13 +100,17 @@ def _uploaded(desk: Desk, record: Record, result: ScriptResult) -> str:
     return artifact
 
 
-def _keep_checkpoints(desk: Desk, record: Record) -> None:
-    about = record.body["request"].get("CheckpointConfig")
-    folder = staging_folder(desk, record.body["arn"]) / "checkpoints"
-    if about is None or not folder.is_dir():
-        return
-    bucket, prefix = split_uri(about["S3Uri"])
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            name = path.relative_to(folder).as_posix()
-            desk.objects.put_file(bucket, f"{prefix.rstrip('/')}/{name}".lstrip("/"), path)
+def _uploaded_unpacked(
+    desk: Desk, job: Job, result: ScriptResult, *, bucket: str, place: str
+) -> str:
+    """Put each file of the model into S3; return the prefix."""
+    for name, archive in (("model", result.model), ("data", result.output)):
+        if archive is None:
+            continue
+        # what the archive holds, of all hosts, and no link that leads out of the folder
+        with tempfile.TemporaryDirectory(dir=job.out) as folder, tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+            for path in sorted(each for each in Path(folder).rglob("*") if each.is_file()):
+                inner = path.relative_to(folder).as_posix()
+                desk.objects.put_file(bucket, f"{place}/{name}/{inner}", path)
+    return f"s3://{bucket}/{place}/model/" if result.model is not None else ""

@@ -12,10 +12,10 @@ from loopwright.core.errors import NotFoundError, WrongStateError
 from loopwright.core.files import read_json
 from loopwright.sagemaker.chore import chore
 from loopwright.sagemaker.desk import Caller, Desk
-from loopwright.sagemaker.error import ApiError, validation
+from loopwright.sagemaker.error import ApiError, StoreAwayError, validation
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.store import split_uri
-from loopwright.sagemaker.shelf import Shelf, page_of
+from loopwright.sagemaker.shelf import NOTHING_TO_STOP, Shelf, page_of_jobs
 from loopwright.sagemaker.tag import keep_tags
 from loopwright.sagemaker.training_job import tell_to_end
 from loopwright.sagemaker.training_order import job_key, staging_folder
@@ -57,8 +57,8 @@ _END = {
 @serves(
     "sagemaker",
     "CreateTransformJob",
-    note="One instance. Data capture and encryption settings are kept and not applied; augmented "
-    "manifests are refused.",
+    note="Instances divide the files among them. Data capture and encryption settings are kept and not "
+    "applied; augmented manifests are refused.",
 )
 def create_transform_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Start a batch transform."""
@@ -137,7 +137,7 @@ def list_transform_jobs(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
             "FailureReason": ends.get("failure") or None,
         }
 
-    page, token = page_of(
+    page, token = page_of_jobs(
         TRANSFORMS.all(desk, caller),
         given,
         summary=summary,
@@ -150,7 +150,7 @@ def list_transform_jobs(desk: Desk, caller: Caller, given: dict[str, Any]) -> di
 @serves("sagemaker", "StopTransformJob")
 def stop_transform_job(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Tell a transform job to end; the files that are done are in S3."""
-    record = TRANSFORMS.get(desk, caller, given["TransformJobName"])
+    record = TRANSFORMS.get(desk, caller, given["TransformJobName"], missing=NOTHING_TO_STOP)
     job = job_of(desk, record)
     status = status_of(desk, job, record)
     if job is None or status != "InProgress" or job.state.has_ended:
@@ -192,6 +192,8 @@ def _ends(desk: Desk, record: Record, job: Job) -> dict[str, Any]:
         failure = failure if told else f"AlgorithmError: {failure}"
     try:
         n_files = _upload(desk, record.body["request"], job)
+    except StoreAwayError:
+        raise  # it is tried again
     except (ApiError, OSError) as error:
         return {"failure": f"ClientError: The outputs cannot be put into S3: {error}"[:1024]}
     return {"failure": failure[:1024], "n_files": n_files}

@@ -10,16 +10,21 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from loopwright.compute import JobSpec, Resources
+from loopwright.deploy import CodeSettings
+from loopwright.sagemaker.container import MULTI_MODEL, containers_of, mode_of
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import validation
 from loopwright.sagemaker.instance import placed
 from loopwright.sagemaker.json_path import path_of
-from loopwright.sagemaker.model_place import code_settings, model_of
-from loopwright.sagemaker.model_record import MODELS, container_of
+from loopwright.sagemaker.model_place import code_settings
+from loopwright.sagemaker.model_record import MODELS
+from loopwright.sagemaker.serving_plan import models_of
 from loopwright.sagemaker.staging import channel_entries, refuse_missing_output, stage
 from loopwright.sagemaker.training_order import job_key, staging_folder
 from loopwright.sagemaker.transform_record import form_of
-from loopwright.sagemaker.transform_worker import ORDER_FILE
+from loopwright.sagemaker.transform_worker import ORDER_FILE, OWN
+from loopwright.store import Record
+from loopwright.train.script_contract import installer_environment
 
 KIND = "sagemaker-transform"
 _LONGEST_S = 5 * 86_400.0
@@ -27,6 +32,7 @@ _PAYLOAD_MIB, _LARGEST_PAYLOAD_MIB = 6, 100
 _TIMEOUT_S, _RETRIES = 600.0, 3
 _MOST_CONCURRENT = 32
 _TRIES = 2
+_TOLD = ("own", "host", "accept", "kind", "path", "digest", "settings")
 
 
 def checked_transform(desk: Desk, caller: Caller, given: Mapping[str, Any]) -> str:
@@ -39,7 +45,7 @@ def checked_transform(desk: Desk, caller: Caller, given: Mapping[str, Any]) -> s
     ApiError
         If the job cannot be run here.
     """
-    MODELS.get(desk, caller, given["ModelName"])
+    _check_model(MODELS.get(desk, caller, given["ModelName"]))
     _, note = _resources(desk, given)
     source = given["TransformInput"]
     channel_entries(desk, source)
@@ -61,6 +67,15 @@ def checked_transform(desk: Desk, caller: Caller, given: Mapping[str, Any]) -> s
             "JSON."
         )
     return note
+
+
+def _check_model(record: Record) -> None:
+    """Refuse a model of which a batch cannot say which part is meant."""
+    containers = containers_of(record)
+    if any(each.get("Mode") == MULTI_MODEL for each in containers):
+        raise validation("Batch transform does not support multi-model containers.")
+    if len(containers) > 1 and mode_of(record.body["request"]) == "Direct":
+        raise validation("Batch transform does not support containers that are invoked directly.")
 
 
 def _check_sizes(given: Mapping[str, Any]) -> None:
@@ -98,28 +113,23 @@ def transform_spec(desk: Desk, caller: Caller, given: Mapping[str, Any], *, arn:
         for bucket, name, entry in entries
         if PurePosixPath(name).name
     ]
-    container = dict(container_of(MODELS.get(desk, caller, given["ModelName"])))
-    container["Environment"] = {
-        **container.get("Environment", {}),
-        **given.get("Environment", {}),
-    }
-    model = model_of(desk, container)
+    model = models_of(
+        desk,
+        MODELS.get(desk, caller, given["ModelName"]),
+        own=OWN,
+        environment=given.get("Environment"),
+    )
     resources, _ = _resources(desk, given)
-    concurrent = _concurrent(given)
-    code = code_settings(desk, caller, model, n_instances=concurrent)
-    about = {key: model[key] for key in ("kind", "path", "digest", "settings")}
-    if code is not None:
-        about["code"] = {
-            "program": code.program,
-            "environments": code.environments,
-            "processes": code.processes,
-            "memory": f"{max(256, int(resources.memory_mib * 0.9))} MiB",
-            "timeout_s": _timeout(given),
-            # their values are in the environment alone
-            "passed_on": sorted({*code.variables, "SAGEMAKER_BATCH"}),
-        }
+    concurrent, n_instances = _concurrent(given), given["TransformResources"]["InstanceCount"]
+    about: list[dict[str, Any]] = []
+    env = {"SAGEMAKER_BATCH": "true"}
+    for place, each in enumerate(model.get("containers", (model,))):
+        code = code_settings(desk, caller, each, n_instances=concurrent * n_instances)
+        told, own_env = _code(code, given, resources, place=place)
+        about.append({**{key: each[key] for key in _TOLD if key in each}, **told})
+        env |= own_env
     order = {
-        "model": about,
+        "containers": about,
         "inputs": inputs,
         "content_type": source.get("ContentType", ""),
         "is_gzip": source.get("CompressionType", "None") == "Gzip",
@@ -129,6 +139,12 @@ def transform_spec(desk: Desk, caller: Caller, given: Mapping[str, Any], *, arn:
         and source.get("SplitType", "None") != "None",
         "payload_mib": given.get("MaxPayloadInMB", _PAYLOAD_MIB),
         "concurrent": concurrent,
+        # each works at a file of its own
+        "instances": n_instances,
+        # code has processes of its own
+        "workers": 1
+        if any("code" in each for each in about)
+        else max(1, min(n_instances, int(resources.cpus))),
         "accept": given["TransformOutput"].get("Accept", ""),
         "assemble": given["TransformOutput"].get("AssembleWith", "None"),
         "before": given.get("DataProcessing", {}).get("InputFilter", "$"),
@@ -143,13 +159,34 @@ def transform_spec(desk: Desk, caller: Caller, given: Mapping[str, Any], *, arn:
         kind=KIND,
         command=(sys.executable, "-P", "-m", "loopwright.sagemaker.transform_worker"),
         files={ORDER_FILE: json.dumps(order, indent=1).encode()},
-        env={**(code.variables if code else {}), "SAGEMAKER_BATCH": "true"},
+        # where packages come from; the script itself does not see it
+        env={**installer_environment(), **env},
         resources=resources,
         time_limit_s=_LONGEST_S,
         labels={"arn": arn},
         retries=_TRIES,
         checkpoint=True,
     )
+
+
+def _code(
+    code: CodeSettings | None, given: Mapping[str, Any], resources: Resources, *, place: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return how the code of a container is run, and the variables of the job that hold its own."""
+    if code is None:
+        return {}, {}
+    # the values are in the environment of the job alone; those of each container under other names
+    names = {name: f"CONTAINER_{place}_{name}" if place else name for name in code.variables}
+    told = {
+        "program": code.program,
+        "environments": code.environments,
+        "framework": list(code.framework),
+        "processes": code.processes,
+        "memory": f"{max(256, int(resources.memory_mib * 0.9))} MiB",
+        "timeout_s": _timeout(given),
+        "passed_on": {**names, "SAGEMAKER_BATCH": "SAGEMAKER_BATCH"},
+    }
+    return {"code": told}, {names[name]: value for name, value in code.variables.items()}
 
 
 def _timeout(given: Mapping[str, Any]) -> float:

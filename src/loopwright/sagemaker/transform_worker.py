@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from loopwright.deploy import (
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.json_path import path_of
 from loopwright.sagemaker.model_call import Said, called_model, refusal_of
+from loopwright.sagemaker.model_chain import Asked, called_chain
 from loopwright.sagemaker.transform_record import (
     BadDataError,
     Processing,
@@ -48,7 +50,11 @@ from loopwright.sagemaker.transform_record import (
 
 ORDER_FILE, RESULT_FILE, DATA_LOG = "transform.json", "result.json", "data-log.txt"
 RESULTS = "results"
+OWN = "v0"
+"""What the model is called in the job's own endpoint."""
+
 _START_S = 660.0
+_telling = threading.Lock()
 _ROOM = 1 << 20
 
 
@@ -77,12 +83,18 @@ def main() -> int:
         try:
             with (
                 _serving(folder, order) as variant,
-                ThreadPoolExecutor(order["concurrent"]) as pool,
+                ThreadPoolExecutor(order["concurrent"] * order["instances"]) as pool,
+                ThreadPoolExecutor(order["instances"]) as instances,
             ):
-                for each in order["inputs"]:
+
+                def done(each: Mapping[str, str]) -> list[str]:
                     target = results / f"{each['name']}.out"
-                    if not target.exists():
-                        failures += _transformed(order, variant, each, target, pool, log)
+                    if target.exists():
+                        return []
+                    return _transformed(order, variant, each, target, pool, log)
+
+                for told in instances.map(done, order["inputs"]):
+                    failures += told
         except LoopwrightError as error:
             print(error, file=sys.stderr, flush=True)
             failures.append("AlgorithmError")
@@ -94,30 +106,19 @@ def main() -> int:
 @contextmanager
 def _serving(folder: Path, order: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Serve the model for as long as it is asked."""
-    model = order["model"]
-    code = model.get("code")
-    settings = None
-    if code is not None:
-        variables = {name: os.environ[name] for name in code["passed_on"] if name in os.environ}
-        own = {key: each for key, each in code.items() if key != "passed_on"}
-        settings = CodeSettings(**own, variables=variables)
+    containers = order["containers"]
     place = folder / "endpoint"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     endpoint = Endpoint("transform", place)
     most = max(16 << 20, (order["payload_mib"] << 20) + _ROOM)
-    variant = Variant(
-        name="v0",
-        bundle=model["path"],
-        version="1",
-        bundle_digest=model["digest"],
-        code=settings,
-    )
+    variants = tuple(_variant(each, place=n) for n, each in enumerate(containers))
     wanted = DesiredState(
         name="transform",
         generation=1,
         port=free_port(),
-        variants=(variant,),
+        variants=variants,
+        workers=order["workers"],
         max_body_bytes=most if order["payload_mib"] else 1 << 30,
     )
     write_desired(place, wanted)
@@ -126,11 +127,34 @@ def _serving(folder: Path, order: Mapping[str, Any]) -> Iterator[dict[str, Any]]
         state = wait_until_serving(
             place, generation=1, timeout_s=_START_S, is_alive=lambda: process.poll() is None
         )
-        yield {**model, "own": "v0", "port": state.port}
+        if len(containers) == 1:
+            yield {**containers[0], "own": OWN, "port": state.port}
+        else:
+            yield {"containers": containers, "port": state.port}
     finally:
         process.terminate()
         process.wait(20)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _variant(container: Mapping[str, Any], *, place: int) -> Variant:
+    code = container.get("code")
+    settings = None
+    if code is not None:
+        names: Mapping[str, str] = code["passed_on"]
+        variables = {name: os.environ[own] for name, own in names.items() if own in os.environ}
+        own = {key: each for key, each in code.items() if key not in ("passed_on", "framework")}
+        framework = tuple(code["framework"])
+        settings = CodeSettings(**own, framework=framework, variables=variables)
+    return Variant(
+        name=container.get("own", OWN),
+        bundle=container["path"],
+        version="1",
+        bundle_digest=container["digest"],
+        # each is asked by its name
+        weight=0.0 if place else 1.0,
+        code=settings,
+    )
 
 
 def _transformed(
@@ -212,16 +236,15 @@ def _answer(
 
 
 def _asked(order: Mapping[str, Any], variant: Mapping[str, Any], body: bytes) -> Said:
+    asked = Asked(
+        content_type=order["content_type"],
+        accept=order["accept"],
+        timeout_s=order["timeout_s"],
+        is_batch=True,
+    )
     for number in itertools.count():
         try:
-            return called_model(
-                variant,
-                body,
-                content_type=order["content_type"],
-                accept=order["accept"],
-                timeout_s=order["timeout_s"],
-                is_batch=True,
-            )
+            return _called(variant, body, asked)
         except ApiError as error:
             status, said = refusal_of(error)
             if status < 500 or number >= order["retries"]:
@@ -230,11 +253,25 @@ def _asked(order: Mapping[str, Any], variant: Mapping[str, Any], body: bytes) ->
     raise AssertionError  # it returns or raises
 
 
+def _called(variant: Mapping[str, Any], body: bytes, asked: Asked) -> Said:
+    if "containers" in variant:
+        return called_chain(variant, body, asked)
+    return called_model(
+        variant,
+        body,
+        content_type=asked.content_type,
+        accept=asked.accept,
+        timeout_s=asked.timeout_s,
+        is_batch=True,
+    )
+
+
 def _tell(log: IO[str], text: str) -> None:
     at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3]
     one_line = text.replace("\n", " ").replace("\r", " ")
-    log.write(f"{at}:[sagemaker logs]: {one_line}\n")
-    log.flush()
+    with _telling:
+        log.write(f"{at}:[sagemaker logs]: {one_line}\n")
+        log.flush()
 
 
 if __name__ == "__main__":

@@ -126,8 +126,8 @@ def delete_component(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[
         record = COMPONENTS.get(desk, caller, name)
         if parents_of(desk, caller, name):
             raise validation(
-                f"TrialComponent '{name}' cannot be deleted because it is associated with trials. "
-                "Disassociate it from all trials first."
+                f"TrialComponent '{record.body['arn']}' is linked to 1 or more trials and cannot be "
+                "deleted."
             )
         COMPONENTS.delete(desk, record)
         drop_points(desk, caller, name)

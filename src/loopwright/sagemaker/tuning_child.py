@@ -17,8 +17,7 @@ from loopwright.store import Record
 
 TUNERS = Shelf(
     kind="hyper-parameter-tuning-job",
-    missing="Amazon SageMaker can't find a hyperparameter tuning job with the name, {name}. "
-    "Check the name and try again.",
+    missing="Amazon SageMaker can't find a tuning job called {name}. Type another name.",
     taken="A hyperparameter tuning job with the name, {name}, already exists. Choose a different "
     "name.",
     missing_code="ResourceNotFound",

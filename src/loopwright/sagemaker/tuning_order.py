@@ -157,13 +157,13 @@ def _check_objective(given: Mapping[str, Any], definition: Mapping[str, Any]) ->
     if metric in named:
         return
     image = image_of(about.get("TrainingImage", ""))
-    if image.kind == "algorithm" and not is_script(definition.get("StaticHyperParameters", {})):
+    if image.kind == "algorithm":
         from loopwright.sagemaker.algorithm import BUILT_INS
 
         known = BUILT_INS[image.algorithm].metrics
         if metric in known:
             return
-        if known:
+        if known and not is_script(definition.get("StaticHyperParameters", {})):
             raise validation(
                 f"The objective metric for the hyperparameter tuning job, [{metric}], isn't valid for "
                 f"the [{about['TrainingImage']}] algorithm. Choose a valid objective metric."

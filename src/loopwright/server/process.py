@@ -19,7 +19,9 @@ from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.core.files import write_json_atomically
 from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback, token_digest
 from loopwright.deploy.http import Connection
+from loopwright.deploy.server import loop_factory
 from loopwright.loop.workspace import Workspace, checked_home
+from loopwright.sagemaker.s3.place import StorePlace
 from loopwright.server.child import ProcessStarter, Starter, end_children
 from loopwright.server.doorway import has_compatible_api, open_gateway
 from loopwright.server.gauge import gauges, metrics_text
@@ -54,6 +56,8 @@ class ServerPlan:
         How long a turn at a loop may last, at least a minute; its process is ended then.
     region, account
         What requests of the SageMaker-compatible API are taken to be of when they name none.
+    s3
+        The S3-compatible store in which its buckets lie; None for the home.
     """
 
     host: str = LOOPBACK
@@ -64,6 +68,7 @@ class ServerPlan:
     turn_limit_s: float = TURN_LIMIT_S
     region: str = "us-east-1"
     account: str = "123456789012"
+    s3: StorePlace | None = None
 
     def checked(self) -> ServerPlan:
         """Return the plan if it can be carried out.
@@ -132,7 +137,8 @@ def serve(
     checked_home(workspace.home)
     with _only_server_of(workspace.home):
         server = _Server(workspace, plan, start or ProcessStarter(workspace.home, environ))
-        asyncio.run(server.run(tell))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(server.run(tell))
 
 
 class _Server:
@@ -191,6 +197,7 @@ class _Server:
             host=self._plan.host,
             region=self._plan.region,
             account=self._plan.account,
+            s3=self._plan.s3,
             # who listens there has set a token, and every request for AWS is signed
             others=self._plan.token is not None,
         )

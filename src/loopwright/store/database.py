@@ -88,6 +88,11 @@ class Database:
     def __repr__(self) -> str:
         return f"Database({self.name!r})"
 
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file of an SQLite database; None of another."""
+        return Path(str(self._url.database)) if self.is_sqlite else None
+
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Give a connection to read with: the running transaction's, or one of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loopwright.core.clock import Clock
@@ -49,6 +50,11 @@ class SqlMetadataStore:
 
     def __repr__(self) -> str:
         return f"SqlMetadataStore({self._database.name!r})"
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file of an SQLite database; None of another."""
+        return self._database.sqlite_path
 
     def create(self, kind: str, key: str, body: dict[str, Any]) -> Record:
         """Store a new record; `AlreadyExistsError` if the key is taken."""

@@ -82,7 +82,7 @@ class Hyperparameter:
         return next((f"for {name!r} {problem}" for name, problem in problems if problem), "")
 
     def _problem_of_one(self, value: object) -> str:
-        if self.shape == "one" and self.kind is str:
+        if self.kind is str:
             known = isinstance(value, str) and (value in self.choices or value in self.spellings)
             return "" if known else f"one of {', '.join(self.choices)} is expected"
         if isinstance(value, str) and value in self.choices:

@@ -26,7 +26,7 @@ else:
     np = LazyModule("numpy")
 
 Weighting = Literal["uniform", "distance"]
-MAX_NEIGHBORS = 1000
+MAX_NEIGHBORS = 1024
 LEAST_WEIGHT = 1e-50
 # distances of one chunk of rows then stay in the processor's cache
 _CHUNK_DISTANCES = 1 << 18

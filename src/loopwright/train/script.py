@@ -20,10 +20,9 @@ from loopwright.core.names import did_you_mean, new_id
 from loopwright.train import script_start
 from loopwright.train.script_contract import (
     CODE_FOLDER,
-    INSTALLER_NAMES,
-    INSTALLER_PREFIXES,
     ORDER_FILE,
     ScriptOrder,
+    installer_environment,
 )
 from loopwright.train.script_worker import METRICS_FILE, RESULT_FILE
 
@@ -229,7 +228,7 @@ def _spec(
         kind=KIND,
         command=(sys.executable, "-I", "-S", str(script_start.__file__)),
         files={**files, ORDER_FILE: json.dumps(order.to_json(), indent=1).encode()},
-        env={**(_installer_environment() if order.requirements else {}), **env},
+        env={**(installer_environment() if order.requirements else {}), **env},
         resources=resources,
         # the worker ends the script itself; this is for a worker that cannot
         time_limit_s=None if limit is None else limit + order.grace_s + _PACKING_S,
@@ -240,14 +239,6 @@ def _spec(
         # these tell times
         varying=(METRICS_FILE, RESULT_FILE),
     )
-
-
-def _installer_environment() -> dict[str, str]:
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith(INSTALLER_PREFIXES) or name in INSTALLER_NAMES
-    }
 
 
 def job_packages() -> tuple[str, ...]:

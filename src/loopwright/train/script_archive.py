@@ -8,9 +8,9 @@ import hashlib
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 _LEVEL = 6
@@ -35,12 +35,17 @@ class PackedFolder:
         }
 
 
-def pack_folder(folder: Path, target: Path) -> PackedFolder:
+def pack_folder(folder: Path, target: Path, *, others: Sequence[Path] = ()) -> PackedFolder:
     """Write the files below a folder to `target`, which appears whole or not at all.
 
     Names are sorted; times and owners are left out, so that the same files make the same bytes.
     A link to a file inside the folder is packed as that file; links that lead out of it, devices,
     pipes and sockets are left out.
+
+    Parameters
+    ----------
+    others
+        Folders whose files go into the same archive; of files of one name, the first is taken.
 
     Raises
     ------
@@ -57,8 +62,8 @@ def pack_folder(folder: Path, target: Path) -> PackedFolder:
                 gzip.GzipFile("", "wb", _LEVEL, cast(IO[bytes], out), mtime=0) as packed,
                 tarfile.open(fileobj=packed, mode="w|", format=tarfile.PAX_FORMAT) as archive,
             ):
-                for path, name in _below(folder):
-                    reason = _unfit(path, folder)
+                for path, name, root, reason in _merged([folder, *others]):
+                    reason = reason or _unfit(path, root)
                     if reason:
                         left_out.append(f"{name}: {reason}")
                         continue
@@ -111,6 +116,25 @@ class _Hashed:
 
     def flush(self) -> None:
         self._file.flush()
+
+
+def _merged(folders: Sequence[Path]) -> Iterator[tuple[Path, str, Path, str]]:
+    """Yield path, name and folder of all that lies below folders, and why it is left out."""
+    if len(folders) == 1:
+        yield from ((path, name, folders[0], "") for path, name in _below(folders[0]))
+        return
+    found = [(name, n, path) for n, each in enumerate(folders) for path, name in _below(each)]
+    last = ""
+    files: set[str] = set()
+    for name, number, path in sorted(found):
+        is_file = path.is_symlink() or not path.is_dir()
+        taken = name == last or any(str(each) in files for each in PurePosixPath(name).parents)
+        if taken and not is_file:
+            continue
+        if is_file and not taken:
+            files.add(name)
+        last = name
+        yield path, name, folders[number], "another host has a file of this name" if taken else ""
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, str]]:

@@ -6,16 +6,18 @@ Standard library only, since the process that starts the script imports it.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from loopwright.train.script_host import HOST, MASTER_PORT, Host, group_of, resource_config
+
 ORDER_FILE = "script.json"
 CODE_FOLDER = "code"
 ML_FOLDER = "ml"
 BASE = "/opt/ml"
-HOST = "algo-1"
 # what an installer needs of the submitter's environment; addresses in it may hold credentials
 INSTALLER_PREFIXES = ("PIP_", "UV_")
 INSTALLER_NAMES = (
@@ -45,6 +47,15 @@ _LOG_LEVEL = 20
 _INSTANCE = "local"
 
 
+def installer_environment() -> dict[str, str]:
+    """Return what an installer needs of the environment of this process."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(INSTALLER_PREFIXES) or name in INSTALLER_NAMES
+    }
+
+
 class ScriptOrder(NamedTuple):
     """What a script job does; `script.json` in its folder.
 
@@ -70,6 +81,8 @@ class ScriptOrder(NamedTuple):
         Folders of packages that stay visible beneath a script's own requirements.
     requirements
         File of requirements, relative to the job's folder; None for none.
+    framework
+        What the image of a framework has, as pip reads it, beside the requirements.
     environments
         The folder, as an absolute path, in which environments are kept from job to job.
     checkpoints
@@ -89,12 +102,24 @@ class ScriptOrder(NamedTuple):
     texts
         The hyperparameters as a request had them, for `hyperparameters.json`; made of
         `hyperparameters` when absent.
-    content_types
-        What the data of a channel is, by channel, for `inputdataconfig.json`.
+    inputs
+        What `inputdataconfig.json` says of a channel beside or in place of its defaults, by channel.
     folders
         Folders that are seen below `/opt/ml` as channels are, by their path there.
     contract
         `training`, or `processing` for a job that is told nothing of training.
+    checkpoint_path
+        Where the script finds its checkpoints below `/opt/ml`.
+    pipes
+        Channels that are streamed through named pipes: the plan of each; see `script_pipe`.
+    host
+        The host that this is for, as the others find it.
+    hosts
+        All hosts of a job that has several; none for one.
+    first_gpu
+        How many of the job's GPUs belong to the hosts before this one.
+    is_isolated
+        Whether the script sees no network but that between the hosts of its job.
     """
 
     name: str
@@ -109,6 +134,7 @@ class ScriptOrder(NamedTuple):
     gpus: int = 0
     packages: tuple[str, ...] = ()
     requirements: str | None = None
+    framework: tuple[str, ...] = ()
     executables: tuple[str, ...] = ()
     time_limit_s: float | None = None
     grace_s: float = 30.0
@@ -117,23 +143,61 @@ class ScriptOrder(NamedTuple):
     instance: str = _INSTANCE
     arn: str = ""
     texts: Mapping[str, str] | None = None
-    content_types: Mapping[str, str] = MappingProxyType({})
+    inputs: Mapping[str, Mapping[str, str]] = MappingProxyType({})
     folders: Mapping[str, str] = MappingProxyType({})
     contract: str = "training"
+    checkpoint_path: str = "checkpoints"
+    pipes: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    host: str = HOST
+    hosts: tuple[Host, ...] = ()
+    first_gpu: int = 0
+    is_isolated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the order as JSON types."""
         values = self._asdict().items()
         plain = {name: dict(each) if isinstance(each, Mapping) else each for name, each in values}
-        return {"format": 1, **plain}
+        return {"format": 1, **plain, "hosts": [each.to_json() for each in self.hosts]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ScriptOrder:
         """Return the order that `to_json` wrote."""
         values = {name: each for name, each in value.items() if name != "format"}
-        for name in ("packages", "executables", "variables", "command"):
+        for name in ("packages", "framework", "executables", "variables", "command"):
             values[name] = tuple(values.get(name, ()))
+        values["hosts"] = tuple(Host(**each) for each in values.get("hosts", ()))
         return cls(**values)
+
+    def of_hosts(self) -> list[ScriptOrder]:
+        """Return the order as each host has it; of a job of one host, itself."""
+        found: list[ScriptOrder] = []
+        first_gpu = 0
+        for each in self.hosts:
+            own = self._replace(
+                host=each.name,
+                instance=each.instance,
+                cpus=each.cpus,
+                gpus=each.gpus,
+                first_gpu=first_gpu,
+                channels={**self.channels, **each.channels},
+                folders={**self.folders, **each.folders},
+                pipes={**self.pipes, **each.pipes},
+            )
+            found.append(own)
+            first_gpu += each.gpus
+        return found or [self]
+
+    @property
+    def resource_config(self) -> dict[str, Any]:
+        """What `resourceconfig.json` says."""
+        return resource_config(
+            self.hosts or (Host(name=self.host, instance=self.instance),), self.host
+        )
+
+    @property
+    def channel_names(self) -> list[str]:
+        """The names of all channels, those that are streamed as well, sorted."""
+        return sorted({*self.channels, *self.pipes})
 
     @property
     def user_hyperparameters(self) -> dict[str, Any]:
@@ -172,7 +236,7 @@ def config_files(order: ScriptOrder) -> dict[str, bytes]:
     return {
         "hyperparameters.json": _json(texts).encode(),
         "inputdataconfig.json": _json(_input_data_config(order)).encode(),
-        "resourceconfig.json": _json(_resource_config(order)).encode(),
+        "resourceconfig.json": _json(order.resource_config).encode(),
     }
 
 
@@ -187,23 +251,7 @@ def _input_data_config(order: ScriptOrder) -> dict[str, Any]:
         "S3DistributionType": "FullyReplicated",
         "RecordWrapperType": "None",
     }
-    kinds = order.content_types
-    return {
-        name: {**about, **({"ContentType": kinds[name]} if name in kinds else {})}
-        for name in order.channels
-    }
-
-
-def _resource_config(order: ScriptOrder) -> dict[str, Any]:
-    group = {"instance_group_name": "homogeneousCluster", "instance_type": order.instance}
-    return {
-        "current_host": HOST,
-        "current_instance_type": order.instance,
-        "current_group_name": group["instance_group_name"],
-        "hosts": [HOST],
-        "instance_groups": [{**group, "hosts": [HOST]}],
-        "network_interface_name": "eth0",
-    }
+    return {name: {**about, **order.inputs.get(name, {})} for name in order.channel_names}
 
 
 def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
@@ -217,13 +265,15 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
         Where the script sees `/opt/ml`.
     """
     if order.contract == "processing":
-        return {"CURRENT_HOST": HOST, "SAGEMAKER_BASE_DIR": base}
+        return {"CURRENT_HOST": order.host, "SAGEMAKER_BASE_DIR": base}
     inputs, output = f"{base}/input", f"{base}/output"
     hyperparameters = order.user_hyperparameters
     args = arguments(hyperparameters)
-    channels = {name: f"{inputs}/data/{name}" for name in sorted(order.channels)}
+    channels = {name: f"{inputs}/data/{name}" for name in order.channel_names}
     module = PurePosixPath(order.entry_point)
-    resources = _resource_config(order)
+    resources = order.resource_config
+    hosts = sorted(resources["hosts"])
+    groups = {each["instance_group_name"]: each for each in resources["instance_groups"]}
     framework = {
         name: value
         for name, value in order.hyperparameters.items()
@@ -231,26 +281,24 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
     }
     # properties of the toolkit's `Environment`, which are variables of their own as well
     shared: dict[str, Any] = {
-        "current_host": HOST,
+        "current_host": order.host,
         "current_instance_group": resources["current_group_name"],
-        "current_instance_group_hosts": [HOST],
+        "current_instance_group_hosts": group_of(resources)["hosts"],
         "current_instance_type": order.instance,
         "distribution_instance_groups": [],
         "framework_module": None,
-        "hosts": [HOST],
+        "hosts": hosts,
         "input_config_dir": f"{inputs}/config",
         "input_data_config": _input_data_config(order),
         "input_dir": inputs,
-        "instance_groups": [resources["current_group_name"]],
-        "instance_groups_dict": {
-            group["instance_group_name"]: group for group in resources["instance_groups"]
-        },
-        "is_hetero": False,
+        "instance_groups": list(groups),
+        "instance_groups_dict": groups,
+        "is_hetero": len(groups) > 1,
         "log_level": _LOG_LEVEL,
         "model_dir": f"{base}/model",
         "module_dir": f"{base}/code",
         "module_name": str(module.with_suffix("")) if module.suffix == ".py" else str(module),
-        "network_interface_name": "eth0",
+        "network_interface_name": resources["network_interface_name"],
         "num_cpus": order.cpus,
         "num_gpus": order.gpus,
         "num_neurons": 0,
@@ -265,16 +313,16 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
         "additional_framework_parameters": framework,
         "channel_input_dirs": channels,
         "hyperparameters": hyperparameters,
-        "is_master": True,
+        "is_master": order.host == hosts[0],
         "is_modelparallel_enabled": None,
         "job_name": order.name,
-        "master_hostname": HOST,
+        "master_hostname": hosts[0],
     }
     named = {
         **shared,
         **{f"channel_{name}": path for name, path in channels.items()},
         **{f"hp_{name}": value for name, value in hyperparameters.items()},
-        "channels": sorted(order.channels),
+        "channels": order.channel_names,
         "hps": hyperparameters,
         "framework_params": framework,
         "user_args": args,
@@ -283,19 +331,31 @@ def contract_variables(order: ScriptOrder, base: str = BASE) -> dict[str, str]:
         "source_dir": f"{base}/code",
         "entry_script": order.entry_point,
         "output_failure": f"{output}/failure",
-        "host_count": 1,
-        "current_host_rank": 0,
+        "host_count": len(hosts),
+        "current_host_rank": hosts.index(order.host),
         "master_addr": HOST,
-        "master_port": 7777,
+        "master_port": MASTER_PORT,
     }
     return {
         **{f"SM_{name.upper()}": _variable(value) for name, value in named.items()},
         "TRAINING_JOB_NAME": order.name,
         "TRAINING_JOB_ARN": order.arn
         or f"arn:aws:sagemaker:local:000000000000:training-job/{order.name}",
-        "CURRENT_HOST": HOST,
+        "CURRENT_HOST": order.host,
         "SAGEMAKER_BASE_DIR": base,
         "SAGEMAKER_JOB_NAME": order.name,
+        **(_meeting_variables(resources) if order.hosts else {}),
+    }
+
+
+def _meeting_variables(resources: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the containers of PyTorch tell a script of several hosts."""
+    interface = resources["network_interface_name"]
+    return {
+        "MASTER_ADDR": HOST,
+        "MASTER_PORT": str(MASTER_PORT),
+        "NCCL_SOCKET_IFNAME": interface,
+        "GLOO_SOCKET_IFNAME": interface,
     }
 
 

@@ -40,6 +40,12 @@ class MetricFinder:
         self._rest = b""
         self.latest: dict[str, float | None] = {}
 
+    def beside(self) -> MetricFinder:
+        """Return a finder for another log, whose metrics are written and counted with these."""
+        other = MetricFinder({}, self._file)
+        other._patterns, other._steps, other.latest = self._patterns, self._steps, self.latest
+        return other
+
     def see(self, data: bytes) -> None:
         """Take in the next piece of the log."""
         if not self._patterns:

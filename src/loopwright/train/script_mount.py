@@ -16,7 +16,9 @@ from contextlib import suppress
 from types import MappingProxyType
 
 _CLONE_NEWNS = 0x0002_0000
+_CLONE_NEWUTS = 0x0400_0000
 _CLONE_NEWUSER = 0x1000_0000
+_CLONE_NEWNET = 0x4000_0000
 _MS_RDONLY = 1
 _MS_REMOUNT = 32
 _MS_BIND = 4096
@@ -24,6 +26,8 @@ _MS_MOVE = 8192
 _MS_REC = 16384
 _MS_PRIVATE = 1 << 18
 _MS_RELATIME = 1 << 21
+_SIOCSIFFLAGS = 0x8914
+_IFF_UP = 1
 # flags that a mount inside a user namespace may not lose, by their bit in statvfs
 _KEPT = {2: 2, 4: 4, 8: 8, 1024: 1024, 2048: 2048, 4096: _MS_RELATIME}
 
@@ -37,6 +41,7 @@ def enter_private_view(
     opt: str = "/opt",
     model: str | None = None,
     folders: Mapping[str, str] = MappingProxyType({}),
+    host: str = "",
 ) -> None:
     """Give this process, which must have one thread, a view of its own with `/opt/ml` in it.
 
@@ -60,13 +65,17 @@ def enter_private_view(
     folders
         Folders to be seen below `/opt/ml` in the same way, by their path there, where `ml` has a
         folder for each; none lies in another.
+    host
+        The name of the machine as the process sees it; the machine's own when empty.
 
     Raises
     ------
     OSError
         If the machine does not allow it. The process may then be in a half-made view: end it.
     """
-    _unshare()
+    _unshare(_CLONE_NEWNS | (_CLONE_NEWUTS if host else 0))
+    if host:
+        _call("sethostname", os.fsencode(host), ctypes.c_size_t(len(os.fsencode(host))))
     _mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     for name, source in channels.items():
         target = f"{ml}/input/data/{name}"
@@ -102,13 +111,26 @@ def bubblewrap_command(
     hosts: str,
     opt: str = "/opt",
     folders: Mapping[str, str] = MappingProxyType({}),
+    host: str = "",
+    is_isolated: bool = False,
 ) -> list[str]:
     """Return how `bwrap` gives a command the same view, its channels and folders read-only.
 
     Where only named programs may have namespaces of their own (Ubuntu since 24.04), bubblewrap is
     one of them.
+
+    Parameters
+    ----------
+    host
+        The name of the machine as the command sees it; the machine's own when empty.
+    is_isolated
+        Whether the command has no network but a loopback of its own.
     """
     words = [program, "--dev-bind", "/", "/"]
+    if host:
+        words += ["--unshare-uts", "--hostname", host]
+    if is_isolated:
+        words += ["--unshare-net"]
     if not os.path.isdir(f"{opt}/ml"):
         words += ["--tmpfs", opt]
         for name in sorted(os.listdir(opt)) if os.path.isdir(opt) else ():
@@ -124,17 +146,37 @@ def bubblewrap_command(
     return [*words, "--chdir", f"{opt}/ml/code", "--"]
 
 
-def _unshare() -> None:
+def leave_network() -> None:
+    """Give this process, which must have one thread, a network that has nothing but a loopback.
+
+    Its children share it with it, and with each other.
+
+    Raises
+    ------
+    OSError
+        If the machine does not allow it.
+    """
+    import fcntl
+    import socket
+    import struct
+
+    _unshare(_CLONE_NEWNET)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        request = struct.pack("16sh14x", b"lo", _IFF_UP)
+        fcntl.ioctl(asking, _SIOCSIFFLAGS, request)
+
+
+def _unshare(kinds: int) -> None:
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
         try:
-            _call("unshare", _CLONE_NEWNS)
+            _call("unshare", kinds)
         except PermissionError:
             # root of a container, without the right to mount
             pass
         else:
             return
-    _call("unshare", _CLONE_NEWNS | _CLONE_NEWUSER)
+    _call("unshare", kinds | _CLONE_NEWUSER)
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{uid} {uid} 1")
     _write("/proc/self/gid_map", f"{gid} {gid} 1")

@@ -7,7 +7,7 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,13 @@ from loopwright.train.script_contract import (
     arguments,
     contract_variables,
 )
+from loopwright.train.script_host import HOST, host_folder
 from loopwright.train.script_metric import MetricFinder
-from loopwright.train.script_mount import bubblewrap_command, enter_private_view
+from loopwright.train.script_mount import bubblewrap_command, enter_private_view, leave_network
 
 _TAIL_BYTES = 4 << 10
+# what hosts have to end when another has failed
+_OTHERS_GRACE_S = 10.0
 # what the report of a failed start begins with once the view of the folders stands
 _STARTED = b"\0"
 
@@ -41,44 +44,93 @@ class _View(NamedTuple):
 
 
 class ScriptRun:
-    """A script that runs: its process, where its output is read, and how it ended."""
+    """A script that runs on a host: its process, where its output is read, and how it ended."""
 
     def __init__(self, pid: int, output: int, base: str) -> None:
         self.pid = pid
         self.output = output
         self.base = base
+        self.host = HOST
+        self.folder = Path()
+        self.finder: MetricFinder | None = None
+        self.keep: Callable[[bytes], None] = _print
         self.exit_code: int | None = None
         self.timed_out = False
+        # since another host of its job failed
+        self.was_ended = False
         self.tail = b""
         self.kill_at = float("inf")
+        self.broken = ""
+
+    def end_for(self, reason: str) -> None:
+        """End the script since its data are no good."""
+        self.broken = reason
+        _signal(self, signal.SIGKILL)
 
 
-def started_script(folder: Path, order: ScriptOrder, python: str) -> ScriptRun:
+def started_scripts(folder: Path, order: ScriptOrder, python: str) -> list[ScriptRun]:
+    """Start the script on each host of the job in a folder; return the first one's run first.
+
+    Raises
+    ------
+    BackendError
+        If one of them cannot be started; none runs then.
+    """
+    has_left = order.is_isolated and _has_left_network(order)
+    runs: list[ScriptRun] = []
+    try:
+        for each in order.of_hosts():
+            place = host_folder(folder, each.host)
+            run = started_script(place, each, python, has_left_network=has_left)
+            run.host, run.folder = each.host, place
+            runs.append(run)
+    except BaseException:
+        for run in runs:
+            _signal(run, signal.SIGKILL)
+        raise
+    for each, run in zip(order.of_hosts(), runs, strict=True):
+        if each.pipes:
+            from loopwright.train.script_pipe import feed
+
+            feed(run.folder / ML_FOLDER / "input" / "data", each.pipes, fail=run.end_for)
+    return runs
+
+
+def _has_left_network(order: ScriptOrder) -> bool:
+    try:
+        leave_network()
+    except OSError as error:
+        if order.hosts or not shutil.which("bwrap"):
+            raise BackendError(
+                "The job is to run without a network, and this machine gives a process no network "
+                f"of its own ({error.strerror}).",
+                hint="Install bubblewrap for jobs of one host, let users have namespaces, or "
+                "switch EnableNetworkIsolation off.",
+            ) from error
+        return False
+    return True
+
+
+def started_script(
+    folder: Path, order: ScriptOrder, python: str, *, has_left_network: bool = False
+) -> ScriptRun:
     """Start the script in the first view of `/opt/ml` that this machine allows; return it.
+
+    Parameters
+    ----------
+    folder
+        Of the host that the order is for.
+    has_left_network
+        Whether this process has no network any more.
 
     Raises
     ------
     BackendError
         If it cannot be started, or has a path written into it that would not be the job's own.
     """
-    ml, hosts = str(folder / ML_FOLDER), str(folder / "hosts")
-    enter = partial(
-        enter_private_view,
-        ml,
-        channels=order.channels,
-        scratch=str(folder / "scratch"),
-        hosts=hosts,
-        folders=order.folders,
-    )
-    views = [_View(base=BASE, enter=enter)]
-    program = shutil.which("bwrap")
-    if program:
-        words = bubblewrap_command(
-            program, ml, channels=order.channels, hosts=hosts, folders=order.folders
-        )
-        views.append(_View(base=BASE, prefix=tuple(words)))
+    must_leave = order.is_isolated and not has_left_network
     reasons = []
-    for view in views:
+    for view in _views(folder, order, must_leave=must_leave):
         if view.prefix and not _works(view.prefix):
             reasons.append("bubblewrap may not do it either")
             continue
@@ -86,13 +138,48 @@ def started_script(folder: Path, order: ScriptOrder, python: str) -> ScriptRun:
         if run:
             return run
         reasons.append(reason)
+    if must_leave or order.hosts:
+        wanted = "to run without a network" if must_leave else "to know its hosts by their names"
+        raise BackendError(
+            f"The job is {wanted}, which this machine does not allow ({'; '.join(reasons)}).",
+            hint="Install bubblewrap, or let users have namespaces.",
+        )
     _refuse_absolute_paths(folder, order, "; ".join(reasons))
     for name, source in order.channels.items():
         _mirror(Path(source), folder / ML_FOLDER / "input" / "data" / name)
-    run, reason = _tried(folder, order, python, _View(base=ml))
+    run, reason = _tried(folder, order, python, _View(base=str(folder / ML_FOLDER)))
     if run is None:
         raise BackendError(f"The script cannot be started: {reason}.")
     return run
+
+
+def _views(folder: Path, order: ScriptOrder, *, must_leave: bool) -> list[_View]:
+    """Return the ways to show `/opt/ml`, the best first."""
+    ml, hosts = str(folder / ML_FOLDER), str(folder / "hosts")
+    name = order.host if order.hosts else ""
+    enter = partial(
+        enter_private_view,
+        ml,
+        channels=order.channels,
+        scratch=str(folder / "scratch"),
+        hosts=hosts,
+        folders=order.folders,
+        host=name,
+    )
+    found = [] if must_leave else [_View(base=BASE, enter=enter)]
+    program = shutil.which("bwrap")
+    if program:
+        words = bubblewrap_command(
+            program,
+            ml,
+            channels=order.channels,
+            hosts=hosts,
+            folders=order.folders,
+            host=name,
+            is_isolated=must_leave,
+        )
+        found.append(_View(base=BASE, prefix=tuple(words)))
+    return found
 
 
 def _works(prefix: tuple[str, ...]) -> bool:
@@ -217,10 +304,15 @@ def _variables(order: ScriptOrder, python: str, base: str) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PATH": _search_path(python),
     }
+    visible = own.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if order.hosts and len(visible) > order.gpus:
+        mine = visible[order.first_gpu : order.first_gpu + order.gpus]
+        found["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
     if order.requirements is not None:
         found["VIRTUAL_ENV"] = os.path.dirname(os.path.dirname(python))  # noqa: PTH120
-    # what a person gave with the job wins
-    return found | {name: own[name] for name in order.variables if name in own}
+    # what a person gave with the job wins; more folders of modules are added to those of the code
+    given = {name: own[name] for name in order.variables if name in own and name != "PYTHONPATH"}
+    return found | given
 
 
 def _search_path(python: str) -> str:
@@ -228,58 +320,104 @@ def _search_path(python: str) -> str:
     return os.pathsep.join([os.path.dirname(python), own])  # noqa: PTH120
 
 
-def watch_script(run: ScriptRun, finder: MetricFinder, *, until: float, grace_s: float) -> None:
-    """Pass on what the script prints, and end it at its time limit, until it has ended."""
-    wakes = _wakes()
-    os.set_blocking(run.output, False)
+def watch_scripts(runs: Sequence[ScriptRun], *, until: float, grace_s: float) -> ScriptRun:
+    """Pass on what scripts print, and end them at their time limit, until all have ended.
+
+    When one has failed, the others are ended: they may wait for it for ever.
+
+    Returns
+    -------
+    ScriptRun
+        The first that failed, or the first host's.
+    """
+    stops: list[int] = []
+    wakes = _wakes(stops)
+    readable = {run.output: run for run in runs}
     poll = select.poll()
-    poll.register(run.output, select.POLLIN)
     poll.register(wakes, select.POLLIN)
-    while run.exit_code is None:
-        left = min(until if not run.timed_out else run.kill_at, run.kill_at) - time.monotonic()
+    for output in readable:
+        os.set_blocking(output, False)
+        poll.register(output, select.POLLIN)
+    failed: ScriptRun | None = None
+    while live := [run for run in runs if run.exit_code is None]:
+        ends = min(run.kill_at for run in live)
+        left = min(until if not live[0].timed_out else ends, ends) - time.monotonic()
         for descriptor, _ in poll.poll(None if left == float("inf") else max(0.0, left) * 1000):
             if descriptor == wakes:
                 os.read(wakes, 4096)
-            elif _relayed(run, finder) == b"":
-                poll.unregister(run.output)
-        _reap(run)
+            elif _relayed(readable[descriptor]) == b"":
+                poll.unregister(descriptor)
+        for run in live:
+            _reap(run)
+            if run.exit_code and not run.was_ended and not failed:
+                failed = run
+        live = [run for run in live if run.exit_code is None]
         now = time.monotonic()
-        if run.exit_code is None and not run.timed_out and now >= until:
-            run.timed_out, run.kill_at = True, now + grace_s
+        if live and now >= until and not live[0].timed_out:
             print(f"Its time is over; it has {grace_s:g} s to end.", flush=True)
+            for run in live:
+                run.timed_out, run.kill_at = True, now + grace_s
+                _signal(run, signal.SIGTERM)
+        if failed and not stops:
+            _end_others(failed, live, grace_s=min(grace_s, _OTHERS_GRACE_S))
+        for run in live:
+            if now >= run.kill_at:
+                _signal(run, signal.SIGKILL)
+                run.kill_at = now + 1.0
+    for run in runs:
+        # a process that a script left behind may hold its end of the pipe for ever
+        while _relayed(run):
+            pass
+        if run.finder:
+            run.finder.close()
+    return failed or next((run for run in runs if run.timed_out), runs[0])
+
+
+def _end_others(failed: ScriptRun, live: Sequence[ScriptRun], *, grace_s: float) -> None:
+    for run in live:
+        if not run.was_ended and not run.timed_out:
+            print(f"{failed.host} has failed; {run.host} is ended.", flush=True)
+            run.was_ended, run.kill_at = True, time.monotonic() + grace_s
             _signal(run, signal.SIGTERM)
-        if run.exit_code is None and now >= run.kill_at:
-            _signal(run, signal.SIGKILL)
-            run.kill_at = now + 1.0
-    # a process that the script left behind may hold its end of the pipe for ever
-    while _relayed(run, finder):
-        pass
 
 
-def _wakes() -> int:
-    """Return a descriptor that can be read when the script has ended or the job is to stop."""
+def _wakes(stops: list[int]) -> int:
+    """Return a descriptor that can be read when a script has ended or the job is to stop.
+
+    Parameters
+    ----------
+    stops
+        Gets the signals by which the job was told to stop.
+    """
     reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         """Wake; who stops the job tells the script itself, and this process packs what it leaves."""
+        if number != signal.SIGCHLD:
+            stops.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, note)
     return reading
 
 
-def _relayed(run: ScriptRun, finder: MetricFinder) -> bytes | None:
+def _relayed(run: ScriptRun) -> bytes | None:
     try:
         data = os.read(run.output, 1 << 16)
     except BlockingIOError:
         return None
+    run.keep(data)
+    run.tail = (run.tail + data)[-_TAIL_BYTES:]
+    if run.finder:
+        run.finder.see(data)
+    return data
+
+
+def _print(data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(1, left) :]
-    run.tail = (run.tail + data)[-_TAIL_BYTES:]
-    finder.see(data)
-    return data
 
 
 def _reap(run: ScriptRun) -> None:

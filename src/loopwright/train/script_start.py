@@ -8,10 +8,11 @@ import sys
 from types import ModuleType
 
 if __name__ == "__main__":
-    for _name, _up in (("loopwright", 2), ("loopwright.train", 1)):
-        _package = ModuleType(_name)
-        _package.__path__ = [__file__.rsplit("/", _up)[0]]
-        sys.modules[_name] = _package
+    _root = __file__.rsplit("/", 2)[0]
+    for _name in ("", "/train", "/compute"):
+        _package = ModuleType(f"loopwright{_name.replace('/', '.')}")
+        _package.__path__ = [_root + _name]
+        sys.modules[_package.__name__] = _package
 
     from loopwright.train.script_worker import main
 

@@ -49,6 +49,22 @@ _OBJECTIVES = {
     "logistic": ("binary:logistic", "logloss"),
     "softmax": ("multi:softprob", "mlogloss"),
 }
+_WATCHABLE = (
+    "rmse",
+    "rmsle",
+    "mae",
+    "mape",
+    "mphe",
+    "logloss",
+    "error",
+    "mlogloss",
+    "merror",
+    "auc",
+    "aucpr",
+    "poisson-nloglik",
+    "gamma-nloglik",
+    "gamma-deviance",
+)
 _ALIASES = {
     "quantile": ("quantile_alpha",),
     "huber_delta": ("huber_slope",),
@@ -79,6 +95,13 @@ class XgboostLearner:
         """What can be set."""
         return {
             **shared_hyperparameters(_ALIASES),
+            "also_watched": Hyperparameter(
+                kind=str,
+                default=None,
+                choices=_WATCHABLE,
+                shape="list",
+                help="metrics, as XGBoost names them, that are told beside eval_metric",
+            ),
             "max_depth": Hyperparameter(
                 kind=int,
                 default=6,
@@ -212,7 +235,11 @@ def _parameters(
     directions = monotone_directions(settings, data)
     return {
         "objective": name,
-        "eval_metric": _watched(settings["eval_metric"], task) or metric.format(**settings),
+        # training stops by the last
+        "eval_metric": [
+            *_listed(settings["also_watched"]),
+            _watched(settings["eval_metric"], task) or metric.format(**settings),
+        ],
         "tree_method": settings["tree_method"],
         "grow_policy": settings["grow_policy"],
         "eta": settings["learning_rate"],
@@ -249,6 +276,10 @@ _OBJECTIVE_SETTINGS: Mapping[str, Mapping[str, str]] = {
 
 def _if_set(name: str, value: Any) -> dict[str, Any]:
     return {} if value is None else {name: value}
+
+
+def _listed(metrics: str | Sequence[str] | None) -> Sequence[str]:
+    return [metrics] if isinstance(metrics, str) else metrics or []
 
 
 def _watched(metric: str | None, task: Task) -> str | None:

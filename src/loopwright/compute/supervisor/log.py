@@ -8,10 +8,10 @@ _TAIL_BYTES = 64 << 10
 
 
 class Log:
-    """`log.txt`, kept whole up to a limit, and after that only its end."""
+    """`log.txt`, or another file, kept whole up to a limit, and after that only its end."""
 
-    def __init__(self, *, limit_bytes: int) -> None:
-        self._file = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    def __init__(self, *, limit_bytes: int, path: str = "log.txt") -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._limit = limit_bytes
         self._room = limit_bytes
         self._tail = b""

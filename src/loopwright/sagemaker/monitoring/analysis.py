@@ -18,7 +18,7 @@ from loopwright.sagemaker.monitoring.captured import (
     value_at,
 )
 from loopwright.sagemaker.monitoring.column import Column, column_of, statistics_of
-from loopwright.sagemaker.monitoring.constraint import suggested, violations
+from loopwright.sagemaker.monitoring.constraint import L_INFINITY, suggested, violations
 from loopwright.sagemaker.monitoring.dataset import captured_table, read_dataset
 from loopwright.sagemaker.monitoring.quality import (
     BINARY,
@@ -63,6 +63,8 @@ class Question:
         From which probability on the class is 1.
     truth
         The folder of true values of captured requests.
+    drift_method
+        How the constraints of a baseline will have categories compared.
     """
 
     source: Path
@@ -78,6 +80,7 @@ class Question:
     truth_at: str = ""
     cut: float = 0.5
     truth: Path | None = None
+    drift_method: str = L_INFINITY
 
     @property
     def is_captured(self) -> bool:
@@ -120,7 +123,7 @@ def data_quality(question: Question) -> Findings:
         found, drifts = violations(columns, question.constraints, question.baseline, statistics)
     return Findings(
         statistics=statistics,
-        constraints=suggested(columns),
+        constraints=suggested(columns, drift_method=question.drift_method),
         n_rows=table.height,
         violations=found,
         figures=_figures(columns, drifts),

@@ -22,6 +22,7 @@ from loopwright.sagemaker.monitoring.analysis import (
     data_quality,
     model_quality,
 )
+from loopwright.sagemaker.monitoring.constraint import CHI_SQUARED, L_INFINITY
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -77,7 +78,17 @@ def _question(variables: Mapping[str, str]) -> Question:
         truth_at=variables.get("ground_truth_attribute", ""),
         cut=_share(variables.get("probability_threshold_attribute")),
         truth=Path(truth) if truth else None,
+        drift_method=_drift_method(variables.get("categorical_drift_method")),
     )
+
+
+def _drift_method(text: str | None) -> str:
+    found = text or L_INFINITY
+    if found not in (L_INFINITY, CHI_SQUARED):
+        raise InvalidInputError(
+            f"categorical_drift_method is {found!r}; it can be {L_INFINITY} or {CHI_SQUARED}."
+        )
+    return found
 
 
 def _share(text: str | None) -> float:

@@ -104,16 +104,9 @@ def payload(part: Mapping[str, str]) -> list[Any]:
         If it was captured as base64: its content type is not among those that the endpoint
         configuration names as CSV or JSON.
     """
-    encoding, text = part.get("encoding", "CSV"), part["data"]
+    encoding, text = part.get("encoding", "CSV"), text_of(part)
     if encoding == "BASE64":
-        kind = part.get("observedContentType", "").partition(";")[0].strip().lower()
-        if kind not in ("text/csv", "application/json", "application/jsonlines"):
-            raise InvalidInputError(
-                "Error: Encoding mismatch: the captured data is base64. Name its content type in "
-                "CaptureContentTypeHeader, or give a record preprocessor script."
-            )
-        text = base64.b64decode(text).decode(errors="replace")
-        encoding = "CSV" if kind == "text/csv" else "JSON"
+        encoding = "CSV" if _kind(part) == "text/csv" else "JSON"
     if encoding == "CSV":
         return [row for row in csv.reader(text.splitlines()) if row]
     try:
@@ -121,6 +114,22 @@ def payload(part: Mapping[str, str]) -> list[Any]:
     except ValueError:
         return [json.loads(line) for line in text.splitlines() if line.strip()]
     return value if isinstance(value, list) else [value]
+
+
+def text_of(part: Mapping[str, str]) -> str:
+    """Return a captured body as text; see `payload`."""
+    if part.get("encoding") != "BASE64":
+        return part["data"]
+    if _kind(part) not in ("text/csv", "application/json", "application/jsonlines"):
+        raise InvalidInputError(
+            "Error: Encoding mismatch: the captured data is base64. Name its content type in "
+            "CaptureContentTypeHeader, or give a record preprocessor script."
+        )
+    return base64.b64decode(part["data"]).decode(errors="replace")
+
+
+def _kind(part: Mapping[str, str]) -> str:
+    return part.get("observedContentType", "").partition(";")[0].strip().lower()
 
 
 def flat(value: Any, name: str = "") -> dict[str, str | None]:

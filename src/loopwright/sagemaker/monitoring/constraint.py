@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from loopwright.sagemaker.monitoring.chi_square import p_value
 from loopwright.sagemaker.monitoring.column import Column
 from loopwright.sagemaker.monitoring.kll import distance, n_values
 
 # a column with more levels than this is no list of categories
 _MOST_DOMAINS = 100
 _ROBUST = 1.8
+L_INFINITY, CHI_SQUARED = "LInfinity", "ChiSquared"
 _CONFIG: Mapping[str, Any] = {
     "evaluate_constraints": "Enabled",
     "emit_metrics": "Enabled",
@@ -22,17 +25,24 @@ _CONFIG: Mapping[str, Any] = {
         "comparison_threshold": 0.1,
         "comparison_method": "Robust",
         "categorical_comparison_threshold": 0.1,
-        "categorical_drift_method": "LInfinity",
+        "categorical_drift_method": L_INFINITY,
     },
 }
 
 
-def suggested(columns: Sequence[Column]) -> dict[str, Any]:
-    """Return the `constraints.json` that a baseline suggests: what held for all of its rows."""
+def suggested(columns: Sequence[Column], *, drift_method: str = L_INFINITY) -> dict[str, Any]:
+    """Return the `constraints.json` that a baseline suggests: what held for all of its rows.
+
+    Parameters
+    ----------
+    drift_method
+        How categories will be compared: `LInfinity` or `ChiSquared`.
+    """
+    rules = {**_CONFIG["distribution_constraints"], "categorical_drift_method": drift_method}
     return {
         "version": 0.0,
         "features": [_constraints(each) for each in columns],
-        "monitoring_config": dict(_CONFIG),
+        "monitoring_config": {**_CONFIG, "distribution_constraints": rules},
     }
 
 
@@ -85,11 +95,15 @@ def violations(
             ]
     drifts: dict[str, float] = {}
     if baseline is not None:
-        for name, limit, value in _drifts(wanted, config, baseline, statistics):
-            drifts[name] = value
-            if value > limit:
-                text = f"Baseline drift distance: {value} exceeds threshold: {limit}"
-                found.append(_violation(name, "baseline_drift_check", text))
+        for each in _drifts(wanted, config, baseline, statistics):
+            drifts[each.name] = each.value
+            if each.is_p_value and each.value < each.limit:
+                text = f"Baseline drift p-value: {each.value} is below threshold: {each.limit}"
+            elif not each.is_p_value and each.value > each.limit:
+                text = f"Baseline drift distance: {each.value} exceeds threshold: {each.limit}"
+            else:
+                continue
+            found.append(_violation(each.name, "baseline_drift_check", text))
     return found, drifts
 
 
@@ -158,13 +172,23 @@ def _of_values(
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drift:
+    """How far a feature is from the baseline: a distance, or how probable it is by chance."""
+
+    name: str
+    limit: float
+    value: float
+    is_p_value: bool = False
+
+
 def _drifts(
     wanted: Mapping[str, Mapping[str, Any]],
     config: Mapping[str, Any],
     baseline: Mapping[str, Any],
     statistics: Mapping[str, Any],
-) -> Iterator[tuple[str, float, float]]:
-    """Yield the name, the limit and the distance of each feature that both data sets have."""
+) -> Iterator[_Drift]:
+    """Yield how far each feature that both data sets have is from the baseline."""
     before = {each["name"]: each for each in baseline.get("features", ())}
     for each in statistics["features"]:
         name = each["name"]
@@ -178,14 +202,20 @@ def _drifts(
         one, other = _numbers(before[name]), _numbers(each)
         if one is not None and other is not None:
             value = _distance_of(distance(one, other), n_values(one), n_values(other), is_robust)
-            yield name, float(rules["comparison_threshold"]), value
+            yield _Drift(name=name, limit=float(rules["comparison_threshold"]), value=value)
             continue
         first, second = _levels(before[name]), _levels(each)
-        if first and second:
+        if not first or not second:
+            continue
+        limit = float(rules["categorical_comparison_threshold"])
+        if rules["categorical_drift_method"] == CHI_SQUARED:
+            value = p_value(second, first)
+            yield _Drift(name=name, limit=limit, value=value, is_p_value=True)
+        else:
             value = _distance_of(
                 _apart(first, second), sum(first.values()), sum(second.values()), is_robust
             )
-            yield name, float(rules["categorical_comparison_threshold"]), value
+            yield _Drift(name=name, limit=limit, value=value)
 
 
 def _numbers(feature: Mapping[str, Any]) -> list[list[float]] | None:

@@ -9,11 +9,15 @@ from typing import Any
 
 from loopwright.core.digest import digest_value
 from loopwright.core.errors import LoopwrightError, NotFoundError, WrongStateError
+from loopwright.sagemaker.clarify.layout import CONFIG_INPUT
 from loopwright.sagemaker.data_capture import ship
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.monitoring.plan import (
+    BIAS,
+    EXPLAINABILITY,
     MODEL,
+    OF_CLARIFY,
     MonitoringPlan,
     baseline_uris,
     watched_capture,
@@ -33,7 +37,17 @@ EXECUTIONS = Shelf(
 NO_DATA = "Job inputs had no data"
 _ROOT = PurePosixPath("/opt/ml/processing")
 _TRUTH = _ROOT / "groundtruth"
-_JOB_NAMES = {MODEL: "model-quality-monitoring"}
+_CONFIG = _ROOT / "analysis_config"
+_JOB_NAMES = {
+    MODEL: "model-quality-monitoring",
+    BIAS: "model-bias-monitoring",
+    EXPLAINABILITY: "model-explainability-monitoring",
+}
+_ANALYSES = {
+    MODEL: "MODEL_QUALITY",
+    BIAS: "MODEL_BIAS",
+    EXPLAINABILITY: "MODEL_EXPLAINABILITY",
+}
 _LONGEST_REASON = 1024
 
 
@@ -131,6 +145,8 @@ def _begin(
             folder = _ROOT / "code" / name
             inputs.append(_input(name, plan.app[member], folder))
             environment[name] = str(folder / PurePosixPath(plan.app[member]).name)
+    if plan.kind in OF_CLARIFY:
+        inputs.append(_input(CONFIG_INPUT, plan.app["ConfigUri"], _CONFIG))
     if plan.truth:
         found = list(_truth_inputs(desk, plan, start, end))
         if not found:
@@ -190,12 +206,15 @@ def _environment(plan: MonitoringPlan) -> dict[str, str]:
     found = {
         "dataset_format": '{"sagemakerCaptureJson":{"captureIndexNames":'
         '["endpointInput","endpointOutput"]}}',
-        "publish_cloudwatch_metrics": "Disabled",
+        # Clarify publishes unless it is told not to
+        "publish_cloudwatch_metrics": "Enabled" if plan.kind in OF_CLARIFY else "Disabled",
     }
+    if plan.kind in _ANALYSES:
+        found["analysis_type"] = _ANALYSES[plan.kind]
     if plan.kind == MODEL:
-        found["analysis_type"] = "MODEL_QUALITY"
         found["problem_type"] = plan.app.get("ProblemType", "")
     for name, member in (
+        ("features_attribute", "FeaturesAttribute"),
         ("inference_attribute", "InferenceAttribute"),
         ("probability_attribute", "ProbabilityAttribute"),
         ("probability_threshold_attribute", "ProbabilityThresholdAttribute"),
@@ -240,7 +259,7 @@ def _truth_inputs(
 
 
 def _entries(desk: Desk, bucket: str, prefix: str) -> Iterator[Any]:
-    if desk.objects.index.find_bucket(bucket) is None:
+    if desk.objects.find_bucket(bucket) is None:
         return iter(())
     return desk.objects.every(bucket, prefix)
 

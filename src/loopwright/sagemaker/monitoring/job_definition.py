@@ -7,9 +7,12 @@ from typing import Any
 
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.monitoring.plan import (
+    BIAS,
     DATA,
+    EXPLAINABILITY,
     KINDS,
     MODEL,
+    OF_CLARIFY,
     MonitoringPlan,
     baseline_uris,
     plan_of,
@@ -17,12 +20,18 @@ from loopwright.sagemaker.monitoring.plan import (
 )
 from loopwright.sagemaker.processing_order import refuse_unknown_program
 from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.s3.store import split_uri
 from loopwright.sagemaker.shelf import Shelf, page_of
 from loopwright.sagemaker.staging import refuse_missing_output
 from loopwright.sagemaker.tag import drop_tags, keep_tags
 from loopwright.store import Record
 
-_WORDS = {DATA: "data-quality-job-definition", MODEL: "model-quality-job-definition"}
+_WORDS = {
+    DATA: "data-quality-job-definition",
+    MODEL: "model-quality-job-definition",
+    BIAS: "model-bias-job-definition",
+    EXPLAINABILITY: "model-explainability-job-definition",
+}
 DEFINITIONS = {
     kind: Shelf(
         kind=word,
@@ -41,6 +50,8 @@ def checked_plan(desk: Desk, caller: Caller, plan: MonitoringPlan) -> None:
     watched_capture(desk, caller, plan.endpoint)
     refuse_missing_output(desk, plan.output["S3Uri"])
     baseline_uris(desk, caller, plan)
+    if plan.kind in OF_CLARIFY:
+        desk.objects.get(*split_uri(plan.app["ConfigUri"]))
 
 
 def _create(kind: str, desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.metric import Point, Series, keeps_metrics, point
 from loopwright.sagemaker.monitoring.execution import EXECUTIONS, executions_of
-from loopwright.sagemaker.monitoring.plan import DATA, MODEL
+from loopwright.sagemaker.monitoring.plan import BIAS, DATA, EXPLAINABILITY, MODEL
 from loopwright.sagemaker.processing_job import PROCESSING, job_of
 from loopwright.train.script_archive import open_regular
 from loopwright.train.script_contract import ML_FOLDER
@@ -21,6 +21,8 @@ _SCHEDULE = "MonitoringSchedule"
 _NAMESPACES = {
     DATA: "aws/sagemaker/Endpoints/data-metrics",
     MODEL: "aws/sagemaker/Endpoints/model-metrics",
+    BIAS: "aws/sagemaker/Endpoints/bias-metrics",
+    EXPLAINABILITY: "aws/sagemaker/Endpoints/explainability-metrics",
 }
 _FILE = Path("output/metrics/cloudwatch/cloudwatch_metrics.jsonl")
 _LARGEST = 16 << 20

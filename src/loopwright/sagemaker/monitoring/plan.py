@@ -15,7 +15,9 @@ from loopwright.sagemaker.processing_job import PROCESSING
 from loopwright.store import Record
 
 DATA, MODEL = "DataQuality", "ModelQuality"
-KINDS = (DATA, MODEL)
+BIAS, EXPLAINABILITY = "ModelBias", "ModelExplainability"
+OF_CLARIFY = (BIAS, EXPLAINABILITY)
+KINDS = (DATA, MODEL, *OF_CLARIFY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +27,9 @@ class MonitoringPlan:
     Parameters
     ----------
     kind
-        `DataQuality` or `ModelQuality`.
+        One of `KINDS`.
     app
-        Image, entry point, environment and scripts.
+        Image, entry point, environment, scripts, and where the configuration of Clarify lies.
     source
         The `EndpointInput`.
     output
@@ -151,6 +153,9 @@ def baseline_uris(desk: Desk, caller: Caller, plan: MonitoringPlan) -> dict[str,
         record = PROCESSING.get(desk, caller, job)
         place = _reports_of(record)
         found = {name: f"{place}/{name}.json" for name in ("constraints", "statistics")}
+        if plan.kind in OF_CLARIFY:
+            # what an analysis found is what later ones are held to
+            found = {"constraints": f"{place}/analysis.json"}
     for name, member in (
         ("constraints", "ConstraintsResource"),
         ("statistics", "StatisticsResource"),

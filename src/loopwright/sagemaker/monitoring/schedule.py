@@ -29,7 +29,7 @@ from loopwright.store import Record
 
 SCHEDULES = Shelf(
     kind="monitoring-schedule",
-    missing="Could not find monitoring schedule with name: {name}",
+    missing="Monitoring Schedule {arn} not found",
     taken="A monitoring schedule with this name already exists ({arn})",
     missing_code="ResourceNotFound",
     taken_code="ResourceInUse",
@@ -96,7 +96,7 @@ def _once(when: Mapping[str, Any]) -> tuple[timedelta, timedelta]:
 @serves(
     "sagemaker",
     "CreateMonitoringSchedule",
-    note="Of data quality and model quality; runs begin at the full hour, without SageMaker's delay "
+    note="Of data quality, model quality, bias and explainability; runs begin at the full hour, without SageMaker's delay "
     "of up to 20 minutes. NOW runs once.",
 )
 def create_schedule(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
@@ -125,11 +125,13 @@ def update_schedule(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     SCHEDULES.get(desk, caller, name)
     plan = _checked(desk, caller, config)
     since = desk.now().isoformat()
-    record = _changed(desk, caller, name, config=config, endpoint=plan.endpoint, since=since)
+    record = changed_schedule(
+        desk, caller, name, config=config, endpoint=plan.endpoint, since=since
+    )
     return {"MonitoringScheduleArn": record.body["arn"]}
 
 
-def _changed(desk: Desk, caller: Caller, name: str, **more: Any) -> Record:
+def changed_schedule(desk: Desk, caller: Caller, name: str, **more: Any) -> Record:
     """Write fields of a schedule, which the server may be writing in the same moment."""
     for _ in range(_MOST_TRIES):
         try:
@@ -233,14 +235,14 @@ def start_schedule(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[st
     is_done = _expression(body["config"]) is None and body.get("ran") == body["since"]
     if body["status"] != "Scheduled" or is_done:
         # from now on: what was due while it was stopped is not
-        _changed(desk, caller, name, status="Scheduled", since=desk.now().isoformat())
+        changed_schedule(desk, caller, name, status="Scheduled", since=desk.now().isoformat())
     return {}
 
 
 @serves("sagemaker", "StopMonitoringSchedule")
 def stop_schedule(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Have a schedule run no more; an execution that runs goes on."""
-    _changed(desk, caller, given["MonitoringScheduleName"], status="Stopped")
+    changed_schedule(desk, caller, given["MonitoringScheduleName"], status="Stopped")
     return {}
 
 

@@ -24,8 +24,12 @@ _CHILD = (
     "StaticHyperParameters",
     "TuningObjective",
 )
+_PROCESSING = ("AppSpecification", "Environment", "ProcessingInputs")
 _COMPARED = {
-    "Processing": ("AppSpecification", "Environment", "ProcessingInputs"),
+    "Lambda": ("FunctionArn", "Event", "Code"),
+    "Processing": _PROCESSING,
+    "QualityCheck": (*_PROCESSING, "Check"),
+    "ClarifyCheck": (*_PROCESSING, "Check"),
     "Training": (
         "AlgorithmSpecification",
         "CheckpointConfig",
@@ -42,6 +46,9 @@ _COMPARED = {
         "TrainingJobDefinitions",
     ),
 }
+
+# what of a step's state goes with what it has made
+_MADE = ("violated", "outputs")
 
 
 def digest_of(step: Step, arguments: Mapping[str, Any]) -> str:
@@ -68,11 +75,19 @@ def find_hit(run: Run, step: Step, digest: str) -> dict[str, Any] | None:
     age_s = (run.desk.now() - datetime.fromisoformat(found["at"])).total_seconds()
     if longest and age_s > seconds_of(str(longest)):
         return None
+    if step.kind not in KINDS:
+        return found
     try:
         status = described(run, step.kind, found)[KINDS[step.kind].status]
     except ApiError:
         return None
     return found if status == KINDS[step.kind].done else None
+
+
+def taken_from(hit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a step that takes over an earlier success."""
+    made = {name: hit[name] for name in _MADE if name in hit}
+    return {"job": hit["job"], "arn": hit["arn"], "cache": hit["execution"], **made}
 
 
 def remember(run: Run, step: Step, state: Mapping[str, Any]) -> None:
@@ -83,6 +98,7 @@ def remember(run: Run, step: Step, state: Mapping[str, Any]) -> None:
             "arn": state["arn"],
             "execution": run.body["arn"],
             "at": run.desk.now().isoformat(),
+            **{name: state[name] for name in _MADE if name in state},
         }
         run.desk.workspace.metadata.put(_KIND, _key(run, state["digest"]), about)
 

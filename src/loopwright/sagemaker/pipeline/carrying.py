@@ -7,19 +7,34 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from loopwright.core.digest import digest_value
 from loopwright.core.names import new_id
 from loopwright.sagemaker.calling import called, fitted
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.model import operation
-from loopwright.sagemaker.pipeline.caching import digest_of, find_hit, is_cached, remember
+from loopwright.sagemaker.pipeline import function_step
+from loopwright.sagemaker.pipeline.caching import (
+    digest_of,
+    find_hit,
+    is_cached,
+    remember,
+    taken_from,
+)
+from loopwright.sagemaker.pipeline.check_step import (
+    check_of,
+    found_violations,
+    why_failed,
+    with_baseline,
+    with_model,
+)
 from loopwright.sagemaker.pipeline.condition import holds
-from loopwright.sagemaker.pipeline.definition import Step
+from loopwright.sagemaker.pipeline.definition import Step, beside
 from loopwright.sagemaker.pipeline.properties import described, value_of
 from loopwright.sagemaker.pipeline.retry import exception_type, next_try, reason_type
 from loopwright.sagemaker.pipeline.run import Run, with_step
-from loopwright.sagemaker.pipeline.step_kind import KINDS, StepKind
+from loopwright.sagemaker.pipeline.step_kind import CHECKS, KINDS, StepKind
 
 _log = logging.getLogger(__name__)
 CALLBACKS = "sagemaker/pipeline-callback"
@@ -47,6 +62,8 @@ def begun(run: Run, step: Step) -> Run:
             return ended(run, step.name, "Failed", message=message)
         if step.kind == "Callback":
             return _asked(run, step)
+        if step.kind == "Lambda":
+            return _called(run, step)
         return _made(run, step)
     except ApiError as error:
         reason = f"ClientError: {error.message}"
@@ -97,26 +114,55 @@ def _asked(run: Run, step: Step) -> Run:
     return with_step(run, step.name, status="Executing", arguments=arguments)
 
 
+def _called(run: Run, step: Step) -> Run:
+    """Call a function, or take over what it answered to the same before."""
+    about, event = value_of(run, beside(step.about)), value_of(run, dict(step.arguments))
+    call = function_step.call_of(run, about, event)
+    digest = ""
+    if is_cached(step):
+        digest = digest_of(step, call.compared)
+        if (hit := find_hit(run, step, digest)) is not None:
+            return ended(run, step.name, "Succeeded", **taken_from(hit))
+    request = run.steps[step.name].get("job") or str(uuid4())
+    run = with_step(run, step.name, job=request, digest=digest)
+    function_step.begin(run, call, request)
+    return with_step(run, step.name, status="Executing", arn=call.function.body["arn"])
+
+
 def _made(run: Run, step: Step) -> Run:
     kind, state = KINDS[step.kind], run.steps[step.name]
     shape = operation("sagemaker", kind.create).input_shape
     if state.get("job") and (found := _find(run, kind, state)) is not None:
         # made by a server that ended before it could note it
         return _noted(run, step, kind, found[kind.arn])
-    arguments = fitted(shape, value_of(run, dict(step.arguments)))
+    given = {kind.name: step.arguments.get(kind.name)}
+    job = state.get("job") or _name(run, step, kind, value_of(run, given))
+    arguments = fitted(shape, value_of(run, dict(step.arguments), job=job))
+    if step.kind in CHECKS:
+        run = _with_check(run, step)
+        arguments = with_baseline(arguments, run.steps[step.name]["check"])
     digest = ""
     if is_cached(step):
-        digest = digest_of(step, {k: v for k, v in arguments.items() if k != kind.name})
+        compared = {**arguments, "Check": run.steps[step.name].get("check")}
+        digest = digest_of(step, {k: v for k, v in compared.items() if k != kind.name})
         if (hit := find_hit(run, step, digest)) is not None:
-            about = {"job": hit["job"], "arn": hit["arn"], "cache": hit["execution"]}
-            return ended(run, step.name, "Succeeded", **about)
+            return ended(run, step.name, "Succeeded", **taken_from(hit))
     if not state.get("job"):
-        name = _name(run, step, kind, arguments)
-        run = with_step(run, step.name, job=name, digest=digest)
+        run = with_step(run, step.name, job=job, digest=digest)
+    if step.kind == "ClarifyCheck":
+        arguments = with_model(run, arguments, run.steps[step.name]["check"], job)
     request = {**arguments, **_added(run, step, kind, arguments)}
     if step.kind == "RegisterModel":
         _ensure_group(run, arguments)
     return _noted(run, step, kind, called(run.desk, run.caller, kind.create, request)[kind.arn])
+
+
+def _with_check(run: Run, step: Step) -> Run:
+    """Return an execution that keeps what a check compares with: a later try compares with it too."""
+    if run.steps[step.name].get("check"):
+        return run
+    about = value_of(run, beside(step.about))
+    return with_step(run, step.name, check=check_of(run, step, about))
 
 
 def _find(run: Run, kind: StepKind, state: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -192,6 +238,8 @@ def followed(run: Run, step: Step) -> Run:
         return begun(run, step)
     if step.kind == "Callback":
         return run
+    if step.kind == "Lambda":
+        return _answered(run, step)
     kind = KINDS[step.kind]
     try:
         about = described(run, step.kind, state)
@@ -199,8 +247,7 @@ def followed(run: Run, step: Step) -> Run:
         return ended(run, step.name, "Failed", failure=f"ClientError: {error.message}")
     status = about.get(kind.status)
     if status == kind.done:
-        remember(run, step, state)
-        return ended(run, step.name, "Succeeded")
+        return _done(run, step, about)
     if status == kind.stopped and state["status"] != "Stopping":
         # a job that somebody stopped, or that ran out of time
         return ended(run, step.name, "Stopped", failure=_reason(about) or f"{status}.")
@@ -208,8 +255,32 @@ def followed(run: Run, step: Step) -> Run:
         return ended(run, step.name, "Stopped")
     if status == kind.failed:
         reason = _reason(about)
-        return failed(run, step, f"ClientError: {reason}", reason_type(reason))
+        told = reason.removeprefix("ClientError: ")
+        return failed(run, step, f"ClientError: {told}", reason_type(reason))
     return run
+
+
+def _answered(run: Run, step: Step) -> Run:
+    """Return an execution after a look at a step that calls a function."""
+    answer = function_step.answer_of(run, step, run.steps[step.name]["job"])
+    if answer is None:
+        return run
+    if answer.failure:
+        return failed(run, step, answer.failure, reason_type(answer.failure))
+    run = ended(run, step.name, "Succeeded", outputs=answer.outputs)
+    remember(run, step, run.steps[step.name])
+    return run
+
+
+def _done(run: Run, step: Step, about: Mapping[str, Any]) -> Run:
+    """Return an execution after a look at a step whose job has done its work."""
+    check = run.steps[step.name].get("check")
+    if check and found_violations(check, about):
+        run = with_step(run, step.name, violated=True)
+        if check["is_strict"]:
+            return ended(run, step.name, "Failed", failure=why_failed(step, about))
+    remember(run, step, run.steps[step.name])
+    return ended(run, step.name, "Succeeded")
 
 
 def _reason(about: Mapping[str, Any]) -> str:
@@ -222,6 +293,8 @@ def stopping(run: Run, step: Step) -> Run:
     if state["status"] == "Stopping":
         return run
     kind = KINDS.get(step.kind)
+    if step.kind == "Lambda" and state.get("job"):
+        function_step.stop(run, state["job"])
     if kind is None:
         return ended(run, step.name, "Stopped")
     if not state.get("arn"):

@@ -14,7 +14,7 @@ from loopwright.sagemaker.pipeline.condition import check_condition
 from loopwright.sagemaker.pipeline.duration import seconds_of
 from loopwright.sagemaker.pipeline.expression import is_expression, path_of, references
 from loopwright.sagemaker.pipeline.retry import check_policy
-from loopwright.sagemaker.pipeline.step_kind import KINDS, OWN
+from loopwright.sagemaker.pipeline.step_kind import CHECKS, KINDS, OWN
 
 _VERSION = "2020-12-01"
 _TYPES = ("String", "Integer", "Float", "Boolean")
@@ -26,6 +26,8 @@ _EXECUTION = (
     "PipelineArn",
     "StartDateTime",
     "CurrentDateTime",
+    "TrainingJobName",
+    "ProcessingJobName",
 )
 
 
@@ -181,16 +183,13 @@ def _steps(listed: list[dict[str, Any]], parent: str, branch: str) -> Iterator[S
         if not isinstance(arguments, dict):
             raise bad("Expecting start of Json Object.")
         if kind not in KINDS and kind not in OWN:
-            known = ", ".join([*KINDS, *OWN])
-            raise bad(
-                f"The step {name!r} is of the type {kind!r}, which is not supported yet by "
-                f"loopwright; there are {known}."
-            )
+            raise bad(_not_there(name, str(kind)))
         _check_step(name, str(kind), each, arguments)
         nested = _branches(name, arguments) if kind == "Condition" else []
         own = {k: v for k, v in arguments.items() if k not in ("IfSteps", "ElseSteps")}
+        reads = [own, beside(each)]
         refers = frozenset(
-            str(path[1]) for path in references(own) if path[0] == "Steps" and len(path) > 1
+            str(path[1]) for path in references(reads) if path[0] == "Steps" and len(path) > 1
         )
         said = [str(one).removeprefix("Steps.") for one in each.get("DependsOn") or ()]
         yield Step(
@@ -204,6 +203,20 @@ def _steps(listed: list[dict[str, Any]], parent: str, branch: str) -> Iterator[S
             branch=branch,
         )
         yield from nested
+
+
+def beside(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members of a step beside its arguments, in which expressions may be too."""
+    return {name: value for name, value in about.items() if name != "Arguments"}
+
+
+def _not_there(name: str, kind: str) -> str:
+    known = ", ".join([*KINDS, *OWN])
+    instead = " There is no cluster of EMR here: use a Processing step." if "EMR" in kind else ""
+    return (
+        f"The step {name!r} is of the type {kind!r}, which is not supported yet by loopwright; "
+        f"there are {known}.{instead}"
+    )
 
 
 def _branches(name: str, arguments: Mapping[str, Any]) -> list[Step]:
@@ -222,8 +235,15 @@ def _check_step(
             raise bad(f"The step {name!r} has no conditions.")
         for each in conditions:
             check_condition(each)
+    elif kind == "Lambda":
+        _check_function(name, about)
     elif kind in KINDS:
         _check_members(operation("sagemaker", KINDS[kind].create).input_shape, arguments)
+        if kind in CHECKS and about.get("CheckType") not in CHECKS[kind]:
+            raise bad(
+                f"The step {name!r} has the CheckType {about.get('CheckType')!r}; there are "
+                f"{', '.join(CHECKS[kind])}."
+            )
         if kind == "RegisterModel" and "ModelPackageName" in arguments:
             raise bad("Unknown Argument member 'ModelPackageName'.")
     cache = about.get("CacheConfig") or {}
@@ -231,6 +251,15 @@ def _check_step(
         seconds_of(str(cache["ExpireAfter"]))
     for policy in about.get("RetryPolicies") or ():
         check_policy(name, policy)
+
+
+def _check_function(name: str, about: Mapping[str, Any]) -> None:
+    arn, outputs = about.get("FunctionArn"), about.get("OutputParameters") or []
+    if not arn or not (isinstance(arn, str) or is_expression(arn)):
+        raise bad(f"The step {name!r} has no FunctionArn.")
+    for each in outputs:
+        if not isinstance(each.get("OutputName"), str) or each.get("OutputType") not in _TYPES:
+            raise bad(f"The step {name!r} has an output without a name, or of an unknown type.")
 
 
 def _check_members(shape: Any, value: Any) -> None:
@@ -257,7 +286,7 @@ def _check_references(definition: Definition) -> None:
         for name in step.needs:
             if name not in steps:
                 raise bad(f"The step {step.name!r} depends on {name!r}, which is no step.")
-        for path in references([step.arguments]):
+        for path in references([step.arguments, beside(step.about)]):
             _check_path(definition, step, path)
     for path in references([definition.experiment]):
         if path[0] != "Execution":

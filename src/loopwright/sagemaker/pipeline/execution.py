@@ -21,13 +21,13 @@ from loopwright.sagemaker.pipeline.pipeline_record import (
 )
 from loopwright.sagemaker.pipeline.run import KIND, LIVE, changed, run_of
 from loopwright.sagemaker.pipeline.selection import taken_over
+from loopwright.sagemaker.pipeline.version_record import version_of
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.search import searchable
 from loopwright.sagemaker.shelf import cut, page_of, plain
 from loopwright.store import Record
 
 _ARN = ":pipeline/"
-_ENDED = ("Succeeded", "Failed", "Stopped")
 
 
 def execution_key(caller: Caller, arn: str) -> str:
@@ -54,9 +54,8 @@ def get_execution(desk: Desk, caller: Caller, arn: str) -> Record:
 def start_execution(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Begin an execution; the same client token begins it once."""
     record = PIPELINES.get(desk, caller, pipeline_name(given["PipelineName"]))
-    if given.get("PipelineVersionId", record.body["version"]) != record.body["version"]:
-        raise validation("Only the latest version of a pipeline can be started by loopwright.")
-    definition = parse(record.body["definition"])
+    version = version_of(desk, record, given)
+    definition = parse(version.body["definition"])
     parameters = _parameters(definition, given.get("PipelineParameters", []))
     name = record.body["name"]
     own = _id(record, given["ClientRequestToken"])
@@ -71,8 +70,8 @@ def start_execution(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
         "arn": arn,
         "pipeline": name,
         "pipeline_arn": record.body["arn"],
-        "version": record.body["version"],
-        "definition": record.body["definition"],
+        "version": version.body["number"],
+        "definition": version.body["definition"],
         "parameters": parameters,
         "given": plain(given.get("PipelineParameters", [])),
         "display": given.get(
@@ -162,8 +161,12 @@ def list_executions(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     """List the executions of a pipeline."""
     pipeline = PIPELINES.get(desk, caller, pipeline_name(given["PipelineName"]))
     wanted = {**in_time(given), "SortBy": ""}
+    records = executions_of(desk, caller, pipeline.body["name"])
+    if "PipelineVersionAlias" in given:
+        number = version_of(desk, pipeline, given).body["number"]
+        records = [each for each in records if each.body["version"] == number]
     page, token = page_of(
-        executions_of(desk, caller, pipeline.body["name"]),
+        records,
         wanted,
         summary=_summary,
         name="PipelineExecutionArn",
@@ -208,11 +211,10 @@ def stop_execution(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[st
     run = run_of(desk, get_execution(desk, caller, given["PipelineExecutionArn"]))
 
     def change(body: dict[str, Any]) -> None:
-        if body["status"] in _ENDED:
-            raise ApiError(
-                "ConflictException",
-                f"Pipeline execution with ARN {body['arn']} is in status {body['status']} and "
-                "cannot be stopped.",
+        if body["status"] != "Executing":
+            raise validation(
+                f"Pipeline execution with ARN {body['arn']} is in '{body['status']}' status. Only "
+                "pipelines with 'Executing' status can be stopped."
             )
         body["status"] = "Stopping"
 

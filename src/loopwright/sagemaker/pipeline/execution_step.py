@@ -8,9 +8,12 @@ from typing import Any
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError, validation
 from loopwright.sagemaker.pipeline.carrying import CALLBACKS, ended
+from loopwright.sagemaker.pipeline.check_step import metadata_of
+from loopwright.sagemaker.pipeline.definition import Step
 from loopwright.sagemaker.pipeline.execution import at, get_execution
+from loopwright.sagemaker.pipeline.properties import described
 from loopwright.sagemaker.pipeline.run import Run, find_run, run_of
-from loopwright.sagemaker.pipeline.step_kind import KINDS
+from loopwright.sagemaker.pipeline.step_kind import CHECKS, KINDS
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.shelf import cut
 
@@ -31,7 +34,7 @@ def list_steps(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, A
 
 def _told(run: Run, name: str) -> dict[str, Any]:
     step, state = run.definition.steps[name], run.steps[name]
-    metadata = _metadata(step.kind, state, step.arguments)
+    metadata = _metadata(run, step, state)
     return {
         "StepName": name,
         "StepDisplayName": step.about.get("DisplayName") or None,
@@ -51,9 +54,15 @@ def _from(arn: str | None) -> dict[str, str] | None:
     return {"SourcePipelineExecutionArn": arn} if arn else None
 
 
-def _metadata(kind: str, state: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(run: Run, step: Step, state: Mapping[str, Any]) -> dict[str, Any]:
+    kind = step.kind
+    if kind in CHECKS:
+        return metadata_of(step, state, _job(run, step, state))
     if kind in KINDS:
         return {KINDS[kind].told: {"Arn": state["arn"]}} if state.get("arn") else {}
+    if kind == "Lambda":
+        told = {"Arn": state.get("arn"), "OutputParameters": state.get("outputs")}
+        return {"Lambda": told} if state.get("arn") else {}
     if kind == "Condition":
         outcome = state.get("outcome")
         return {"Condition": {"Outcome": "True" if outcome == "if" else "False"}} if outcome else {}
@@ -62,10 +71,18 @@ def _metadata(kind: str, state: Mapping[str, Any], arguments: Mapping[str, Any])
     return {
         "Callback": {
             "CallbackToken": state["token"],
-            "SqsQueueUrl": str(arguments.get("SqsQueueUrl", "")),
+            "SqsQueueUrl": str(step.arguments.get("SqsQueueUrl", "")),
             "OutputParameters": state.get("outputs"),
         }
     }
+
+
+def _job(run: Run, step: Step, state: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the description of a step's job, or None if it has none, or was deleted."""
+    try:
+        return described(run, step.kind, state) if state.get("arn") else None
+    except ApiError:
+        return None
 
 
 def _answered(desk: Desk, caller: Caller, given: Mapping[str, Any], **end: Any) -> dict[str, Any]:

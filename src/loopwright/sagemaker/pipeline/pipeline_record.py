@@ -11,6 +11,11 @@ from loopwright.sagemaker.model_record import modified_at
 from loopwright.sagemaker.pipeline.caching import forget_all
 from loopwright.sagemaker.pipeline.definition import parse
 from loopwright.sagemaker.pipeline.run import KIND, LIVE, run_of
+from loopwright.sagemaker.pipeline.version_record import (
+    forget_versions,
+    keep_version,
+    version_of,
+)
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.search import searchable
 from loopwright.sagemaker.shelf import Shelf, page_of
@@ -69,8 +74,9 @@ def _definition(desk: Desk, given: Mapping[str, Any]) -> str | None:
 @serves(
     "sagemaker",
     "CreatePipeline",
-    note="Steps of the types Training, Processing, Tuning, Transform, Model, RegisterModel, "
-    "EndpointConfig, Endpoint, Condition, Fail and Callback; others are refused.",
+    note="Steps of the types Training, Processing, Tuning, Transform, QualityCheck, ClarifyCheck, "
+    "Lambda, Model, RegisterModel, EndpointConfig, Endpoint, Condition, Fail and Callback; others "
+    "are refused.",
 )
 def create_pipeline(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Keep a pipeline whose definition can be carried out."""
@@ -84,7 +90,9 @@ def create_pipeline(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
             "Either PipelineDefinition or PipelineDefinitionS3Location must be specified."
         )
     request = {each: given[each] for each in (*_KEPT, "ClientRequestToken") if each in given}
-    record = PIPELINES.create(desk, caller, name, request, definition=text, version=1)
+    with desk.workspace.metadata.transaction():
+        record = PIPELINES.create(desk, caller, name, request, definition=text, version=1)
+        keep_version(desk, record, given.get("PipelineVersionAliases", ()))
     keep_tags(desk, record.body["arn"], given.get("Tags", []))
     return {"PipelineArn": record.body["arn"]}
 
@@ -97,18 +105,26 @@ def update_pipeline(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
         record = PIPELINES.get(desk, caller, pipeline_name(given["PipelineName"]))
         request = {**record.body["request"], **{k: given[k] for k in _KEPT if k in given}}
         changes: dict[str, Any] = {"request": request}
+        keep_version(desk, record)
         if text is not None and text != record.body["definition"]:
             changes |= {"definition": text, "version": record.body["version"] + 1}
         record = PIPELINES.change(desk, record, **changes)
+        keep_version(desk, record, given.get("PipelineVersionAliases", ()))
     return {"PipelineArn": record.body["arn"], "PipelineVersionId": record.body["version"]}
 
 
 @serves("sagemaker", "DescribePipeline")
 def describe_pipeline(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """Return a pipeline."""
-    return _described(
-        desk, caller, PIPELINES.get(desk, caller, pipeline_name(given["PipelineName"]))
-    )
+    """Return a pipeline, as the version that is asked for has it."""
+    record = PIPELINES.get(desk, caller, pipeline_name(given["PipelineName"]))
+    version = version_of(desk, record, given)
+    return {
+        **_described(desk, caller, record),
+        "PipelineDefinition": version.body["definition"],
+        "PipelineVersionDisplayName": version.body["display"] or None,
+        "PipelineVersionDescription": version.body["description"] or None,
+        "PipelineVersionAliases": version.body["aliases"] or None,
+    }
 
 
 def _described(desk: Desk, caller: Caller, record: Record) -> dict[str, Any]:
@@ -181,6 +197,7 @@ def delete_pipeline(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
             if number == 0:
                 forget_all(run_of(desk, each))
             store.delete(KIND, each.key)
+        forget_versions(desk, record)
         PIPELINES.delete(desk, record)
     drop_tags(desk, record.body["arn"])
     return {"PipelineArn": record.body["arn"]}

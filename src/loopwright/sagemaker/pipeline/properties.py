@@ -9,38 +9,49 @@ from typing import Any
 
 from loopwright.sagemaker.calling import called
 from loopwright.sagemaker.error import ApiError, validation
+from loopwright.sagemaker.pipeline.check_step import properties_of
 from loopwright.sagemaker.pipeline.definition import property_file
 from loopwright.sagemaker.pipeline.expression import member, resolved
+from loopwright.sagemaker.pipeline.function_step import typed_outputs
 from loopwright.sagemaker.pipeline.run import Run
-from loopwright.sagemaker.pipeline.step_kind import KINDS
+from loopwright.sagemaker.pipeline.step_kind import CHECKS, KINDS
 from loopwright.sagemaker.s3.store import split_uri
 
 _LARGEST_FILE = 16 << 20
 
 
-def value_of(run: Run, value: Any) -> Any:
+def value_of(run: Run, value: Any, *, job: str = "") -> Any:
     """Return a value of the definition as it is in an execution.
+
+    Parameters
+    ----------
+    job
+        The name of the job of the step whose value it is.
 
     Raises
     ------
     ApiError
         If something it refers to is not there.
     """
-    return resolved(value, lambda path: _looked_up(run, path), lambda source: _file(run, source))
+    return resolved(
+        value, lambda path: _looked_up(run, path, job), lambda source: _file(run, source)
+    )
 
 
-def _looked_up(run: Run, path: list[str | int]) -> Any:
+def _looked_up(run: Run, path: list[str | int], job: str) -> Any:
     kind, name, *rest = path
     shown = ".".join(str(part) for part in path)
     if kind == "Parameters":
         return run.body["parameters"][str(name)]
     if kind == "Execution":
-        return _of_execution(run, str(name))
+        return _of_execution(run, str(name), job)
     return member(properties(run, str(name)), rest, shown=shown)
 
 
-def _of_execution(run: Run, name: str) -> str:
+def _of_execution(run: Run, name: str, job: str) -> str:
     found = {
+        "TrainingJobName": job,
+        "ProcessingJobName": job,
         "PipelineExecutionId": run.body["id"],
         "PipelineExecutionArn": run.body["arn"],
         "PipelineName": run.body["pipeline"],
@@ -51,7 +62,7 @@ def _of_execution(run: Run, name: str) -> str:
     return str(found[name])
 
 
-def properties(run: Run, name: str) -> dict[str, Any]:
+def properties(run: Run, name: str) -> Mapping[str, Any]:
     """Return what a step that has succeeded is described as.
 
     Raises
@@ -63,9 +74,10 @@ def properties(run: Run, name: str) -> dict[str, Any]:
     if state is None or state["status"] != "Succeeded":
         raise validation(f"The step {name!r} has no properties: it has not succeeded.")
     if step.kind not in KINDS:
-        outputs = {each["Name"]: each["Value"] for each in state.get("outputs", ())}
-        return {"OutputParameters": outputs, "Outcome": state.get("outcome")}
+        return {"OutputParameters": typed_outputs(step, state), "Outcome": state.get("outcome")}
     about = described(run, step.kind, state)
+    if step.kind in CHECKS:
+        return properties_of(step, state["check"], about)
     return {**about, **_best_first(run, about)} if step.kind == "Tuning" else about
 
 

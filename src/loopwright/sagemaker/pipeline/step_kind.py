@@ -66,6 +66,8 @@ def _job(kind: str, *, told: str = "", longest: int = 63, has_experiment: bool =
 KINDS: Mapping[str, StepKind] = {
     "Training": _job("TrainingJob"),
     "Processing": _job("ProcessingJob"),
+    "QualityCheck": _job("ProcessingJob", told="QualityCheck"),
+    "ClarifyCheck": _job("ProcessingJob", told="ClarifyCheck"),
     "Transform": _job("TransformJob"),
     "Tuning": _job("HyperParameterTuningJob", told="TuningJob", longest=32, has_experiment=False),
     "Model": StepKind(
@@ -99,5 +101,10 @@ KINDS: Mapping[str, StepKind] = {
         told="Endpoint",
     ),
 }
-OWN = ("Condition", "Fail", "Callback")
+CHECKS: Mapping[str, tuple[str, ...]] = {
+    "QualityCheck": ("DATA_QUALITY", "MODEL_QUALITY"),
+    "ClarifyCheck": ("DATA_BIAS", "MODEL_BIAS", "MODEL_EXPLAINABILITY"),
+}
+"""The types that compare with a baseline, and what each can check."""
+OWN = ("Condition", "Fail", "Callback", "Lambda")
 """The types that this server carries out by itself."""

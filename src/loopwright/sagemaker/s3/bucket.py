@@ -9,6 +9,7 @@ from typing import Any
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.s3.embedded import embedded
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
@@ -24,7 +25,7 @@ def list_buckets(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str,
     """List the buckets of the account."""
     found = [
         each
-        for each in desk.objects.index.buckets()
+        for each in embedded(desk).index.buckets()
         if each.account == caller.account
         and each.name.startswith(given.get("Prefix", ""))
         and each.name > given.get("ContinuationToken", "")
@@ -55,7 +56,7 @@ def create_bucket(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str
         raise ApiError("InvalidBucketName", "The specified bucket is not valid.", BucketName=name)
     asked = given.get("CreateBucketConfiguration", {}).get("LocationConstraint")
     region = asked or caller.region
-    if not desk.objects.make_bucket(name, account=caller.account, region=region):
+    if not embedded(desk).make_bucket(name, account=caller.account, region=region):
         known = desk.objects.bucket(name)
         if known.account != caller.account:
             raise ApiError(
@@ -102,7 +103,7 @@ def delete_bucket(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[st
     """Delete an empty bucket."""
     name = given["Bucket"]
     desk.objects.bucket(name, owner=given.get("ExpectedBucketOwner"))
-    with desk.objects.index.writing() as database:
+    with embedded(desk).index.writing() as database:
         if database.execute("select 1 from object where bucket = ? limit 1", (name,)).fetchone():
             raise ApiError(
                 "BucketNotEmpty", "The bucket you tried to delete is not empty", BucketName=name
@@ -117,5 +118,5 @@ def delete_bucket(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[st
         database.execute("delete from upload where bucket = ?", (name,))
         database.execute("delete from bucket where name = ?", (name,))
     for (file,) in parts:
-        desk.objects.files.drop(file)
+        embedded(desk).files.drop(file)
     return {"__status": 204}

@@ -25,12 +25,12 @@ _SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """Bytes that were written: their file, MD5, SHA-256 and the checksums asked for."""
+    """Bytes that were written: their file, their MD5 and the digests asked for."""
 
     file: str
     size: int
     md5: str
-    sha256: str
+    sha256: str | None
     sums: dict[str, str]
 
 
@@ -47,13 +47,27 @@ class Files:
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def keep(
-        self, pieces: Iterable[bytes], *, sums: Iterable[str] = (), limit: int = _LARGEST
+        self,
+        pieces: Iterable[bytes],
+        *,
+        sums: Iterable[str] = (),
+        sha256: bool = False,
+        limit: int = _LARGEST,
     ) -> Kept:
-        """Write some bytes, which may be more than memory holds; nothing stays if that fails."""
+        """Write some bytes, which may be more than memory holds; nothing stays if that fails.
+
+        Parameters
+        ----------
+        sums
+            The checksums that are computed, by their names in S3.
+        sha256
+            Whether the SHA-256 is, for a client that has signed it.
+        """
         name = new_id()
         temporary = self._incoming / name
-        md5, sha = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+        md5, sha = hashlib.md5(usedforsecurity=False), hashlib.sha256() if sha256 else None
         others = {each: new_sum(each) for each in sums}
+        all_sums = [each for each in (md5, sha, *others.values()) if each is not None]
         size = 0
         try:
             with temporary.open("wb") as file:
@@ -62,20 +76,20 @@ class Files:
                     if size > limit:
                         raise too_large(size, limit)
                     file.write(piece)
-                    for each in (md5, sha, *others.values()):
+                    for each in all_sums:
                         each.update(piece)
                 file.flush()
                 os.fsync(file.fileno())
             self._put(temporary, name)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         finally:
             temporary.unlink(missing_ok=True)
         return Kept(
             file=name,
             size=size,
             md5=md5.hexdigest(),
-            sha256=sha.hexdigest(),
+            sha256=sha.hexdigest() if sha else None,
             sums={key: encoded(each.digest()) for key, each in others.items()},
         )
 
@@ -103,7 +117,7 @@ class Files:
                 size = file.tell()
             self._put(temporary, name)
         except OSError as error:
-            raise _no_room(error) from error
+            raise no_room(error) from error
         finally:
             temporary.unlink(missing_ok=True)
         return name, size, encoded(total.digest()) if total else ""
@@ -164,7 +178,8 @@ def too_large(size: int, limit: int) -> ApiError:
     )
 
 
-def _no_room(error: OSError) -> ApiError:
+def no_room(error: OSError) -> ApiError:
+    """Return what a client is told when a disk does not take its bytes."""
     return ApiError("ServiceUnavailable", f"The object cannot be kept: {error.strerror or error}.")
 
 

@@ -46,6 +46,7 @@ class Bucket:
 class Entry:
     """An object, or a part of an upload (`key` is then its number): where its bytes are.
 
+    `file` is the same as long as the bytes are, and can name a file.
     `about` holds what its client said of it: headers, `metadata`, `checksums`, `tags`.
     """
 
@@ -55,6 +56,7 @@ class Entry:
     etag: str
     modified: float
     about: Mapping[str, Any] = field(default_factory=dict)
+    bucket: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +125,7 @@ class Index:
     def find(self, bucket: str, key: str) -> Entry | None:
         """Return an object, or None."""
         row = self._database().execute(_ONE, (bucket, key)).fetchone()
-        return _entry(row) if row else None
+        return _entry(row, bucket) if row else None
 
     def list_(
         self, bucket: str, *, prefix: str = "", after: str = "", limit: int = 1000
@@ -137,7 +139,7 @@ class Index:
         for row in self._database().execute(sql, (bucket, least, limit)):
             if not row[0].startswith(prefix):
                 break
-            found.append(_entry(row))
+            found.append(_entry(row, bucket))
         return found
 
     def put(self, database: sqlite3.Connection, bucket: str, entry: Entry) -> str | None:
@@ -206,10 +208,16 @@ _SOME = "select key, file, size, etag, modified, about from object where bucket 
 _ONE = f"{_SOME} and key = ?"
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...], bucket: str = "") -> Entry:
     key, file, size, etag, modified, about = row
     return Entry(
-        key=key, file=file, size=size, etag=etag, modified=modified, about=json.loads(about)
+        key=key,
+        file=file,
+        size=size,
+        etag=etag,
+        modified=modified,
+        about=json.loads(about),
+        bucket=bucket,
     )
 
 

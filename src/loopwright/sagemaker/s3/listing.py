@@ -12,6 +12,7 @@ from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.bucket import owner
+from loopwright.sagemaker.s3.embedded import embedded
 from loopwright.sagemaker.s3.index import Entry
 from loopwright.sagemaker.s3.object import quoted
 from loopwright.sagemaker.s3.store import ObjectStore
@@ -113,7 +114,7 @@ def list_objects_v2(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[s
     if token == "":
         raise ApiError("InvalidArgument", "The continuation token provided is incorrect")
     page = page_of(
-        desk.objects,
+        embedded(desk),
         given["Bucket"],
         prefix=given.get("Prefix", ""),
         delimiter=given.get("Delimiter", ""),
@@ -136,7 +137,7 @@ def list_objects(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str,
     """List objects in the first version."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     page = page_of(
-        desk.objects,
+        embedded(desk),
         given["Bucket"],
         prefix=given.get("Prefix", ""),
         delimiter=given.get("Delimiter", ""),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +16,7 @@ from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.bucket import owner
 from loopwright.sagemaker.s3.checksum import checksum_type, composite
+from loopwright.sagemaker.s3.embedded import embedded
 from loopwright.sagemaker.s3.index import Entry, Upload
 from loopwright.sagemaker.s3.object import (
     about_of,
@@ -38,7 +41,7 @@ def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) 
     kind = checksum_type(algorithm, given.get("ChecksumType"))
     about = {**about_of(given), "algorithm": algorithm, "kind": kind}
     upload_id = new_id()
-    with desk.objects.index.writing() as database:
+    with embedded(desk).index.writing() as database:
         database.execute(
             "insert into upload values(?, ?, ?, ?, ?)",
             (upload_id, bucket, key, desk.objects.now(), json.dumps(about)),
@@ -54,7 +57,7 @@ def create_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) 
 
 def _upload(desk: Desk, given: Mapping[str, Any]) -> Upload:
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
-    found = desk.objects.index.find_upload(given["UploadId"])
+    found = embedded(desk).index.find_upload(given["UploadId"])
     if found is None or (found.bucket, found.key) != (given["Bucket"], given["Key"]):
         raise ApiError(
             "NoSuchUpload",
@@ -79,14 +82,14 @@ def _number(given: Mapping[str, Any]) -> int:
 
 def _enter_part(desk: Desk, upload: Upload, number: int, entry: Entry) -> None:
     try:
-        with desk.objects.index.writing() as database:
+        with embedded(desk).index.writing() as database:
             if not database.execute("select 1 from upload where id = ?", (upload.id,)).fetchone():
                 raise ApiError("NoSuchUpload", "The specified upload does not exist.")
-            replaced = desk.objects.index.put_part(database, upload.id, number, entry)
+            replaced = embedded(desk).index.put_part(database, upload.id, number, entry)
     except BaseException:
-        desk.objects.files.drop(entry.file)
+        embedded(desk).files.drop(entry.file)
         raise
-    desk.objects.files.drop(replaced)
+    embedded(desk).files.drop(replaced)
 
 
 @serves("s3", "UploadPart")
@@ -114,9 +117,9 @@ def upload_part_copy(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict
     _, _, source = copy_source(desk, given)
     asked = given.get("CopySourceRange")
     start, n_bytes = byte_range(asked, source.size) or (0, source.size)
-    part = desk.objects.files.part(source.file, start, n_bytes)
+    part = embedded(desk).files.part(source.file, start, n_bytes)
     try:
-        kept = desk.objects.files.keep(part.pieces())
+        kept = embedded(desk).files.keep(part.pieces())
     finally:
         part.close()
     entry = Entry(
@@ -136,7 +139,7 @@ def list_parts(desk: Desk, caller: Caller, given: dict[str, Any]) -> dict[str, A
     """List the parts of an upload."""
     upload = _upload(desk, given)
     after, limit = int(given.get("PartNumberMarker", 0)), min(given.get("MaxParts", 1000), 1000)
-    parts = [each for each in desk.objects.index.parts(upload.id) if int(each.key) > after]
+    parts = [each for each in embedded(desk).index.parts(upload.id) if int(each.key) > after]
     page = parts[:limit]
     return {
         "Bucket": upload.bucket,
@@ -168,7 +171,7 @@ def list_multipart_uploads(desk: Desk, caller: Caller, given: dict[str, Any]) ->
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
     found = [
         each
-        for each in desk.objects.index.uploads(given["Bucket"])
+        for each in embedded(desk).index.uploads(given["Bucket"])
         if each.key.startswith(given.get("Prefix", ""))
     ]
     return {
@@ -199,17 +202,49 @@ def abort_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -
 
 
 def _forget(desk: Desk, upload: Upload) -> None:
-    with desk.objects.index.writing() as database:
+    with embedded(desk).index.writing() as database:
         files = database.execute("select file from part where upload = ?", (upload.id,)).fetchall()
         database.execute("delete from part where upload = ?", (upload.id,))
         database.execute("delete from upload where id = ?", (upload.id,))
     for (file,) in files:
-        desk.objects.files.drop(file)
+        embedded(desk).files.drop(file)
 
 
 @serves("s3", "CompleteMultipartUpload")
 def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
-    """Make the object out of the parts that the client names."""
+    """Make the object out of the parts that the client names.
+
+    Joining 20 GB takes longer than boto3 waits for an answer. It then asks again: that waits for
+    the first, and is answered the same.
+    """
+    desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
+    with _one_at_a_time(given["UploadId"]):
+        done = embedded(desk).index.find(given["Bucket"], given["Key"])
+        if done is None or done.about.get("upload") != given["UploadId"]:
+            done = _completed(desk, given)
+        return _told_of(desk, done)
+
+
+_completing: dict[str, tuple[threading.Lock, int]] = {}
+_completing_lock = threading.Lock()
+
+
+@contextmanager
+def _one_at_a_time(upload_id: str) -> Iterator[None]:
+    with _completing_lock:
+        lock, n_waiting = _completing.get(upload_id, (threading.Lock(), 0))
+        _completing[upload_id] = lock, n_waiting + 1
+    try:
+        with lock:
+            yield
+    finally:
+        with _completing_lock:
+            _, n_waiting = _completing.pop(upload_id)
+            if n_waiting > 1:
+                _completing[upload_id] = lock, n_waiting - 1
+
+
+def _completed(desk: Desk, given: Mapping[str, Any]) -> Entry:
     upload = _upload(desk, given)
     parts = _chosen_parts(desk, upload, given.get("MultipartUpload", {}).get("Parts", []))
     digests = b"".join(bytes.fromhex(each.etag) for each in parts)
@@ -219,21 +254,33 @@ def complete_multipart_upload(desk: Desk, _caller: Caller, given: dict[str, Any]
     about = {key: value for key, value in upload.about.items() if key != "algorithm"}
     entry = Entry(
         key=upload.key,
+        bucket=upload.bucket,
         file=file,
         size=size,
         etag=etag,
         modified=desk.objects.now(),
-        about={**about, "checksums": checksums, "kind": kind, "parts": len(parts)},
+        about={
+            **about,
+            "checksums": checksums,
+            "kind": kind,
+            "parts": len(parts),
+            "upload": upload.id,
+        },
     )
-    desk.objects.enter(upload.bucket, entry, condition=write_condition(given))
+    embedded(desk).enter(upload.bucket, entry, condition=write_condition(given))
     _forget(desk, upload)
+    return entry
+
+
+def _told_of(desk: Desk, entry: Entry) -> dict[str, Any]:
+    checksums, bucket = entry.about["checksums"], entry.bucket
     return {
-        "Location": f"{desk.url}/{upload.bucket}/{upload.key}",
-        "Bucket": upload.bucket,
-        "Key": upload.key,
-        "ETag": quoted(etag),
+        "Location": f"{desk.url}/{bucket}/{entry.key}",
+        "Bucket": bucket,
+        "Key": entry.key,
+        "ETag": quoted(entry.etag),
         **{f"Checksum{key}": value for key, value in checksums.items()},
-        "ChecksumType": kind,
+        "ChecksumType": entry.about["kind"],
     }
 
 
@@ -243,14 +290,14 @@ def _joined(
     """Join the parts; return the file, its size, and its checksum by the algorithm of the upload."""
     name = upload.about.get("algorithm")
     is_whole = upload.about.get("kind") == "FULL_OBJECT"
-    file, size, total = desk.objects.files.join(
+    file, size, total = embedded(desk).files.join(
         (each.file for each in parts), algorithm=name if is_whole else None
     )
     sums = [each.about.get("checksums", {}).get(name) for each in parts]
     if name and not is_whole and all(sums):
         total = composite(name, sums)
     if name and given.get(f"Checksum{name}", total) != total:
-        desk.objects.files.drop(file)
+        embedded(desk).files.drop(file)
         raise ApiError(
             "BadDigest", f"The {name} you specified did not match the calculated checksum."
         )
@@ -264,7 +311,7 @@ def _chosen_parts(desk: Desk, upload: Upload, named: list[dict[str, Any]]) -> li
             "The XML you provided was not well-formed or did not validate against our published "
             "schema",
         )
-    known = {int(each.key): each for each in desk.objects.index.parts(upload.id)}
+    known = {int(each.key): each for each in embedded(desk).index.parts(upload.id)}
     numbers = [each.get("PartNumber", 0) for each in named]
     if numbers != sorted(set(numbers)):
         raise ApiError(

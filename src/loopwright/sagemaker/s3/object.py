@@ -15,6 +15,7 @@ from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.parsing import time_of
 from loopwright.sagemaker.registry import serves
 from loopwright.sagemaker.s3.checksum import trailing_algorithm, wanted_sums
+from loopwright.sagemaker.s3.embedded import embedded
 from loopwright.sagemaker.s3.files import ChunkedBody, Kept, too_large
 from loopwright.sagemaker.s3.index import Entry
 from loopwright.sagemaker.s3.store import checked_key
@@ -33,6 +34,8 @@ _MOST_DELETED = 1000
 _MOST_TAGS = 10
 # of one request; more is sent in parts
 _LARGEST_BODY = 5 << 30
+# of a SHA-256 in hexadecimal
+_DIGITS = 64
 
 
 def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) -> Kept:
@@ -59,14 +62,16 @@ def received(desk: Desk, given: Mapping[str, Any], *, sums: Iterable[str] = ()) 
     wanted = wanted_sums(given)
     trailing = trailing_algorithm(headers.get("x-amz-trailer", ""))
     algorithms = {*wanted, *sums, *([trailing] if trailing else [])}
-    kept = desk.objects.files.keep(pieces, sums=algorithms, limit=_LARGEST_BODY)
+    kept = embedded(desk).files.keep(
+        pieces, sums=algorithms, sha256=len(said) == _DIGITS, limit=_LARGEST_BODY
+    )
     try:
         if trailing and chunked:
             name = f"x-amz-checksum-{trailing.lower()}"
             wanted[trailing] = chunked.trailers.get(name, "")
         _compare(kept, wanted, md5=given.get("ContentMD5"), sha256=said)
     except ApiError:
-        desk.objects.files.drop(kept.file)
+        embedded(desk).files.drop(kept.file)
         raise
     return kept
 
@@ -99,7 +104,7 @@ def _compare(kept: Kept, wanted: Mapping[str, str], *, md5: str | None, sha256: 
             raise ApiError(
                 "BadDigest", f"The {name} you specified did not match the calculated checksum."
             )
-    if len(sha256) == 64 and sha256 != kept.sha256:
+    if len(sha256) == _DIGITS and sha256 != kept.sha256:
         raise ApiError(
             "XAmzContentSHA256Mismatch",
             "The provided 'x-amz-content-sha256' header does not match what was computed.",
@@ -132,7 +137,7 @@ def put_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, 
     bucket, key = given["Bucket"], checked_key(given["Key"])
     desk.objects.bucket(bucket, owner=given.get("ExpectedBucketOwner"))
     kept = received(desk, given)
-    entry = desk.objects.enter(
+    entry = embedded(desk).enter(
         bucket,
         Entry(
             key=key,
@@ -268,7 +273,7 @@ def get_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, 
             status = 206
             head["ContentRange"] = f"bytes {start}-{start + n_bytes - 1}/{entry.size}"
         try:
-            part = desk.objects.files.part(entry.file, start, n_bytes)
+            part = embedded(desk).files.part(entry.file, start, n_bytes)
         except FileNotFoundError:
             continue  # it was replaced in this moment
         return {**head, "Body": part, "__status": status}
@@ -307,13 +312,13 @@ def copy_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str,
     about = {**entry.about, **(about_of(given) if replaces else {})}
     entry = Entry(
         key=key,
-        file=desk.objects.files.twin(entry.file),
+        file=embedded(desk).files.twin(entry.file),
         size=entry.size,
         etag=entry.etag,
         modified=desk.objects.now(),
         about=about,
     )
-    desk.objects.enter(bucket, entry)
+    embedded(desk).enter(bucket, entry)
     at = datetime.fromtimestamp(entry.modified, UTC)
     return {"CopyObjectResult": {"ETag": quoted(entry.etag), "LastModified": at}}
 
@@ -340,7 +345,7 @@ def copy_source(desk: Desk, given: Mapping[str, Any]) -> tuple[str, str, Entry]:
 def delete_object(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """Delete an object; nothing happens if there is none."""
     desk.objects.bucket(given["Bucket"], owner=given.get("ExpectedBucketOwner"))
-    desk.objects.delete(given["Bucket"], given["Key"])
+    embedded(desk).delete(given["Bucket"], given["Key"])
     return {"__status": 204}
 
 
@@ -357,7 +362,7 @@ def delete_objects(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[s
             "schema",
         )
     for each in listed:
-        desk.objects.delete(given["Bucket"], each["Key"])
+        embedded(desk).delete(given["Bucket"], each["Key"])
     quiet = asked.get("Quiet")
     return {"Deleted": [] if quiet else [{"Key": each["Key"]} for each in listed]}
 
@@ -390,7 +395,7 @@ def delete_object_tagging(desk: Desk, _caller: Caller, given: dict[str, Any]) ->
 def _set_tags(desk: Desk, given: Mapping[str, Any], tags: dict[str, str]) -> None:
     entry = desk.objects.get(given["Bucket"], given["Key"])
     about = json.dumps({**entry.about, "tags": tags})
-    with desk.objects.index.writing() as database:
+    with embedded(desk).index.writing() as database:
         database.execute(
             "update object set about = ? where bucket = ? and key = ? and file = ?",
             (about, given["Bucket"], entry.key, entry.file),

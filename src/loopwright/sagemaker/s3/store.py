@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ class ObjectStore:
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
+        self.at_once = 1
         self.index = Index(folder / "index.db")
         self.files = Files(folder / "files")
         self._clock = clock
@@ -42,6 +44,10 @@ class ObjectStore:
             raise ApiError("AccessDenied", "Access Denied")
         return found
 
+    def find_bucket(self, name: str) -> Bucket | None:
+        """Return a bucket, or None."""
+        return self.index.find_bucket(name)
+
     def make_bucket(self, name: str, *, account: str, region: str) -> bool:
         """Make a bucket; return False if it was there already."""
         with self.index.writing() as database:
@@ -52,6 +58,10 @@ class ObjectStore:
                 "insert into bucket values(?, ?, ?, ?)", (name, account, region, self.now())
             )
         return True
+
+    def find(self, bucket: str, key: str) -> Entry | None:
+        """Return an object, or None."""
+        return self.index.find(bucket, key)
 
     def get(self, bucket: str, key: str) -> Entry:
         """Return an object; `NoSuchKey` if there is none."""
@@ -69,7 +79,12 @@ class ObjectStore:
         return self.files.path(entry.file).read_bytes()
 
     def put(
-        self, bucket: str, key: str, pieces: Iterable[bytes], *, about: dict[str, Any] | None = None
+        self,
+        bucket: str,
+        key: str,
+        pieces: Iterable[bytes],
+        *,
+        about: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Keep an object of the server's own making."""
         self.bucket(bucket)
@@ -84,6 +99,7 @@ class ObjectStore:
                 etag=kept.md5,
                 modified=self.now(),
                 about=about or {},
+                bucket=bucket,
             ),
         )
 
@@ -138,9 +154,16 @@ class ObjectStore:
         try:
             os.link(source, target)
         except OSError:
-            import shutil
-
             shutil.copyfile(source, target)
+
+    def fetch(self, entry: Entry, target: Path) -> None:
+        """Put an object's bytes at a path, as a file of its own that may be written."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.files.path(entry.file), target)
+
+    def sweep(self) -> None:
+        """Remove the files of no object that killed servers have left."""
+        self.files.sweep(self.index.known_files())
 
 
 def checked_key(key: str) -> str:

@@ -1,0 +1,1 @@
+"""What scripts import of SageMaker's inference toolkit: media types, and reading and writing them."""
