@@ -35,7 +35,7 @@ Client = Callable[[str], Any]
 def main() -> None:
     """Start a server on a home of its own, and a peer's, and print medians."""
     given = argparse.ArgumentParser(description=__doc__)
-    given.add_argument("--seconds", type=float, default=2.0, help="of each load")
+    given.add_argument("--seconds", type=int, default=2, help="of each load")
     given.add_argument(
         "--rounds", type=int, default=3, help="in which what is compared takes turns"
     )
@@ -48,16 +48,25 @@ def main() -> None:
         command = [sys.executable, "-m", "loopwright", "--home", str(home), "sagemaker"]
         with log.open("w") as file:
             server = subprocess.Popen([*command, "--port", "0"], stdout=file, stderr=file)
+        url = address(log)
+        key = new_bench_key(home)
         try:
-            url = address(log)
-            key = new_bench_key(home)
             measure(clients(key, url))
             beside_own_port(home, url, key, server.pid, seconds=asked.seconds, rounds=asked.rounds)
             beside_peers(clients(key, url), Path(name), rounds=asked.rounds)
-            clients(key, url)("sagemaker").delete_endpoint(EndpointName="bench-0")
         finally:
+            end_endpoints(clients(key, url)("sagemaker"))
             server.terminate()
             server.wait(20)
+
+
+def end_endpoints(sagemaker: Any) -> None:
+    """End what serves, so that no process stays behind."""
+    while found := sagemaker.list_endpoints(MaxResults=100)["Endpoints"]:
+        for each in found:
+            if each["EndpointStatus"] in ("InService", "Failed"):
+                sagemaker.delete_endpoint(EndpointName=each["EndpointName"])
+        time.sleep(0.2)
 
 
 def address(log: Path) -> str:

@@ -25,6 +25,7 @@ from botocore.credentials import Credentials
 
 from loopwright.core.clock import SystemClock
 from loopwright.sagemaker.key import AccessKey
+from loopwright.sagemaker.serving_plan import own_name
 from loopwright.store.sql import SqlMetadataStore
 
 PATH = "/endpoints/bench-0/invocations"
@@ -53,13 +54,16 @@ def cpu_s(*pids: int) -> float:
     """Return the CPU seconds that some processes have used."""
     total = 0
     for pid in pids:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        try:
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
         total += int(words[11]) + int(words[12])
     return total / os.sysconf("SC_CLK_TCK")
 
 
 def beside_own_port(
-    home: Path, url: str, key: AccessKey, gateway: int, *, seconds: float, rounds: int
+    home: Path, url: str, key: AccessKey, gateway: int, *, seconds: int, rounds: int
 ) -> None:
     """Print what an invocation takes through the gateway, in boto3, and at the endpoint's own port.
 
@@ -127,7 +131,7 @@ def _endpoint(home: Path) -> tuple[int, list[int]]:
             words = path.read_bytes()
         except OSError:
             continue
-        if str(home).encode() in words and b"sagemaker" not in words.split(b"\0"):
+        if own_name(record.body["arn"]).encode() in words:
             pids.append(int(path.parent.name))
     return port, pids
 
@@ -164,14 +168,14 @@ def _alone(port: int, path: str, headers: dict[str, str], body: str) -> list[flo
 
 
 def _load(
-    port: int, path: str, headers: dict[str, str], body: str, connections: int, seconds: float
+    port: int, path: str, headers: dict[str, str], body: str, connections: int, seconds: int
 ) -> tuple[int, float]:
     """Return how many requests were answered, and how many a second."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n')
         script.writelines(f'wrk.headers["{k}"] = "{v}"\n' for k, v in headers.items())
         script.flush()
-        options = ["-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout=30s"]
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout=30s"]
         said = subprocess.run(
             ["wrk", *options, "-s", script.name, f"http://127.0.0.1:{port}{path}"],
             capture_output=True,

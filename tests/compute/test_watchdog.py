@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from loopwright.compute.supervisor import watchdog
+from loopwright.compute.supervisor.process import descendants, process_table, process_tree
 from loopwright.compute.supervisor.watchdog import Watchdog
 
 LIMIT_MIB = 1000
@@ -22,6 +26,7 @@ class Machine:
         self.mib_per_s, self.start_mib = mib_per_s, start_mib
         monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: self.now))
         monkeypatch.setattr(watchdog, "descendants", lambda _pid, _table: [7])
+        monkeypatch.setattr(watchdog, "process_tree", lambda _pid: None)
         monkeypatch.setattr(watchdog, "own_share_bytes", lambda _tree: 0)
         monkeypatch.setattr(
             watchdog,
@@ -71,3 +76,28 @@ def test_a_job_that_stays_as_it_is_is_looked_at_five_times_a_second(
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, mib_per_s: float, start_mib: int = 20) -> Machine:
     return Machine(monkeypatch, mib_per_s=mib_per_s, start_mib=start_mib)
+
+
+def test_a_tree_is_the_same_whether_one_looks_at_it_alone_or_at_the_whole_machine() -> None:
+    nested = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", nested], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        while len(found := process_tree(process.pid) or {}) < 1:
+            assert process.poll() is None
+
+        table = process_table()
+
+        assert list(found) == descendants(process.pid, table)
+        assert [found[pid].parent for pid in found] == [process.pid]
+        assert process.pid in (process_tree(os.getpid()) or {})
+    finally:
+        process.communicate(b"\n")
+
+
+def test_of_a_process_that_is_gone_there_is_no_tree() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+
+    assert process_tree(process.pid) is None

@@ -152,7 +152,7 @@ CREATIONS: dict[str, Callable[[str], dict[str, Any]]] = {
         "TrainingJobDefinition": {
             **_training(""),
             "AlgorithmSpecification": {
-                "TrainingImage": f"{REGISTRY}/sagemaker-scikit-learn:1.2-1-cpu-py3",
+                "TrainingImage": f"{REGISTRY}/sagemaker-scikit-learn:0.23-1-cpu-py3",
                 "TrainingInputMode": "File",
                 "MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}],
             },
@@ -209,7 +209,7 @@ CREATIONS: dict[str, Callable[[str], dict[str, Any]]] = {
         "ProcessingJobName": name,
         "RoleArn": ROLE,
         "AppSpecification": {
-            "ImageUri": f"{REGISTRY}/sagemaker-scikit-learn:1.2-1-cpu-py3",
+            "ImageUri": f"{REGISTRY}/sagemaker-scikit-learn:0.23-1-cpu-py3",
             "ContainerEntrypoint": ["/bin/bash", "-c", "true"],
         },
         "ProcessingResources": {"ClusterConfig": CLUSTER},

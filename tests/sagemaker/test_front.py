@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +15,9 @@ import pytest
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 
-from .conftest import Server
+from .conftest import Server, key_for, started
 
 
 @pytest.fixture
@@ -80,6 +84,37 @@ def test_an_upload_of_20_gb_with_a_wrong_signature_is_refused_before_it_comes(
 
     found = answer(wire)
     assert found.partition(b"\r\n\r\n")[0].startswith(b"HTTP/1.1 403 "), found[:300]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a disk is made small by mounting one")
+def test_a_disk_that_is_full_is_told_and_nothing_stays(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(small)], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        home = small / "home"
+        home.mkdir(mode=0o700)
+        with started(home) as (process, url):
+            server = Server(url=url, home=home, key=key_for(home), pid=process.pid)
+            s3 = server.client("s3")
+            s3.create_bucket(Bucket="box")
+            with pytest.raises(ClientError) as caught:
+                s3.put_object(Bucket="box", Key="large", Body=b"x" * (30 << 20))
+            s3.put_object(Bucket="box", Key="little", Body=b"x")
+            listed = [each["Key"] for each in s3.list_objects_v2(Bucket="box")["Contents"]]
+            left = list((home / "s3" / "files" / "incoming").iterdir())
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+    assert caught.value.response["Error"]["Code"] == "ServiceUnavailable"
+    assert "No space left on device" in caught.value.response["Error"]["Message"]
+    assert listed == ["little"]
+    assert left == []
 
 
 def test_an_upload_that_breaks_off_leaves_nothing(server: Server, s3: Any, bucket: str) -> None:

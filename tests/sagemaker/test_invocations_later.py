@@ -119,6 +119,18 @@ def test_an_answer_is_found_in_s3(
     }
 
 
+def test_an_object_says_itself_what_it_is(
+    s3: Any, bucket: str, runtime: Any, endpoints: dict[str, str]
+) -> None:
+    s3.put_object(Bucket=bucket, Key="later/in/c.json", Body=b"14", ContentType="application/json")
+
+    got = runtime.invoke_endpoint_async(
+        EndpointName=endpoints["later"], InputLocation=f"s3://{bucket}/later/in/c.json"
+    )
+
+    assert json.loads(content(s3, got["OutputLocation"])) == {"answer": 42}
+
+
 def test_why_there_is_no_answer_is_found_there_too(
     s3: Any, bucket: str, runtime: Any, endpoints: dict[str, str]
 ) -> None:

@@ -488,6 +488,13 @@ def test_a_pipeline_is_changed_listed_found_and_deleted(
         (definition(), "There are no steps."),
         (definition(step("A", "EMR", {})), "'EMR', which is not supported yet by loopwright"),
         (definition(step("A", "Fail", {}), step("A", "Fail", {})), "must be unique"),
+        (
+            definition(
+                step("A", "Fail", {}),
+                step("B", "Fail", {}, DependsOn=[{"Step": "A", "Trigger": "Failed"}]),
+            ),
+            "DependsOn with a Trigger, which is not supported yet",
+        ),
         (definition(step("A", "Fail", {}, DependsOn=["B"])), "depends on 'B', which is no step"),
         (
             definition(

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from .conftest import REGISTRY, ROLE, Server, archive, until
 
-SKLEARN = f"{REGISTRY}/sagemaker-scikit-learn:1.2-1-cpu-py3"
+SKLEARN = f"{REGISTRY}/sagemaker-scikit-learn:0.23-1-cpu-py3"
 GROUP = "/aws/sagemaker/ProcessingJobs"
 ROOT = "/opt/ml/processing"
 SCRIPT = """

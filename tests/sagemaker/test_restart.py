@@ -48,7 +48,7 @@ def test_what_a_killed_server_had_begun_is_finished_by_the_next(tmp_path: Path) 
         sagemaker.create_training_job(
             TrainingJobName="long",
             RoleArn=ROLE,
-            AlgorithmSpecification=image("sagemaker-scikit-learn:1.2-1-cpu-py3"),
+            AlgorithmSpecification=image("sagemaker-scikit-learn:0.23-1-cpu-py3"),
             HyperParameters={
                 "sagemaker_program": "t.py",
                 "sagemaker_submit_directory": "s3://kept/c.tgz",

@@ -7,12 +7,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import boto3
 import numpy as np
 import pytest
+from botocore.exceptions import ClientError
 
 from .conftest import REGISTRY, ROLE, Server, archive, channel, image, key_for, started, until
 
@@ -177,7 +179,7 @@ def test_a_script_gets_its_channel_and_another_job_gets_it_without_asking_the_st
 ) -> None:
     def ran() -> dict[str, Any]:
         found: dict[str, Any] = train(
-            AlgorithmSpecification=image("sagemaker-scikit-learn:1.2-1-cpu-py3"),
+            AlgorithmSpecification=image("sagemaker-scikit-learn:0.23-1-cpu-py3"),
             HyperParameters={
                 "sagemaker_program": '"train.py"',
                 "sagemaker_submit_directory": f'"s3://{bucket}/code/source.tar.gz"',
@@ -229,7 +231,7 @@ def test_batch_transform_and_a_processing_job(
         ProcessingJobName=model,
         RoleArn=ROLE,
         AppSpecification={
-            "ImageUri": f"{REGISTRY}/sagemaker-scikit-learn:1.2-1-cpu-py3",
+            "ImageUri": f"{REGISTRY}/sagemaker-scikit-learn:0.23-1-cpu-py3",
             "ContainerEntrypoint": ["/bin/bash", "-c"],
             "ContainerArguments": [f"wc -l < {ROOT}/in/a.csv > {ROOT}/out/n.txt"],
         },
@@ -278,3 +280,54 @@ def test_batch_transform_and_a_processing_job(
     rows = store.get_object(Bucket=bucket, Key="scored/a.csv.out")["Body"].read()
     assert len(rows.splitlines()) == 2
     assert store.get_object(Bucket=bucket, Key="counted/n.txt")["Body"].read() == b"2\n"
+
+
+@pytest.mark.slow
+def test_the_results_of_a_job_wait_while_the_store_is_away(tmp_path: Path) -> None:
+    homes = [tmp_path / name / "home" for name in ("store", "front")]
+    for home in homes:
+        home.mkdir(mode=0o700, parents=True)
+    source = (
+        "import os, time\ntime.sleep(3)\nopen(os.environ['SM_MODEL_DIR'] + '/m', 'w').close()\n"
+    )
+    with ExitStack() as stack:
+        with started(homes[0]) as (_, place):
+            own = key_for(homes[0])
+            keys_of_store = {"AWS_ACCESS_KEY_ID": own.id, "AWS_SECRET_ACCESS_KEY": own.secret}
+            process, url = stack.enter_context(
+                started(homes[1], arguments=("--s3", place), **keys_of_store)
+            )
+            server = Server(url=url, home=homes[1], key=key_for(homes[1]), pid=process.pid)
+            s3, sagemaker = server.client("s3"), server.client("sagemaker")
+            s3.create_bucket(Bucket="jobs")
+            s3.put_object(Bucket="jobs", Key="code.tgz", Body=archive({"t.py": source}))
+            sagemaker.create_training_job(
+                TrainingJobName="patient",
+                RoleArn=ROLE,
+                AlgorithmSpecification=image("sagemaker-scikit-learn:0.23-1-cpu-py3"),
+                HyperParameters={
+                    "sagemaker_program": '"t.py"',
+                    "sagemaker_submit_directory": '"s3://jobs/code.tgz"',
+                },
+                OutputDataConfig={"S3OutputPath": "s3://jobs/out"},
+                ResourceConfig={
+                    "InstanceType": "ml.m5.large",
+                    "InstanceCount": 1,
+                    "VolumeSizeInGB": 1,
+                },
+                StoppingCondition={"MaxRuntimeInSeconds": 100},
+            )
+
+        until(lambda: told(sagemaker), lambda seen: seen == "ServiceUnavailable")
+        with started(homes[0], port=int(place.rpartition(":")[2])):
+            until(lambda: told(sagemaker), lambda seen: seen == "Completed")
+
+            assert keys(s3, "jobs", "out/") == ["out/patient/output/model.tar.gz"]
+
+
+def told(sagemaker: Any) -> str:
+    try:
+        about = sagemaker.describe_training_job(TrainingJobName="patient")
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return str(about["TrainingJobStatus"])

@@ -48,6 +48,25 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, int]:
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
+def test_an_upload_that_is_completed_again_is_answered_the_same(s3: Any, bucket: str) -> None:
+    # boto3 asks again when the answer takes longer than it waits
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="twice")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="twice", UploadId=upload, PartNumber=1, Body=b"a")
+    given = {
+        "Bucket": bucket,
+        "Key": "twice",
+        "UploadId": upload,
+        "MultipartUpload": {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]},
+    }
+
+    first, again = (s3.complete_multipart_upload(**given) for _ in range(2))
+
+    assert first["ETag"] == again["ETag"]
+    assert s3.get_object(Bucket=bucket, Key="twice")["Body"].read() == b"a"
+    with pytest.raises(ClientError, match="NoSuchUpload"):
+        s3.complete_multipart_upload(**{**given, "UploadId": "none"})
+
+
 def test_an_object_comes_back_as_it_was_put_with_all_that_was_said_of_it(s3: Any, box: str) -> None:
     put = s3.put_object(
         Bucket=box,

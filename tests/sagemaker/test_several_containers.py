@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -278,6 +279,56 @@ def test_an_endpoint_goes_from_one_container_to_several_and_back(
 
     assert (one, several) == ([[10]], [[11]])
     assert json.loads(asked(runtime, name, "[[5]]", "application/json")["Body"].read()) == [[10]]
+
+
+def test_a_shadow_of_several_containers_is_asked_as_well(
+    sagemaker: Any,
+    runtime: Any,
+    s3: Any,
+    bucket: str,
+    steps: dict[str, dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    name = f"shadowed-{time.time_ns()}"
+    told = tmp_path / "told"
+    tells = (
+        STEP
+        + f"""
+def predict_fn(rows, step):
+    with open({str(told)!r}, "w") as file:
+        json.dump(rows, file)
+    return rows
+"""
+    )
+    s3.put_object(
+        Bucket=bucket,
+        Key=f"{name}.tar.gz",
+        Body=archive({"step.json": "{}", "code/inference.py": tells}),
+    )
+    last = {"Image": f"{REGISTRY}/x:1", "ModelDataUrl": f"s3://{bucket}/{name}.tar.gz"}
+    containers = {"live": [steps["increase"]], "shadow": [steps["double"], last]}
+    for part, own in containers.items():
+        sagemaker.create_model(ModelName=f"{name}-{part}", ExecutionRoleArn=ROLE, Containers=own)
+    live, shadow = (
+        {
+            "VariantName": part,
+            "ModelName": f"{name}-{part}",
+            "InstanceType": "ml.m5.large",
+            "InitialInstanceCount": 1,
+        }
+        for part in containers
+    )
+    sagemaker.create_endpoint_config(
+        EndpointConfigName=name, ProductionVariants=[live], ShadowProductionVariants=[shadow]
+    )
+    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+    settled(sagemaker, name)
+
+    got = asked(runtime, name, "[[5]]", "application/json")
+
+    assert json.loads(got["Body"].read()) == [[6]]
+    assert until(lambda: told.exists() and told.read_text(), bool) == "[[10]]"
+    sagemaker.delete_endpoint(EndpointName=name)
 
 
 @pytest.mark.parametrize(

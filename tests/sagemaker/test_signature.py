@@ -227,6 +227,23 @@ def test_what_is_no_signature_is_refused(header: str) -> None:
     assert error.code == "IncompleteSignatureException"
 
 
+def test_a_request_that_was_signed_for_another_service_is_refused(server: Server) -> None:
+    client = server.client("sagemaker")
+    client.meta.events.register(
+        "before-sign.sagemaker.ListModels",
+        lambda request, **_: request.context.update(signing={"signing_name": "s3"}),
+    )
+
+    with pytest.raises(ClientError) as caught:
+        client.list_models()
+
+    assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    assert caught.value.response["Error"] == {
+        "Code": "InvalidSignatureException",
+        "Message": "Credential should be scoped to correct service: 'sagemaker'.",
+    }
+
+
 def test_a_request_without_a_signature_is_refused() -> None:
     headers = {"host": HOST, "x-amz-target": "SageMaker.ListModels"}
 

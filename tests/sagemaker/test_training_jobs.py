@@ -31,7 +31,7 @@ print(sorted(os.listdir(os.environ["SM_CHANNEL_TRAIN"])), alpha, about["current_
 with open(os.path.join(os.environ["SM_MODEL_DIR"], "m.txt"), "w") as file:
     file.write(os.environ["TRAINING_JOB_NAME"])
 """
-SKLEARN = "sagemaker-scikit-learn:1.2-1-cpu-py3"
+SKLEARN = "sagemaker-scikit-learn:0.23-1-cpu-py3"
 Train = Callable[..., dict[str, Any]]
 
 

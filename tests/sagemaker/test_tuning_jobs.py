@@ -15,7 +15,7 @@ from loopwright.deploy import free_port
 
 from .conftest import ROLE, Server, archive, channel, image, key_for, started, until
 
-SKLEARN = "sagemaker-scikit-learn:1.2-1-cpu-py3"
+SKLEARN = "sagemaker-scikit-learn:0.23-1-cpu-py3"
 SCRIPT = """
 import argparse, sys, time
 words = argparse.ArgumentParser()

@@ -76,7 +76,7 @@ def test_a_seed_makes_the_same_orders_each_time_and_another_for_each_epoch(
 
     assert [sorted(each) for each in epochs] == [list("0123456789")] * 2
     assert epochs[0] != epochs[1]
-    assert epochs == ["8694017352", "3094625718"]
+    assert epochs == ["8590423176", "5029436817"]
 
 
 def test_what_cannot_be_unpacked_is_told_and_not_taken_for_the_end(

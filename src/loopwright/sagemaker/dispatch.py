@@ -142,6 +142,13 @@ def _json(desk: Desk, caller: Caller, request: Request, request_id: str) -> Answ
     if service_name is None or request.method != "POST":
         raise ApiError("UnknownOperationException", f"The target {prefix[:100]!r} is not known.")
     model = operation(service_name, name)
+    signing_name = service(service_name).signing_name
+    if claimed_service(request) != signing_name:
+        raise ApiError(
+            "InvalidSignatureException",
+            f"Credential should be scoped to correct service: '{signing_name}'.",
+            status=403,
+        )
     given = json_input(model.input_shape, request.body.read(LARGEST_JSON))
     check(model.input_shape, given)
     if service_name == "sagemaker":

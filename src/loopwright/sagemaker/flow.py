@@ -32,7 +32,8 @@ _FLOWS: tuple[tuple[str, str], ...] = (
     (
         "deployment",
         r"sagemaker:.*(Endpoint|InferenceComponent)[A-Za-z]*"
-        r"|sagemaker:(Create|Describe|List|Delete)Models?|sagemaker-runtime:.*",
+        r"|sagemaker:(Create|Describe|List|Delete)Models?|sagemaker-runtime:.*"
+        r"|application-autoscaling:.*",
     ),
     ("search and tags", r"sagemaker:(Search|GetSearchSuggestions|.*Tags)"),
     ("S3", r"s3:.*"),

@@ -14,6 +14,7 @@ from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.endpoint import ENDPOINTS, GROUP
 from loopwright.sagemaker.error import ApiError
 from loopwright.sagemaker.event_stream import payload_parts
+from loopwright.sagemaker.invocation_copy import copy_to_shadows
 from loopwright.sagemaker.invocation_target import reply_of
 from loopwright.sagemaker.model_call import TIMEOUT_S, Said
 from loopwright.sagemaker.model_chain import Asked
@@ -95,6 +96,7 @@ def answered(
         timeout_s=float(given.get("InvocationTimeoutSeconds", TIMEOUT_S)),
     )
     reply = reply_of(desk, caller, record, variant, given, body, asked)
+    copy_to_shadows(desk, caller, record, given, body, asked)
     keep_captured(desk, record, variant, given, asked=body, answered=reply)
     return variant, reply
 

@@ -19,6 +19,9 @@ Made from the code by `python -m loopwright.sagemaker.reference`; do not edit.
 
 What is not said of an operation that is executed: all values are checked by the shapes of AWS's own
 service model, as botocore has it.
+
+S3 is described as it is with buckets in the home folder. With buckets in another store (`--s3`), what it answers is the
+store's: all operations of S3 that read are passed on, and those that write objects, uploads, tags and buckets.
 """
 _TITLES = {
     "sagemaker": "SageMaker",
@@ -30,6 +33,7 @@ _TITLES = {
     "logs": "CloudWatch Logs",
     "cloudwatch": "CloudWatch",
     "lambda": "Lambda",
+    "application-autoscaling": "Application Auto Scaling",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import socket
@@ -11,8 +12,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
-from loopwright.core.errors import InvalidInputError
+from loopwright.core.errors import InvalidInputError, WrongStateError
 from loopwright.core.files import read_json, write_json_atomically
 from loopwright.deploy.address import LOOPBACK, bound_socket, is_loopback
 from loopwright.loop.workspace import Workspace
@@ -93,6 +95,27 @@ def _objects(workspace: Workspace, plan: GatewayPlan) -> Objects:
     return ExternalObjects(connection, folder, workspace.clock, account=plan.account)
 
 
+def _hold_of(home: Path) -> IO[str]:
+    """Return a file that keeps other servers off the home, until it is closed or the process ends.
+
+    Each would carry off what the other is still writing, captured requests say.
+    """
+    folder = home / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "sagemaker.lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise WrongStateError(
+            f"Another server answers for {str(home)!r}.",
+            hint="`loopwright env` finds it. Stop it first, or give another --home.",
+            kind="server",
+            name=str(home),
+        ) from error
+    return file
+
+
 class Gateway:
     """The compatible API of a home.
 
@@ -124,6 +147,7 @@ class Gateway:
                 value=plan.host,
             )
         self._plan = plan
+        self._hold = _hold_of(workspace.home)
         self._listener = listener or bound_socket(plan.host, plan.port)
         self._beside = beside
         self.port = int(self._listener.getsockname()[1])
@@ -167,6 +191,7 @@ class Gateway:
         short.close()
         front.close()
         self._memory.close()
+        self._hold.close()
 
     def _settle(self, stopped: threading.Event) -> None:
         from loopwright.sagemaker.endpoint import resume

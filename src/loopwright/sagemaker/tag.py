@@ -8,6 +8,7 @@ from typing import Any
 from loopwright.sagemaker.desk import Caller, Desk
 from loopwright.sagemaker.error import validation
 from loopwright.sagemaker.registry import serves
+from loopwright.sagemaker.shelf import cut
 
 _KIND = "sagemaker/tags"
 _MOST = 50
@@ -59,7 +60,8 @@ def add_tags(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, An
 @serves("sagemaker", "ListTags")
 def list_tags(desk: Desk, _caller: Caller, given: dict[str, Any]) -> dict[str, Any]:
     """List tags."""
-    return {"Tags": _listed(tags_of(desk, given["ResourceArn"]))}
+    page, token = cut(_listed(tags_of(desk, given["ResourceArn"])), {"MaxResults": _MOST, **given})
+    return {"Tags": page, "NextToken": token}
 
 
 @serves("sagemaker", "DeleteTags")

@@ -277,13 +277,14 @@ def tracked(config: Mapping[str, Any], count: int, invocations: int, *, since_s:
     since_s
         How long ago it was scaled last.
     """
-    wanted = max(1, math.ceil(invocations / config["TargetValue"]))
-    if wanted > count and since_s >= config.get("ScaleOutCooldown", _COOLDOWN_S):
-        return wanted
-    is_in = wanted < count and not config.get("DisableScaleIn", False)
-    if is_in and since_s >= config.get("ScaleInCooldown", _COOLDOWN_S):
-        return wanted
-    return count
+    wanted = max(1, math.ceil(invocations / float(config["TargetValue"])))
+    if wanted > count:
+        pause_s = float(config.get("ScaleOutCooldown", _COOLDOWN_S))
+    elif wanted < count and not config.get("DisableScaleIn", False):
+        pause_s = float(config.get("ScaleInCooldown", _COOLDOWN_S))
+    else:
+        return count
+    return wanted if since_s >= pause_s else count
 
 
 def _since(desk: Desk, record: Record) -> float:

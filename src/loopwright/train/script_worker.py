@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from loopwright.core.errors import InvalidInputError, LoopwrightError
+from loopwright.train.own_environment import own_environment
 from loopwright.train.script_contract import (
     CODE_FOLDER,
     ML_FOLDER,
@@ -41,6 +42,7 @@ RESULT_FILE = "script.json"
 MODEL_ARCHIVE = "model.tar.gz"
 OUTPUT_ARCHIVE = "output.tar.gz"
 TIMED_OUT = 124
+_ENVIRONMENT = "environment"
 # as much of `output/failure` as SageMaker shows
 _FAILURE_CHARACTERS = 1024
 # of each host beside the first, whose log compute keeps
@@ -170,9 +172,17 @@ def write_hosts(folder: Path, order: ScriptOrder) -> None:
 
 
 def interpreter_of(folder: Path, order: ScriptOrder) -> str:
-    """Return the interpreter of a job, whose environment is made if it is not there yet."""
-    if order.requirements is None and not order.framework:
-        return order.python
+    """Return the interpreter of a job, in an environment of its own above what its script requires.
+
+    What is required is installed if it is not there yet.
+    """
+    python = order.python
+    if order.requirements is not None or order.framework:
+        python = _shared(folder, order)
+    return own_environment(folder / _ENVIRONMENT, python, packages=order.packages)
+
+
+def _shared(folder: Path, order: ScriptOrder) -> str:
     from loopwright.train.environment import framework_python
 
     return framework_python(
@@ -241,6 +251,7 @@ def remove_scratch(folder: Path) -> None:
         with suppress(OSError):
             path.rmdir()  # the kernel's, which its owner may remove and not look into
     shutil.rmtree(folder / "scratch", ignore_errors=True)
+    shutil.rmtree(folder / _ENVIRONMENT, ignore_errors=True)
 
 
 def _failure(order: ScriptOrder, run: ScriptRun) -> str:

@@ -84,17 +84,48 @@ class Process:
 
 def process_table() -> dict[int, Process]:
     """Return every process by its id."""
-    table = {}
-    for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = _stat_fields(file.read())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        table[int(name)] = Process(int(fields[1]), int(fields[2]), int(fields[21]) * _PAGE_BYTES)
-    return table
+    found = ((int(name), _process(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {pid: process for pid, process in found if process is not None}
+
+
+def process_tree(root: int) -> dict[int, Process] | None:
+    """Return the processes below `root`, parents before children; None where the kernel does not tell.
+
+    Costs what the tree has, not what the machine has. Of a process that ends meanwhile a sibling may
+    be left out.
+    """
+    tree: dict[int, Process] = {}
+    waiting = _children(root)
+    if waiting is None:
+        return None
+    while waiting:
+        pid = waiting.pop(0)
+        process = _process(pid)
+        if process is not None and int(pid) not in tree:
+            tree[int(pid)] = process
+            waiting += _children(int(pid)) or ()
+    return tree
+
+
+def _process(pid: str) -> Process | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = _stat_fields(file.read())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return Process(int(fields[1]), int(fields[2]), int(fields[21]) * _PAGE_BYTES)
+
+
+def _children(pid: int) -> list[str] | None:
+    """Return the children of all threads of a process; None if it is gone, or the kernel mute."""
+    found: list[str] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += file.read().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return found or None
+    return found
 
 
 def descendants(root: int, table: Mapping[int, Process]) -> list[int]:

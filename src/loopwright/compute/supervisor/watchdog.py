@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from .process import descendants, own_share_bytes, process_table
+from .process import descendants, own_share_bytes, process_table, process_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ _SAMPLE_EVERY_S = 0.2
 _DISK_EVERY_S = 2.0
 # a tree that multiplies, or comes near its memory, is looked at more often
 _GROWING_S = 0.02
+# a small tree is mostly looked at alone; a look at the whole machine misses nobody
+_SMALL, _WHOLE_EVERY_S = 16, 2.0
 # where thousands of processes make a sample dear, it is taken less often
 _MOST_TIME_SAMPLING = 0.02
 
@@ -39,7 +41,7 @@ class Watchdog:
         self._until_limit_s = _SAMPLE_EVERY_S
         now = time.monotonic()
         self._next_disk = now + _DISK_EVERY_S
-        self._looked_at = now
+        self._looked_at = self._next_whole = now
         self.next_look = now + _SAMPLE_EVERY_S / 4
         self.peak_bytes = 0
 
@@ -48,8 +50,7 @@ class Watchdog:
         now = time.monotonic()
         if now < self.next_look:
             return ""
-        table = process_table()
-        tree = descendants(os.getpid(), table)
+        tree, table = self._seen(now)
         said = self._too_many(tree) or self._too_much(tree, table) or self._too_full(now)
         took = time.monotonic() - now
         is_growing = len(tree) > 16 and len(tree) > 1.5 * self._n_before
@@ -58,6 +59,15 @@ class Watchdog:
         self._n_before = len(tree)
         self.next_look = now + took + pause
         return said
+
+    def _seen(self, now: float) -> tuple[list[int], Mapping[int, Process]]:
+        if now < self._next_whole and self._n_before <= _SMALL:
+            found = process_tree(os.getpid())
+            if found is not None:
+                return list(found), found
+        self._next_whole = now + _WHOLE_EVERY_S
+        table = process_table()
+        return descendants(os.getpid(), table), table
 
     def _too_many(self, tree: list[int]) -> str:
         if len(tree) <= self._processes:

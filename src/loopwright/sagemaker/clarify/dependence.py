@@ -24,8 +24,9 @@ def dependence(
     """Return the partial dependence on features as `analysis.json` has it.
 
     Friedman, "Greedy Function Approximation", Annals of Statistics 29 (2001), section 8.2. A
-    number is tried at the middles of `grid_resolution` buckets of equal width, a category at each
-    of its values; `data_distribution` is the share of rows in each.
+    number is tried at the middles of `grid_resolution` buckets of equal width, a category, and a
+    whole number of no more than so many values, at each of its values; `data_distribution` is the
+    share of rows in each.
     """
     return [_of_feature(data, name, model, grid_resolution) for name in names]
 
@@ -40,7 +41,9 @@ def _of_feature(data: Dataset, name: str, model: Model, n: int) -> dict[str, Any
     known = column.drop_nulls()
     if not len(known):
         return {**about, "error": f"The feature {name} has no values."}
-    values, shares = _buckets(known, n) if is_number else _categories(known)
+    # between the whole numbers of a short list there is nothing to ask about
+    is_short = column.dtype.is_integer() and known.n_unique() <= n
+    values, shares = _buckets(known, n) if is_number and not is_short else _categories(known)
     at = data.feature_at(name)
     rows = data.feature_rows()
     predictions: list[list[float]] = []

@@ -96,15 +96,15 @@ def _violations(
     ]
 
 
-def _judged(out: Path, violations: Sequence[Mapping[str, str]]) -> str:
-    """Write what violates a baseline, and return it in words."""
-    (out / "constraint_violations.json").write_text(
-        json.dumps({"version": "1.0", "violations": violations}, indent=1)
-    )
-    n = len(violations)
-    outcome = f"{n} violations" if n else "no violations"
-    _say(f"Completed{'WithViolations' if n else ''}: Job completed successfully with {outcome}.")
-    return outcome
+def _judged(out: Path, violations: Sequence[Mapping[str, str]]) -> int:
+    """Write what violates a baseline, and say how much it is."""
+    report = {"version": "1.0", "violations": violations}
+    (out / "constraint_violations.json").write_text(json.dumps(report, indent=1))
+    outcome = f"{len(violations)} violations" if violations else "no violations"
+    status = "CompletedWithViolations" if violations else "Completed"
+    _say(f"{status}: Job completed successfully with {outcome}.")
+    print(f"Compared with the baseline: {outcome}.", flush=True)
+    return 0
 
 
 def _watched(
@@ -116,9 +116,7 @@ def _watched(
         found = watched_analysis(watch, data, model, lambda uri: _fetched(order, uri))
     _write(out, watch.config, data, found.analysis)
     watch.publish(found.analysis.told, variables)
-    outcome = _judged(out, found.violations)
-    print(f"Analysed {len(data.table.rows)} records: {outcome}.", flush=True)
-    return 0
+    return _judged(out, found.violations)
 
 
 def _json(path: Path) -> dict[str, Any]:

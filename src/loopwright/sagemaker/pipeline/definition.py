@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -191,7 +191,7 @@ def _steps(listed: list[dict[str, Any]], parent: str, branch: str) -> Iterator[S
         refers = frozenset(
             str(path[1]) for path in references(reads) if path[0] == "Steps" and len(path) > 1
         )
-        said = [str(one).removeprefix("Steps.") for one in each.get("DependsOn") or ()]
+        said = _waited_for(name, each.get("DependsOn") or ())
         yield Step(
             name=name,
             kind=str(kind),
@@ -203,6 +203,16 @@ def _steps(listed: list[dict[str, Any]], parent: str, branch: str) -> Iterator[S
             branch=branch,
         )
         yield from nested
+
+
+def _waited_for(name: str, listed: Iterable[Any]) -> list[str]:
+    for each in listed:
+        if isinstance(each, dict):
+            raise bad(
+                f"The step {name!r} has a DependsOn with a Trigger, which is not supported yet by "
+                "loopwright: a step begins when those before it have succeeded."
+            )
+    return [str(each).removeprefix("Steps.") for each in listed]
 
 
 def beside(about: Mapping[str, Any]) -> dict[str, Any]:

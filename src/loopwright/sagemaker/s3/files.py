@@ -129,9 +129,18 @@ class Files:
         try:
             os.link(self.path(name), temporary)
         except OSError:
-            shutil.copyfile(self.path(name), temporary)
+            self._copy(self.path(name), temporary)
         self._put(temporary, own)
         return own
+
+    def _copy(self, path: Path, temporary: Path) -> None:
+        try:
+            shutil.copyfile(path, temporary)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise no_room(error) from error
 
     def _put(self, temporary: Path, name: str) -> None:
         temporary.chmod(0o400)
