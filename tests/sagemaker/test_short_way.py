@@ -153,10 +153,7 @@ def test_both_ways_answer_alike(desk: Desk, key: AccessKey) -> None:
     assert [p for p in quick.headers if p[0] not in own] == [
         p for p in slow.headers if p[0] not in own
     ]
-    told = [
-        set(each.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")[1:])
-        for each in asked[-2:]
-    ]
+    told = [set(each.partition(b"\r\n\r\n")[0].lower().split(b"\r\n")[1:]) for each in asked[-2:]]
     assert told[0] - {b"accept-encoding: identity"} == told[1] - {b"accept-encoding: identity"} | {
         line for line in told[0] if line.startswith(b"host")
     }

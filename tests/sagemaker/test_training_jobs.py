@@ -303,7 +303,11 @@ def test_built_in_xgboost_learns_and_tells_its_metrics(s3: Any, bucket: str, tra
 
     job = train(
         AlgorithmSpecification=image("sagemaker-xgboost:1.7-1"),
-        HyperParameters={"num_round": "10", "objective": "binary:logistic", "eval_metric": "error,auc"},
+        HyperParameters={
+            "num_round": "10",
+            "objective": "binary:logistic",
+            "eval_metric": "error,auc",
+        },
         InputDataConfig=[
             channel(name, f"s3://{bucket}/bin/{name}", ContentType="text/csv")
             for name in ("train", "validation")

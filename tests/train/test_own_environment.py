@@ -58,8 +58,7 @@ def test_the_command_pip_is_that_of_the_job(tmp_path: Path) -> None:
             package,
         ],
         check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=60,
     )
 

@@ -515,7 +515,7 @@ def without_views(script: Path, folder: Path, **given: Any) -> subprocess.Comple
         "import sys; from loopwright.train import script_run, script_worker as worker\n"
         "def refuse(*_, **__): raise PermissionError(1, 'not permitted')\n"
         "script_run.enter_private_view = refuse\n"
-        "script_run.shutil.which = lambda name: None\n"
+        "script_run.shutil.which = lambda name, **_: None\n"
         "sys.exit(worker.main())\n"
     )
     return subprocess.run(
