@@ -280,6 +280,13 @@ def _time(text: str | None) -> datetime | None:
 
 
 def read_baseline(path: str | None) -> Mapping[str, Any]:
+    """Return the figures of a baseline's file; nothing of none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no JSON, or not there.
+    """
     if not path:
         return {}
     try:
