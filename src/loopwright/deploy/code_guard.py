@@ -119,11 +119,18 @@ def guard(arguments: list[str]) -> int:
 
 def start(arguments: list[str]) -> int:
     """Become the interpreter of the code, or tell the endpoint why not: ORDER, SOCKET."""
+    from loopwright.train.own_environment import own_environment
+
     order = json.loads(Path(arguments[0]).read_bytes())
     line = int(arguments[1])
     try:
         model = _unpacked(order)
-        python = _interpreter(order, model)
+        # code that installs what it imports must not change what other models find
+        python = own_environment(
+            Path(order["run"]) / "environment",
+            _interpreter(order, model),
+            packages=order["packages"],
+        )
         model_dir = _shown(order, model)
         _become(order, line, python, model_dir)
     except (LoopwrightError, OSError) as error:
