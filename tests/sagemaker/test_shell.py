@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+
+from loopwright.sagemaker import shell
 
 from .conftest import Server
 
@@ -61,3 +65,24 @@ def test_the_same_person_gets_the_same_key_again(server: Server) -> None:
 
     assert first == second
     assert "AWS_ACCESS_KEY_ID=LWKA" in first
+
+
+def test_a_shell_may_hold_the_variables_of_several_homes(tmp_path: Path) -> None:
+    shim = Path(shell.__file__).parent / "inside" / "sitecustomize.py"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(shim, tmp_path / name / "sitecustomize.py")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "sitecustomize.py").write_text("print('own')\n")
+    folders = [str(tmp_path / name) for name in ("one", "two", "one", "own")]
+
+    done = subprocess.run(
+        [sys.executable, "-c", "print('done')"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+    )
+
+    # what they hide runs once
+    assert (done.stdout.splitlines(), done.stderr) == (["own", "done"], "")

@@ -55,7 +55,8 @@ def sagemaker(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = read_settings(os.environ, home=home)
     place = bucket_place(settings, url=s3)
     workspace = open_workspace(settings)

@@ -67,7 +67,8 @@ def server(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # the processes that attend loops answer to no one over the network
     environ = {k: v for k, v in os.environ.items() if k != "LOOPWRIGHT_SERVER_TOKEN"}
 

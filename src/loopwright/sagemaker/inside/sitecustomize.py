@@ -41,11 +41,10 @@ def _redirect(module):
 
 
 def _next():
-    """Run the sitecustomize that this one hides."""
-    here = os.path.dirname(os.path.abspath(__file__))
+    """Run the sitecustomize that this one hides, which may be one like this and hide another."""
     for folder in sys.path:
         path = os.path.join(folder or ".", "sitecustomize.py")
-        if os.path.abspath(folder or ".") != here and os.path.isfile(path):
+        if os.path.abspath(folder or ".") not in _seen and os.path.isfile(path):
             spec = importlib.util.spec_from_file_location("_hidden_sitecustomize", path)
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
             return
@@ -58,6 +57,10 @@ def _show_packages():
         sys.path.append(packages)
 
 
-sys.meta_path.insert(0, _Finder())
+# folders whose sitecustomize has run: a shell may hold the variables of several homes
+_seen = sys.__dict__.setdefault("_loopwright_seen", set())
+if not _seen:
+    sys.meta_path.insert(0, _Finder())
+_seen.add(os.path.dirname(os.path.abspath(__file__)))
 _show_packages()
 _next()
