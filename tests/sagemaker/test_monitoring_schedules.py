@@ -530,7 +530,8 @@ def test_a_definition_that_could_never_run_is_refused(
             "ValidationException",
             "is not valid",
         ),
-        ({"MonitoringType": "ModelBias"}, "ValidationException", "is not supported yet"),
+        # the definition is one of data quality
+        ({"MonitoringType": "ModelBias"}, "ResourceNotFound", "Could not find job"),
         ({"MonitoringJobDefinitionName": "nobody"}, "ResourceNotFound", "Could not find job"),
         (
             {
