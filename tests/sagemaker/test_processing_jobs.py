@@ -137,7 +137,20 @@ def test_a_script_reads_its_inputs_and_its_outputs_are_in_s3(
         ["--share", "0.2"],
         ["a.csv", "code", "sub"],
         name,
-        {"current_host": "algo-1", "hosts": ["algo-1"]},
+        {
+            "current_host": "algo-1",
+            "current_instance_type": "ml.m5.large",
+            "current_group_name": "homogeneousCluster",
+            "hosts": ["algo-1"],
+            "instance_groups": [
+                {
+                    "instance_group_name": "homogeneousCluster",
+                    "instance_type": "ml.m5.large",
+                    "hosts": ["algo-1"],
+                }
+            ],
+            "network_interface_name": "eth0",
+        },
         "blue",
         False,
     ]
@@ -356,7 +369,7 @@ def test_a_link_that_stands_for_an_output_leads_nowhere(
         (
             {"AppSpecification": {"ImageUri": f"{REGISTRY}/sagemaker-clarify-processing:1.0"}},
             "ValidationException",
-            "'sagemaker-clarify-processing' is not supported yet",
+            "needs an input with the name analysis_config",
         ),
         (
             {"AppSpecification": {"ImageUri": "someone/own:1"}},
@@ -401,10 +414,13 @@ def test_a_name_is_taken_once_and_one_that_is_not_there_is_told(
     process(name="taken")
 
     assert refused(process, name="taken")[0] == "ResourceInUse"
-    for call in (sagemaker.describe_processing_job, sagemaker.stop_processing_job):
+    for call, words in (
+        (sagemaker.describe_processing_job, "requested job"),
+        (sagemaker.stop_processing_job, "job to update"),
+    ):
         assert refused(call, ProcessingJobName="nobody") == (
             "ValidationException",
-            "Could not find requested job with name: nobody",
+            f"Could not find {words} with name: nobody",
         )
 
 

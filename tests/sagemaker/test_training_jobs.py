@@ -339,7 +339,7 @@ def test_jobs_are_listed_filtered_and_searched(
 ) -> None:
     names = [
         train(
-            name=f"listed-{number}",
+            name=f"enlisted-{number}",
             AlgorithmSpecification=image(SKLEARN),
             HyperParameters=script(s3, bucket, "print(1)"),
         )["TrainingJobName"]
@@ -347,7 +347,7 @@ def test_jobs_are_listed_filtered_and_searched(
     ]
 
     pages = sagemaker.get_paginator("list_training_jobs").paginate(
-        NameContains="LISTED-",
+        NameContains="ENLISTED-",
         SortBy="Name",
         SortOrder="Ascending",
         PaginationConfig={"PageSize": 2},
@@ -357,7 +357,7 @@ def test_jobs_are_listed_filtered_and_searched(
         Resource="TrainingJob",
         SearchExpression={
             "Filters": [
-                {"Name": "TrainingJobName", "Operator": "Contains", "Value": "listed-"},
+                {"Name": "TrainingJobName", "Operator": "Contains", "Value": "enlisted-"},
                 {"Name": "TrainingJobStatus", "Operator": "Equals", "Value": "Completed"},
             ]
         },
@@ -366,7 +366,7 @@ def test_jobs_are_listed_filtered_and_searched(
     assert listed == names
     assert {each["TrainingJob"]["TrainingJobName"] for each in found} == set(names)
     assert (
-        sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="listed-")[
+        sagemaker.list_training_jobs(StatusEquals="Failed", NameContains="enlisted-")[
             "TrainingJobSummaries"
         ]
         == []

@@ -42,7 +42,7 @@ def test_the_block_of_the_design_is_read() -> None:
             r"hyperparameters\.lightgb .*Did you mean 'lightgbm'",
         ),
         ({"hyperparameters": {"knn": {"neighbors": 3}}}, "Did you mean 'n_neighbors'"),
-        ({"hyperparameters": {"knn": {"n_neighbors": 0}}}, "is 0; 1 to 1,000 is expected"),
+        ({"hyperparameters": {"knn": {"n_neighbors": 0}}}, "is 0; 1 to 1,024 is expected"),
         ({"hyperparameters": {"knn": {"weighting": "x"}}}, "one of uniform, distance"),
         ({"budget": {"minutes": 0}}, r"train\.budget\.minutes is not above 0"),
         ({"budget": {"jobs": 0}}, r"train\.budget\.jobs is below 1"),
