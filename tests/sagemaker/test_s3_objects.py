@@ -9,6 +9,7 @@ import base64
 import hashlib
 import http.client
 import io
+import re
 import urllib.error
 import urllib.request
 import zlib
@@ -403,6 +404,36 @@ def test_a_presigned_address_ends(server: Server, box: str, version: str) -> Non
         urllib.request.urlopen(url)
 
     assert caught.value.code in (400, 403)
+
+
+def test_a_header_that_says_otherwise_than_a_presigned_address_is_refused(
+    server: Server, box: str
+) -> None:
+    s3 = server.client("s3", config=Config(signature_version="s3"))
+    put = s3.generate_presigned_url(
+        "put_object", Params={"Bucket": box, "Key": "kind", "Metadata": {"by": "ann"}}
+    )
+    asked = urllib.request.Request(
+        put, data=b"hello", method="PUT", headers={"x-amz-meta-by": "eve"}
+    )
+
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(asked)
+
+    assert caught.value.code == 403
+
+
+@pytest.mark.parametrize("text", ["%C2%B2", "9" * 5000, "-1"])
+def test_an_end_that_is_no_time_is_refused(server: Server, box: str, text: str) -> None:
+    for version, name in (("s3", "Expires"), ("s3v4", "X-Amz-Expires")):
+        s3 = server.client("s3", config=Config(signature_version=version))
+        url = s3.generate_presigned_url("get_object", Params={"Bucket": box, "Key": "x"})
+        ends = re.sub(rf"(?<=[?&]){name}=[0-9]+", f"{name}={text}", url)
+
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(ends)
+
+        assert caught.value.code in (400, 403)
 
 
 def test_chunks_with_a_checksum_at_the_end(server: Server, s3: Any, box: str) -> None:

@@ -173,6 +173,26 @@ def test_one_connection_carries_one_request_after_the_other(desk: Desk, key: Acc
     assert [each and each.body for each in found] == [b"[%d]" % n for n in range(20)]
 
 
+def test_an_answer_to_no_question_is_not_taken_for_one_to_the_next(
+    desk: Desk, key: AccessKey
+) -> None:
+    def twice(n: int, body: bytes) -> bytes:
+        return ok(n, body) + ok(n, b"[666]")
+
+    async def scene() -> list[Answer | None]:
+        async with served(desk, twice) as (_, ways):
+            short = await warmed(ways, key)
+            found = []
+            for n in range(5):
+                found.append(await taken(short, invocation(key, b"[%d]" % n)))
+                await asyncio.sleep(0.01)
+            return found
+
+    found = asyncio.run(scene())
+
+    assert [each and each.body for each in found] == [b"[%d]" % n for n in range(5)]
+
+
 def test_requests_at_once_get_their_own_answers(desk: Desk, key: AccessKey) -> None:
     async def scene() -> list[Answer | None]:
         async with served(desk) as (_, ways):

@@ -216,10 +216,13 @@ class Line(asyncio.Protocol):
         found = self._status, b"".join(self._body), self._headers
         keeps = self._parser.should_keep_alive()
         asked, self._asked = self._asked, None
+        if asked is None:
+            # an answer to no question must not be taken for one to the next
+            self.abort(ConnectionError("an answer came that nobody asked for"))
+            return
         self.n_answers += 1
         if not keeps and self._transport is not None:
             self._transport.close()
-        if asked is not None:
-            asked.got(found)
+        asked.got(found)
         if keeps and self._transport is not None:
             self._lines.free(self, self._place)

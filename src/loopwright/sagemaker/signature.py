@@ -18,6 +18,7 @@ from loopwright.sagemaker.message import Request
 EMPTY_DIGEST = hashlib.sha256(b"").hexdigest()
 _SKEW = timedelta(minutes=5)
 _S3_SKEW = timedelta(minutes=15)
+_LONGEST_COUNT = 12
 _LONGEST_PRESIGNED_S = 604_800
 _HEX = re.compile(r"[0-9a-f]{64}")
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -231,7 +232,7 @@ def _time_of(text: str) -> datetime | None:
 
 def _check_expiry(request: Request, at: datetime, now: datetime) -> None:
     text = request.query.get("X-Amz-Expires", "")
-    if not text.isdigit() or not 1 <= int(text) <= _LONGEST_PRESIGNED_S:
+    if not _is_count(text) or not 1 <= int(text) <= _LONGEST_PRESIGNED_S:
         raise ApiError(
             "AuthorizationQueryParametersError",
             "X-Amz-Expires must be between 1 and 604800 seconds",
@@ -260,7 +261,7 @@ def _checked_old(
             AWSAccessKeyId=key,
         )
     expires = query.get("Expires", "")
-    if not expires.isdigit():
+    if not _is_count(expires):
         raise ApiError("AccessDenied", "Invalid date (should be seconds since epoch)")
     if now.timestamp() > int(expires):
         raise _expired()
@@ -268,6 +269,9 @@ def _checked_old(
     kept = "&".join(each for each in request.raw_query.split("&") if not each.startswith(own))
     headers = HTTPHeaders()
     for name, value in {**request.headers, **query}.items():
+        if request.headers.get(name, value) != value:
+            # what is in the query is signed, and what is in the header would be done
+            raise _wrong("s3")
         if name in ("content-md5", "content-type") or name.startswith("x-amz-"):
             headers[name] = value
 
@@ -280,6 +284,10 @@ def _checked_old(
     if not hmac.compare_digest(wanted, query["Signature"].replace(" ", "+")):
         raise _wrong("s3")
     return Signed(access_key=key, region="", service="s3", payload="UNSIGNED-PAYLOAD")
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _LONGEST_COUNT
 
 
 def _expired() -> ApiError:
