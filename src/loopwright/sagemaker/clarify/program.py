@@ -34,10 +34,10 @@ from loopwright.sagemaker.clarify.shadow import asked_model
 from loopwright.sagemaker.clarify.violation import attribution_violations, bias_violations
 from loopwright.sagemaker.clarify.watched import (
     Watch,
-    read_baseline,
     watch_of,
     watched_analysis,
 )
+from loopwright.sagemaker.monitoring.analyzer import baseline_file
 
 _BASE = Path("/opt/ml")
 _PROCESSING = _BASE / "processing"
@@ -79,7 +79,7 @@ def _analyse(variables: Mapping[str, str]) -> int:
     _write(out, config, data, found)
     if variables.get("baseline_constraints"):
         # the check of a pipeline
-        baseline = read_baseline(variables["baseline_constraints"])
+        baseline = baseline_file(variables["baseline_constraints"]) or {}
         _judged(out, _violations(config, found, baseline))
     else:
         _say("Completed: SageMaker XAI Analyzer ran successfully")

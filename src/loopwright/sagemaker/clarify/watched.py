@@ -21,6 +21,7 @@ from loopwright.sagemaker.clarify.layout import BIAS, EXPLAINABILITY
 from loopwright.sagemaker.clarify.predictor import Model, Said, predicted_labels, read_answer
 from loopwright.sagemaker.clarify.table import Table, found_at
 from loopwright.sagemaker.clarify.violation import attribution_violations, bias_violations
+from loopwright.sagemaker.monitoring.analyzer import baseline_file
 from loopwright.sagemaker.monitoring.captured import (
     INPUT,
     OUTPUT,
@@ -266,7 +267,7 @@ def watch_of(variables: Mapping[str, str], told: Any) -> Watch | None:
         end=_time(variables.get("end_time")),
         features=variables.get("features_attribute") or None,
         answer=msgspec.structs.replace(answer, label_headers=headers),
-        baseline=read_baseline(variables.get("baseline_constraints")),
+        baseline=baseline_file(variables.get("baseline_constraints")) or {},
     )
 
 
@@ -277,25 +278,6 @@ def _where(text: str | None) -> str | None:
 
 def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
-
-
-def read_baseline(path: str | None) -> Mapping[str, Any]:
-    """Return the figures of a baseline's file; nothing of none.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is no JSON, or not there.
-    """
-    if not path:
-        return {}
-    try:
-        found: dict[str, Any] = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(
-            f"{Path(path).name} of the baseline cannot be read: {error}"
-        ) from error
-    return found
 
 
 def _completed(told: Any, kind: str, answer: Predictor, threshold: str | None) -> AnalysisConfig:

@@ -67,8 +67,8 @@ def _question(variables: Mapping[str, str]) -> Question:
     return Question(
         source=Path(variables.get("dataset_source", "/opt/ml/processing/input")),
         layout=layout,
-        constraints=_json_file(variables.get("baseline_constraints")),
-        baseline=_json_file(variables.get("baseline_statistics")),
+        constraints=baseline_file(variables.get("baseline_constraints")),
+        baseline=baseline_file(variables.get("baseline_statistics")),
         preprocess=_module(script).preprocess_handler if script else None,
         start=_time(variables.get("start_time")),
         end=_time(variables.get("end_time")),
@@ -104,7 +104,14 @@ def _time(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
 
 
-def _json_file(path: str | None) -> dict[str, Any] | None:
+def baseline_file(path: str | None) -> dict[str, Any] | None:
+    """Return what stands in a file of a baseline; None of none.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no JSON, or not there.
+    """
     if not path:
         return None
     try:

@@ -135,7 +135,7 @@ def _begin(
     }
     for name, uri in baseline_uris(desk, caller, plan).items():
         folder = _ROOT / "baseline" / ("stats" if name == "statistics" else name)
-        inputs.append(_input(name, uri, folder))
+        inputs.append(input_of(name, uri, folder))
         environment[f"baseline_{name}"] = str(folder / PurePosixPath(uri).name)
     for name, member in (
         ("record_preprocessor_script", "RecordPreprocessorSourceUri"),
@@ -143,10 +143,10 @@ def _begin(
     ):
         if member in plan.app:
             folder = _ROOT / "code" / name
-            inputs.append(_input(name, plan.app[member], folder))
+            inputs.append(input_of(name, plan.app[member], folder))
             environment[name] = str(folder / PurePosixPath(plan.app[member]).name)
     if plan.kind in OF_CLARIFY:
-        inputs.append(_input(CONFIG_INPUT, plan.app["ConfigUri"], _CONFIG))
+        inputs.append(input_of(CONFIG_INPUT, plan.app["ConfigUri"], _CONFIG))
     if plan.truth:
         found = list(_truth_inputs(desk, plan, start, end))
         if not found:
@@ -241,7 +241,7 @@ def _captured_inputs(
                 continue
             number += 1
             folder = PurePosixPath(plan.source["LocalPath"]) / plan.endpoint / place
-            yield _input(f"endpoint_input_{number}", f"s3://{bucket}/{root}/{place}", folder)
+            yield input_of(f"endpoint_input_{number}", f"s3://{bucket}/{root}/{place}", folder)
 
 
 def _truth_inputs(
@@ -255,7 +255,7 @@ def _truth_inputs(
         if next(_entries(desk, bucket, f"{place}/"), None) is not None:
             number += 1
             folder = _TRUTH / f"{hour:%Y/%m/%d/%H}"
-            yield _input(f"groundtruth_input_{number}", f"s3://{bucket}/{place}", folder)
+            yield input_of(f"groundtruth_input_{number}", f"s3://{bucket}/{place}", folder)
 
 
 def _entries(desk: Desk, bucket: str, prefix: str) -> Iterator[Any]:
@@ -271,7 +271,8 @@ def _hours(start: datetime, end: datetime) -> Iterator[datetime]:
         hour += timedelta(hours=1)
 
 
-def _input(name: str, uri: str, folder: PurePosixPath) -> dict[str, Any]:
+def input_of(name: str, uri: str, folder: PurePosixPath) -> dict[str, Any]:
+    """Return an input of a processing job: what lies at a URI, in a folder."""
     return {
         "InputName": name,
         "S3Input": {

@@ -10,6 +10,7 @@ from typing import Any
 
 from loopwright.sagemaker.calling import called
 from loopwright.sagemaker.error import ApiError, validation
+from loopwright.sagemaker.monitoring.execution import input_of
 from loopwright.sagemaker.pipeline.definition import Step
 from loopwright.sagemaker.pipeline.run import Run
 from loopwright.sagemaker.s3.store import split_uri
@@ -188,21 +189,6 @@ def _completed(run: Run, uri: str, check: Mapping[str, Any], job: str) -> str:
     target = "/".join(part for part in (folder, job, name) if part)
     run.desk.objects.put(bucket, target, iter([data]))
     return f"s3://{bucket}/{target}"
-
-
-def input_of(name: str, uri: str, folder: PurePosixPath) -> dict[str, Any]:
-    """Return an input of a processing job: what lies at a URI, in a folder."""
-    return {
-        "InputName": name,
-        "S3Input": {
-            "S3Uri": uri,
-            "LocalPath": str(folder),
-            "S3DataType": "S3Prefix",
-            "S3InputMode": "File",
-            "S3DataDistributionType": "FullyReplicated",
-            "S3CompressionType": "None",
-        },
-    }
 
 
 def found_violations(check: Mapping[str, Any], job: Mapping[str, Any]) -> bool:
